@@ -1,0 +1,35 @@
+# make prints its targets.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X belfry/internal/cli.Version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
+LINT    := go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help build try test lint fmt check clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the binary: bin/belfry
+	@$(GOBUILD) -o bin/belfry ./cmd/belfry
+
+try: build ## run the example's nightly batch here, into a local directory
+	@cd examples/ttandaudio && PATH="$(CURDIR)/bin:$$PATH" ./try.sh
+
+test: ## install what the tests need and run them all
+	@./tools/test.sh
+
+lint: ## look for what a reader would stumble over
+	@$(LINT) run ./...
+
+fmt: ## format the sources
+	@$(LINT) fmt ./...
+
+check: ## all that a change must pass
+	@$(MAKE) --no-print-directory test
+	@go vet ./...
+	@go mod tidy -diff
+	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
+	@$(MAKE) --no-print-directory lint
+
+clean: ## remove what was built and what make try left
+	@rm -rf bin examples/ttandaudio/.belfry examples/ttandaudio/lake

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs what the tests need and runs every one of them. Debian packages are
+# only installed as root; otherwise what is missing is named.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need gcc gcc
+need python3 python3
+need s3cmd s3cmd
+need ps procps
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
+if [ -n "$missing" ]; then
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+		echo "installing$missing"
+		apt-get update -qq
+		# shellcheck disable=SC2086
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+	else
+		echo "the tests need these Debian packages:$missing" >&2
+		exit 1
+	fi
+fi
+go mod download
+exec go test -p 2 -race -shuffle=on "$@" ./...

@@ -1,0 +1,608 @@
+package proc
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Options are what a Client needs.
+type Options struct {
+	DataDir string       // keepers live in its folder `keeper`
+	Command []string     // how to start a keeper: {"/proc/self/exe", "keeper"}; absolute, and the folder is appended as the last argument
+	Log     *slog.Logger // default: slog.Default
+}
+
+// Client is the daemon's side: it knows the keepers of one data folder. It
+// may be used by several goroutines.
+type Client struct {
+	dir     string // DATA/keeper
+	command []string
+	log     *slog.Logger
+
+	events chan Event
+	lost   chan string
+	news   chan struct{} // there is something in waiting
+	work   sync.WaitGroup
+	// ctx is the client's life, from Open to Close.
+	ctx    context.Context
+	cancel context.CancelFunc
+	seq    atomic.Int64
+	limit  int // of a frame's bytes; tests lower it
+
+	startMu sync.Mutex // one keeper is started at a time
+
+	mu      sync.Mutex
+	links   []*link // guarded by mu, oldest keeper first
+	waiting []Event // guarded by mu
+	closed  bool    // guarded by mu: nothing is added to work any more
+}
+
+// Open connects to the living keepers of a data folder: usually one, and an
+// older one that an upgrade left to its last job. It starts none; the first
+// Start does. What the keepers know comes as events.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	dir, err := filepath.Abs(filepath.Join(o.DataDir, "keeper"))
+	if err != nil {
+		return nil, fmt.Errorf("open keepers: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open keepers: %w", err)
+	}
+	ids, err := keepers(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open keepers in %s: %w", dir, err)
+	}
+	c := &Client{
+		dir: dir, command: o.Command, log: cmp.Or(o.Log, slog.Default()),
+		events: make(chan Event),
+		lost:   make(chan string, 16),
+		news:   make(chan struct{}, 1),
+		limit:  maxFrame,
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.work.Go(c.tell)
+	for _, id := range ids {
+		if _, err := c.connect(ctx, id, false); err != nil {
+			// Its attempts still count as running, and their exit records
+			// will be there.
+			c.log.Warn("connect to keeper", "keeper", id, "error", err)
+		}
+	}
+	return c, nil
+}
+
+// Events gives the news of all attempts, at least once each, also of those
+// that ended while no daemon was connected. It is closed by Close.
+func (c *Client) Events() <-chan Event { return c.events }
+
+// KeeperLost gives the id of a keeper that is dead or does not answer any
+// more: its attempts will have no events, so ask Inspect about all that are
+// running. It is closed by Close.
+func (c *Client) KeeperLost() <-chan string { return c.lost }
+
+// Start hands attempts to a keeper, many in one frame, and returns once it
+// has taken them; it starts the keeper when none lives. It is idempotent by
+// (run, attempt): an attempt that was started before, by whichever keeper, is
+// not started again, and what is known of it comes as events.
+func (c *Client) Start(ctx context.Context, specs []Spec) error {
+	if len(specs) == 0 {
+		return nil
+	}
+	wire := make([]wireSpec, len(specs))
+	for i, spec := range specs {
+		if spec.Run == "" || spec.Attempt < 1 || !filepath.IsAbs(spec.Dir) {
+			return fmt.Errorf("start attempt %d of run %q in %q: a run, an attempt from 1 on and an absolute directory are needed", spec.Attempt, spec.Run, spec.Dir)
+		}
+		wire[i] = toWire(spec)
+	}
+	return c.start(ctx, wire)
+}
+
+func (c *Client) start(ctx context.Context, specs []wireSpec) error {
+	frame, seq, err := c.request(message{Type: typeStart, Specs: specs})
+	if errors.Is(err, errFrameTooLong) && len(specs) > 1 {
+		half := len(specs) / 2
+		if err := c.start(ctx, specs[:half]); err != nil {
+			return err
+		}
+		return c.start(ctx, specs[half:])
+	}
+	if err != nil {
+		return fmt.Errorf("start %d attempts: %w", len(specs), err)
+	}
+	// A keeper may end, or be killed, between our choice and its answer. Then
+	// the next one is asked: who may fork is decided by the start record.
+	const tries = 3
+	for range tries {
+		var l *link
+		l, err = c.current(ctx)
+		if err == nil {
+			_, err = l.call(ctx, frame, seq)
+		}
+		if err == nil {
+			return nil
+		}
+		var refusal *refusalError
+		switch {
+		case errors.As(err, &refusal) && refusal.code == codeEnding:
+			if l != nil {
+				l.retired.Store(true)
+			}
+		case errors.Is(err, errHangUp):
+		default:
+			return fmt.Errorf("start %d attempts: %w", len(specs), err)
+		}
+	}
+	return fmt.Errorf("start %d attempts: %w", len(specs), err)
+}
+
+// Signal ends an attempt, the way that s says. Its event tells when it has
+// ended. One that is still in the keeper's queue will not be started.
+func (c *Client) Signal(run string, attempt int, s StopKind) error {
+	err := c.ask(run, attempt, message{Type: typeSignal, Run: run, Attempt: attempt, Kind: s}, nil)
+	if err != nil {
+		return fmt.Errorf("%s attempt %d of run %s: %w", s, attempt, run, err)
+	}
+	return nil
+}
+
+// Forget tells the keeper that an attempt's outcome is in the store. It does
+// not wait: an attempt that was not forgotten is told of again.
+func (c *Client) Forget(run string, attempt int) error {
+	frame, err := encode(message{Type: typeForget, Run: run, Attempt: attempt})
+	if err != nil {
+		return fmt.Errorf("forget attempt %d of run %s: %w", attempt, run, err)
+	}
+	for _, l := range c.living() {
+		if err := l.write(frame); err != nil {
+			return fmt.Errorf("forget attempt %d of run %s: %w", attempt, run, err)
+		}
+		l.forgot(key{run, attempt})
+	}
+	return nil
+}
+
+// Close disconnects. Jobs and keepers go on. It may be called again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel() // closes the connections
+	c.work.Wait()
+	close(c.events)
+	close(c.lost)
+	return nil
+}
+
+// living gives the keepers that are connected.
+func (c *Client) living() []*link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.links)
+}
+
+// ask puts a request about one attempt to the keepers in turn, until one has
+// it. The error is ErrUnknownAttempt when none has.
+func (c *Client) ask(run string, attempt int, m message, found func(message) bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	var errs []error
+	for _, l := range slices.Backward(c.living()) {
+		frame, seq, err := c.request(m)
+		if err != nil {
+			return err
+		}
+		answer, err := l.call(ctx, frame, seq)
+		var refusal *refusalError
+		switch {
+		case err == nil:
+			if found == nil || found(answer) {
+				return nil
+			}
+		case errors.As(err, &refusal) && refusal.code == codeUnknown:
+		case errors.Is(err, errHangUp): // dead keepers have no attempts
+		default:
+			errs = append(errs, fmt.Errorf("keeper %s: %w", l.id, err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return ErrUnknownAttempt
+}
+
+func (c *Client) request(m message) (frame []byte, seq int64, err error) {
+	m.Seq = c.seq.Add(1)
+	frame, err = encode(m)
+	if err == nil && len(frame) > c.limit {
+		err = errFrameTooLong
+	}
+	return frame, m.Seq, err
+}
+
+// current gives the newest keeper of this build, and starts one when there is
+// none.
+func (c *Client) current(ctx context.Context) (*link, error) {
+	c.startMu.Lock()
+	defer c.startMu.Unlock()
+	for _, l := range slices.Backward(c.living()) {
+		if (l.build == build() || l.ours) && !l.retired.Load() {
+			return l, nil
+		}
+	}
+	id, err := c.startKeeper(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start a keeper: %w", err)
+	}
+	return c.connect(ctx, id, true)
+}
+
+// startKeeper starts a keeper that goes on without us, and returns its id
+// once it listens.
+func (c *Client) startKeeper(ctx context.Context) (id string, err error) {
+	if len(c.command) == 0 {
+		return "", errors.New("no command was given")
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer null.Close()
+	logFile, err := openKeeperLog(c.dir)
+	if err != nil {
+		return "", err
+	}
+	defer logFile.Close()
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	defer ready.Close()
+	argv := append(slices.Clone(c.command), c.dir)
+	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+		Dir:   "/",
+		Env:   append(keeperEnviron(), readyVariable+"=3"),
+		Files: []*os.File{null, null, logFile, tell},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	tell.Close()
+	if err != nil {
+		return "", err
+	}
+	// It is our child for as long as we live and has to be reaped; nothing
+	// else waits for it, and this goroutine holds nothing of the client.
+	go process.Wait() //nolint:errcheck // how it ended is in its log
+
+	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Now()) }) //nolint:errcheck // a pipe can
+	defer stop()
+	word, err := bufio.NewReader(ready).ReadString('\n')
+	word = strings.TrimSuffix(word, "\n")
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, io.EOF):
+		return "", fmt.Errorf("%s ended before it was ready, see %s", strings.Join(argv, " "), logFile.Name())
+	case err != nil:
+		return "", err
+	}
+	if text, found := strings.CutPrefix(word, "error: "); found {
+		return "", errors.New(text)
+	}
+	return word, nil
+}
+
+// keeperEnviron is ours without what belongs to one attempt: a daemon that
+// was itself started by a job must not make its keeper look like a stray of
+// that job.
+func keeperEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "BELFRY_") || strings.HasPrefix(entry, "TRACEPARENT=")
+	})
+}
+
+// openKeeperLog opens the log of all keepers and keeps it small.
+func openKeeperLog(dir string) (*os.File, error) {
+	path := filepath.Join(dir, keeperLog)
+	if info, err := os.Stat(path); err == nil && info.Size() > 1<<20 {
+		if err := os.Rename(path, path+".old"); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
+// tell brings the news to the reader of Events, however slow it is: a keeper's
+// answers never wait for it.
+func (c *Client) tell() {
+	for {
+		c.mu.Lock()
+		events := c.waiting
+		c.waiting = nil
+		c.mu.Unlock()
+		for _, event := range events {
+			select {
+			case c.events <- event:
+			case <-c.ctx.Done():
+				return
+			}
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-c.news:
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Client) post(events []Event) {
+	if len(events) == 0 {
+		return
+	}
+	c.mu.Lock()
+	c.waiting = append(c.waiting, events...)
+	c.mu.Unlock()
+	signalTo(c.news)
+}
+
+// A link is the connection to one keeper.
+type link struct {
+	client  *Client
+	id      string
+	build   string
+	ours    bool // started by this client
+	conn    *net.UnixConn
+	since   time.Time
+	retired atomic.Bool // takes no more starts
+
+	writeMu sync.Mutex
+
+	mu    sync.Mutex
+	calls map[int64]chan message // guarded by mu; nil after the hang-up
+	known map[key]bool           // guarded by mu: attempts of a keeper of another build
+	last  bool                   // guarded by mu: let go on purpose
+}
+
+var errHangUp = errors.New("the keeper hung up")
+
+// refusalError is an error frame.
+type refusalError struct{ code, text string }
+
+func (e *refusalError) Error() string { return e.text }
+
+// connect says hello to keeper id, asks what it has, and listens to it.
+func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, error) {
+	conn, err := dialKeeper(filepath.Join(c.dir, id))
+	if err != nil {
+		return nil, fmt.Errorf("dial keeper %s: %w: %v", id, errHangUp, err)
+	}
+	l := &link{client: c, id: id, ours: ours, conn: conn, since: time.Now(), calls: make(map[int64]chan message)}
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	stop := context.AfterFunc(c.ctx, func() { conn.Close() })
+	c.work.Go(func() {
+		defer stop()
+		l.read()
+	})
+	c.mu.Unlock()
+
+	if err := l.greet(ctx); err != nil {
+		l.letGo()
+		return nil, fmt.Errorf("greet keeper %s: %w", id, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls == nil {
+		return nil, errHangUp
+	}
+	c.links = append(c.links, l)
+	slices.SortFunc(c.links, func(a, b *link) int { return strings.Compare(a.id, b.id) })
+	return l, nil
+}
+
+// greet makes sure that the two understand each other, and takes over the
+// keeper's events.
+func (l *link) greet(ctx context.Context) error {
+	c := l.client
+	frame, seq, err := c.request(message{Type: typeHello, Protocol: ProtocolVersion, Build: build()})
+	if err != nil {
+		return err
+	}
+	hello, err := l.call(ctx, frame, seq)
+	if err != nil {
+		return err
+	}
+	if hello.Protocol != ProtocolVersion {
+		return fmt.Errorf("it speaks protocol %d, not %d", hello.Protocol, ProtocolVersion)
+	}
+	l.build = hello.Build
+	frame, seq, err = c.request(message{Type: typeList, Subscribe: true})
+	if err != nil {
+		return err
+	}
+	list, err := l.call(ctx, frame, seq)
+	if err != nil {
+		return err
+	}
+	var events []Event
+	known := make(map[key]bool, len(list.Attempts))
+	for _, a := range list.Attempts {
+		events = append(events, a.events()...)
+		known[key{a.Run, a.Attempt}] = true
+	}
+	c.post(events)
+	if l.build != build() && !l.ours {
+		c.log.Info("keeper of another build is left to its last attempt", "keeper", l.id, "attempts", len(known))
+		l.mu.Lock()
+		l.known = known
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// forgot lets a keeper of another build go when it has nothing more to tell:
+// without a daemon it ends.
+func (l *link) forgot(k key) {
+	l.mu.Lock()
+	delete(l.known, k)
+	letGo := l.known != nil && len(l.known) == 0
+	l.mu.Unlock()
+	if letGo {
+		l.letGo()
+	}
+}
+
+func (l *link) letGo() {
+	l.mu.Lock()
+	l.last = true
+	l.mu.Unlock()
+	l.conn.Close()
+}
+
+// read takes the keeper's frames until it hangs up.
+func (l *link) read() {
+	reader := bufio.NewReaderSize(l.conn, 64<<10)
+	for {
+		frame, err := readFrame(reader, maxFrame)
+		if err != nil {
+			break
+		}
+		var m message
+		if err := json.Unmarshal(frame, &m); err != nil {
+			l.client.log.Error("frame of keeper", "keeper", l.id, "error", err)
+			continue
+		}
+		switch {
+		case m.Seq != 0:
+			l.mu.Lock()
+			if call := l.calls[m.Seq]; call != nil {
+				call <- m // has room for one, and gets one
+				delete(l.calls, m.Seq)
+			}
+			l.mu.Unlock()
+		case m.Type == typeEvents:
+			l.client.post(m.Events)
+		case m.Type == typeError:
+			l.client.log.Error("keeper refuses", "keeper", l.id, "code", m.Code, "error", m.Error)
+		}
+	}
+	l.hangUp()
+}
+
+// hangUp ends what waits for an answer. If the keeper lives, which is only so
+// after trouble with the connection, it is called again; else it is lost.
+func (l *link) hangUp() {
+	l.conn.Close()
+	l.mu.Lock()
+	for _, call := range l.calls {
+		close(call)
+	}
+	l.calls = nil
+	wanted := l.last
+	l.mu.Unlock()
+
+	c := l.client
+	c.mu.Lock()
+	before := len(c.links)
+	c.links = slices.DeleteFunc(c.links, func(other *link) bool { return other == l })
+	wanted = wanted || c.closed || len(c.links) == before
+	c.mu.Unlock()
+	if wanted {
+		return
+	}
+	alive, err := keeperAlive(filepath.Join(c.dir, l.id))
+	if alive && time.Since(l.since) > helloTimeout { // one that drops us at once would do so again
+		if _, err = c.connect(c.ctx, l.id, l.ours); err == nil {
+			return
+		}
+	}
+	if c.ctx.Err() != nil {
+		return
+	}
+	c.log.Warn("keeper lost", "keeper", l.id, "alive", alive, "error", err)
+	select {
+	case c.lost <- l.id:
+	default: // whoever reads the others will look at all that run
+	}
+}
+
+// call sends a request and waits for its answer.
+func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, error) {
+	answer := make(chan message, 1)
+	l.mu.Lock()
+	if l.calls == nil {
+		l.mu.Unlock()
+		return message{}, errHangUp
+	}
+	l.calls[seq] = answer
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.calls, seq)
+	}()
+	if err := l.write(frame); err != nil {
+		return message{}, err
+	}
+	timeout := time.NewTimer(callTimeout)
+	defer timeout.Stop()
+	select {
+	case m, ok := <-answer:
+		switch {
+		case !ok:
+			return message{}, errHangUp
+		case m.Type == typeError:
+			return message{}, &refusalError{m.Code, m.Error}
+		}
+		return m, nil
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	case <-timeout.C:
+		return message{}, fmt.Errorf("the keeper has not answered for %v", callTimeout)
+	}
+}
+
+// write sends one whole frame; after half of one the connection is of no use.
+func (l *link) write(frame []byte) error {
+	l.writeMu.Lock()
+	defer l.writeMu.Unlock()
+	err := l.conn.SetWriteDeadline(time.Now().Add(callTimeout))
+	if err == nil {
+		_, err = l.conn.Write(frame)
+	}
+	if err != nil {
+		l.conn.Close()
+		return fmt.Errorf("%w: %v", errHangUp, err)
+	}
+	return nil
+}

@@ -1,0 +1,525 @@
+package proc
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	idleTime         = 10 * time.Second // how long a keeper without daemon and jobs waits for either
+	defaultKillAfter = 10 * time.Second
+	recorders        = 4 // exit records written at a time: syncs share the journal's commits
+	readyVariable    = "BELFRY_KEEPER_READY"
+)
+
+// RunKeeper is the body of `belfry keeper`: it makes a folder of its own
+// below dir, listens on the socket in it, and returns when no daemon has been
+// connected and no attempt has been open for 10 s, or, after TERM, when the
+// last attempt has ended. It takes over the process: session, folder, mask of
+// modes, signals and inherited descriptors are set for jobs, and after it has
+// returned the process must exit.
+func RunKeeper(dir string, log *slog.Logger) error {
+	return runKeeper(dir, keeperOptions{idle: idleTime, limit: maxFrame, log: log})
+}
+
+// keeperOptions are what tests make smaller.
+type keeperOptions struct {
+	idle  time.Duration
+	limit int // of a frame's bytes
+	log   *slog.Logger
+}
+
+func runKeeper(dir string, o keeperOptions) error {
+	ready := readyPipe()
+	dir, err := filepath.Abs(dir) // we leave this folder
+	var k *keeper
+	if err == nil {
+		k, err = newKeeper(dir, o)
+	}
+	if err != nil {
+		err = fmt.Errorf("start keeper in %s: %w", dir, err)
+		announce(ready, "error: "+err.Error())
+		return err
+	}
+	announce(ready, k.id)
+	return k.run()
+}
+
+// readyPipe gives what the client that started this keeper listens to.
+func readyPipe() *os.File {
+	fd, err := strconv.Atoi(os.Getenv(readyVariable))
+	if err != nil {
+		return nil
+	}
+	os.Unsetenv(readyVariable)
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "ready")
+}
+
+func announce(ready *os.File, word string) {
+	if ready != nil {
+		fmt.Fprintln(ready, word)
+		ready.Close()
+	}
+}
+
+// state is how far an attempt is, for the keeper.
+type state string
+
+const (
+	stateWaiting state = "waiting" // in the queue
+	stateRunning state = "running" // until its exit record is written
+	stateExited  state = "exited"  // until it is forgotten
+)
+
+// attempt is the keeper's account of one.
+type attempt struct {
+	key
+	token     int64
+	dir       string
+	killAfter time.Duration
+	spec      Spec // until it is spawned: environments take room
+
+	// Guarded by keeper.mu.
+	state      state
+	started    *Started
+	exit       *Exit
+	doubt      bool
+	pid        int           // also its session and group
+	begun      time.Time     // with the monotonic reading
+	timer      *time.Timer   // the timeout's
+	reaped     bool          // the main process
+	outcome    Exit          // of the main process, once reaped
+	stop       StopKind      // what was asked for, the stronger of two
+	timedOut   bool          // the timeout was first
+	kill       chan struct{} // not nil once it is being ended; closed when there is nothing to wait for any more
+	unrecorded bool          // its outcome is nowhere but here
+}
+
+// keeper is the parent of all jobs.
+type keeper struct {
+	id     string
+	pid    int
+	boot   string
+	idle   time.Duration
+	limit  int // of a frame's bytes
+	log    *slog.Logger
+	folder *folder
+	oom    oomScore
+
+	ctx     context.Context // the keeper's life: cancelled when its work is done
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // everything but the reaper, which may be in wait4 for ever
+	stdin   sync.WaitGroup
+	records chan struct{} // a semaphore
+	wake    chan struct{} // something is in the queue
+	forked  chan struct{} // there is a child to wait for
+
+	// forkMu is held by the spawner from before a fork until the child is in
+	// byPID, and by the reaper while it takes the dead away. So wait4(-1)
+	// cannot meet a child that is not registered yet, and a pid stays the
+	// child's while the spawner reads its start time. It is not mu, because an
+	// exec from a dead network disk can take for ever, and signals and
+	// questions shall be answered meanwhile. It is taken before mu.
+	forkMu sync.Mutex
+
+	// mu is never held over anything that can block. A pid in byPID is not
+	// reaped while mu is held, so a signal under mu never hits a stranger.
+	mu         sync.Mutex
+	attempts   map[key]*attempt
+	byPID      map[int]*attempt
+	queue      []*attempt
+	open       int           // attempts whose outcome is not on the disk yet
+	reaps      chan struct{} // closed and replaced when something was reaped
+	peers      map[*peer]bool
+	greeted    int // peers that have said hello
+	subscriber *peer
+	idleTimer  *time.Timer
+	terminated bool // TERM came: end with the last attempt
+	ending     bool // nothing new is taken
+}
+
+func newKeeper(dir string, o keeperOptions) (*keeper, error) {
+	if err := becomeKeeper(); err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	// Sortable by age, and never the same again.
+	id := fmt.Sprintf("%013x-%s", time.Now().UnixMicro(), rand.Text()[:8])
+	folder, err := makeFolder(dir, id)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &keeper{
+		id: id, pid: os.Getpid(), boot: boot, idle: o.idle, limit: o.limit, folder: folder,
+		log:      o.log.With("keeper", id),
+		oom:      newOOMScore(),
+		ctx:      ctx,
+		cancel:   cancel,
+		records:  make(chan struct{}, recorders),
+		wake:     make(chan struct{}, 1),
+		forked:   make(chan struct{}, 1),
+		attempts: make(map[key]*attempt),
+		byPID:    make(map[int]*attempt),
+		reaps:    make(chan struct{}),
+		peers:    make(map[*peer]bool),
+	}, nil
+}
+
+// becomeKeeper sets what jobs inherit and what keeps this process from going
+// down with its parent.
+func becomeKeeper() error {
+	unix.Setsid() //nolint:errcheck // it fails where this is a session's leader already
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	unix.Umask(0o022)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become a subreaper: %w", err)
+	}
+	return closeInherited()
+}
+
+// closeInherited closes what our parent had left open for its children,
+// perhaps without knowing: all of our own is close-on-exec.
+func closeInherited() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+// run does the keeper's work and blocks until it is done.
+func (k *keeper) run() error {
+	k.log.Info("keeper started", "pid", os.Getpid())
+	signals := k.takeSignals()
+	defer signal.Stop(signals)
+
+	k.mu.Lock()
+	k.considerEnd()
+	k.mu.Unlock()
+
+	k.work.Go(k.spawnAll)
+	go k.reapAll()
+	k.work.Go(k.accept)
+	for {
+		select {
+		case <-k.ctx.Done():
+			err := k.folder.remove() // ends accept
+			k.mu.Lock()
+			for p := range k.peers {
+				p.finish()
+			}
+			k.mu.Unlock()
+			k.work.Wait()
+			k.stdin.Wait()
+			k.log.Info("keeper ended")
+			return err
+		case s := <-signals:
+			if s == unix.SIGTERM || s == unix.SIGINT {
+				k.terminate(s)
+			}
+		}
+	}
+}
+
+// takeSignals catches what could end or halt the keeper. Signals that are
+// caught have their default disposition in children, whatever the keeper's
+// own parent had ignored; Go itself catches all others that it can.
+func (k *keeper) takeSignals() chan os.Signal {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGTERM,
+		unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
+	return signals
+}
+
+// terminate lets the keeper end with its last attempt: what the service
+// manager tells to the jobs is not for the keeper to repeat.
+func (k *keeper) terminate(s os.Signal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.log.Info("keeper will end with its last attempt", "signal", s.String(), "open", k.open)
+	k.terminated = true
+	k.considerEnd()
+}
+
+// considerEnd ends the keeper when it has no work, at once or in a while. Its
+// caller holds mu.
+func (k *keeper) considerEnd() {
+	if k.idleTimer != nil {
+		k.idleTimer.Stop()
+		k.idleTimer = nil
+	}
+	switch {
+	case k.open > 0:
+	case k.terminated:
+		k.end()
+	case k.greeted == 0:
+		var timer *time.Timer
+		timer = time.AfterFunc(k.idle, func() {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.idleTimer == timer {
+				k.end()
+			}
+		})
+		k.idleTimer = timer
+	}
+}
+
+// end makes run return. Its caller holds mu.
+func (k *keeper) end() {
+	k.ending = true
+	k.cancel()
+}
+
+// start takes attempts into the queue. One that is known is told of again.
+// Its caller holds mu.
+func (k *keeper) start(specs []wireSpec) {
+	for _, w := range specs {
+		spec := w.spec()
+		id := key{spec.Run, spec.Attempt}
+		if known := k.attempts[id]; known != nil {
+			for _, event := range known.wire().events() {
+				k.emit(event)
+			}
+			continue
+		}
+		a := &attempt{
+			key: id, token: spec.Token, dir: spec.Dir, spec: spec, state: stateWaiting,
+			killAfter: spec.KillAfter,
+		}
+		if a.killAfter <= 0 {
+			a.killAfter = defaultKillAfter
+		}
+		k.attempts[id] = a
+		k.queue = append(k.queue, a)
+		k.open++
+	}
+	k.considerEnd()
+	signalTo(k.wake)
+}
+
+// signalTo leaves word in a channel of one place.
+func signalTo(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// spawnAll starts what is in the queue, one at a time: more spawners are
+// slower.
+func (k *keeper) spawnAll() {
+	// A child begins with the signal mask of the thread that forks.
+	runtime.LockOSThread()
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
+		k.log.Error("unblock signals", "error", err)
+	}
+	k.oom.spare(true)
+	for {
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-k.wake:
+		}
+		k.oom.spare(false)
+		for a := k.next(); a != nil; a = k.next() {
+			k.spawn(a)
+		}
+		k.oom.spare(true)
+	}
+}
+
+func (k *keeper) next() *attempt {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.queue) == 0 {
+		return nil
+	}
+	a := k.queue[0]
+	k.queue[0] = nil
+	k.queue = k.queue[1:]
+	return a
+}
+
+// spawn starts one attempt, or says why not.
+func (k *keeper) spawn(a *attempt) {
+	spec := a.spec
+	a.spec = Spec{}
+
+	at := time.Now()
+	file, err := createStart(a.dir, startRecord{
+		Run: a.run, Attempt: a.attempt, Token: a.token,
+		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(),
+	})
+	if errors.Is(err, fs.ErrExist) {
+		k.startedBefore(a)
+		return
+	}
+	if err != nil {
+		k.notStarted(a, at, fmt.Sprintf("start: %v", err))
+		return
+	}
+	defer file.Close()
+
+	k.mu.Lock()
+	stopped := a.stop != ""
+	k.mu.Unlock()
+	if stopped {
+		k.notStarted(a, at, "stopped before it was started")
+		return
+	}
+
+	k.forkMu.Lock()
+	defer k.forkMu.Unlock()
+	begun := time.Now()
+	pid, err := spawn(k.ctx, &k.stdin, spec)
+	if err != nil {
+		k.notStarted(a, at, fmt.Sprintf("start %v", err))
+		return
+	}
+	// It may have ended already, but it is not reaped.
+	process, err := readProcess(pid)
+	if err == nil {
+		err = appendLine(file, processRecord{PID: pid, Started: process.started, Session: pid})
+	}
+	if err != nil {
+		k.log.Error("complete the start record", "run", a.run, "attempt", a.attempt, "error", err)
+	}
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.pid, a.begun, a.state = pid, begun, stateRunning
+	a.started = &Started{PID: pid, At: begun.UTC()}
+	k.byPID[pid] = a
+	k.emit(Event{Run: a.run, Attempt: a.attempt, Token: a.token, Started: a.started})
+	if spec.Timeout > 0 {
+		// Go's timers follow CLOCK_MONOTONIC: a suspend uses none of it up.
+		a.timer = time.AfterFunc(spec.Timeout, func() { k.timeOut(a) })
+	}
+	if a.stop != "" { // asked for during the fork
+		k.endAttempt(a, a.stop)
+	}
+	signalTo(k.forked)
+}
+
+// notStarted gives an attempt the outcome of one that has no process.
+func (k *keeper) notStarted(a *attempt, at time.Time, why string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.state = stateRunning
+	k.finish(a, Exit{
+		Code: -1, Stopped: a.stop != "", Error: why,
+		StartedAt: at.UTC(), EndedAt: time.Now().UTC(),
+	})
+}
+
+// startedBefore answers for an attempt that has a `start` record: with its
+// exit record, or with a doubt.
+func (k *keeper) startedBefore(a *attempt) {
+	exit, err := readExit(a.dir, a.run, a.attempt)
+	if err != nil {
+		k.log.Error("read exit record", "run", a.run, "attempt", a.attempt, "error", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.open--
+	a.state, a.exit, a.doubt = stateExited, exit, exit == nil
+	for _, event := range a.wire().events() {
+		k.emit(event)
+	}
+	k.considerEnd()
+}
+
+// finish has the outcome recorded and then told. Its caller holds mu.
+//
+// The record is synced when no daemon listens. One that does commits the
+// outcome to its store at once, and a thousand syncs beside a thousand starts
+// make the last start a fifth later.
+func (k *keeper) finish(a *attempt, exit Exit) {
+	sync := k.subscriber == nil
+	k.work.Go(func() {
+		k.records <- struct{}{}
+		defer func() { <-k.records }()
+		err := writeExit(a.dir, exitRecord{
+			Run: a.run, Attempt: a.attempt, Token: a.token, Keeper: k.id, Exit: exit,
+		}, sync)
+		if err != nil {
+			k.log.Error("write exit record", "run", a.run, "attempt", a.attempt, "error", err)
+		}
+
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		a.state, a.exit = stateExited, &exit
+		// An outcome that the disk did not take keeps the keeper alive until
+		// a daemon has it, unless the whole directory is gone.
+		a.unrecorded = err != nil && !errors.Is(err, fs.ErrNotExist)
+		if !a.unrecorded {
+			k.open--
+		}
+		k.emit(Event{Run: a.run, Attempt: a.attempt, Token: a.token, Exit: a.exit})
+		k.considerEnd()
+	})
+}
+
+// emit tells the newest daemon; what it does not get is in the next list. Its
+// caller holds mu.
+func (k *keeper) emit(event Event) {
+	if k.subscriber != nil {
+		k.subscriber.sendEvent(event)
+	}
+}
+
+// forget drops an attempt that has exited. Its caller holds mu.
+func (k *keeper) forget(id key) error {
+	a := k.attempts[id]
+	if a == nil {
+		return nil
+	}
+	if a.state != stateExited {
+		return fmt.Errorf("attempt %d of run %s has not ended", id.attempt, id.run)
+	}
+	delete(k.attempts, id)
+	if a.unrecorded {
+		k.open--
+		k.considerEnd()
+	}
+	return nil
+}
+
+// wire is what a list says of a. Its caller holds mu.
+func (a *attempt) wire() wireAttempt {
+	return wireAttempt{
+		Run: a.run, Attempt: a.attempt, Token: a.token, State: a.state,
+		Started: a.started, Exit: a.exit, Doubt: a.doubt,
+	}
+}

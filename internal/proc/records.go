@@ -1,0 +1,185 @@
+package proc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The records of an attempt, in its directory.
+//
+// `start` is created with O_EXCL at spawn time, before the fork, by whichever
+// keeper was asked: who creates it is the one who may fork. Its first line
+// says who; the second is added after the fork and says which process. A
+// keeper that dies in between leaves the first line alone: then the process,
+// if there is one, is found by its environment, and if none is found, nobody
+// can know whether there was one.
+//
+// `exit` is renamed into place, so it is whole or absent.
+//
+// Nothing is synced on the way to a start: within one boot only the death of
+// processes matters, and from another boot a `start` without `exit` means the
+// same as a lost one whatever it says.
+const (
+	startName = "start"
+	exitName  = "exit"
+	logName   = "log"
+)
+
+// startRecord is the first line of `start`.
+type startRecord struct {
+	Run     string    `json:"run"`
+	Attempt int       `json:"attempt"`
+	Token   int64     `json:"token"`
+	Keeper  string    `json:"keeper"`
+	Boot    string    `json:"boot"`
+	At      time.Time `json:"at"`
+	Since   uint64    `json:"since"` // a process that started before it (clock ticks since boot, as in /proc/PID/stat) is not the attempt's
+
+	Process processRecord `json:"-"` // zero when the second line is missing
+}
+
+// processRecord is the second line of `start`.
+type processRecord struct {
+	PID     int    `json:"pid"`
+	Started uint64 `json:"started"` // field 22 of /proc/PID/stat: tells a reused pid
+	Session int    `json:"session"`
+}
+
+// exitRecord is the content of `exit`.
+type exitRecord struct {
+	Run     string `json:"run"`
+	Attempt int    `json:"attempt"`
+	Token   int64  `json:"token"`
+	Keeper  string `json:"keeper"`
+	Exit
+}
+
+// createStart makes the `start` record and returns it open for the second
+// line. The error is fs.ErrExist when the attempt was started before.
+func createStart(dir string, record startRecord) (*os.File, error) {
+	path := filepath.Join(dir, startName)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := appendLine(file, record); err != nil {
+		// No fork follows, so the record must not say that one may have.
+		return nil, errors.Join(err, file.Close(), os.Remove(path))
+	}
+	return file, nil
+}
+
+// appendLine adds a JSON line in one write.
+func appendLine(file *os.File, v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(line, '\n'))
+	return err
+}
+
+// readStart reads the `start` record. The error is fs.ErrNotExist when there
+// is none; a record whose keeper died before it had written the first line
+// gives a record without a keeper.
+func readStart(dir, run string, attempt int) (startRecord, error) {
+	data, err := os.ReadFile(filepath.Join(dir, startName))
+	if err != nil {
+		return startRecord{}, err
+	}
+	first, second, _ := bytes.Cut(data, []byte("\n"))
+	var record startRecord
+	if json.Unmarshal(first, &record) != nil {
+		return startRecord{Run: run, Attempt: attempt}, nil
+	}
+	if record.Run != run || record.Attempt != attempt {
+		return startRecord{}, fmt.Errorf("%s is of attempt %d of run %s, not %d of %s",
+			filepath.Join(dir, startName), record.Attempt, record.Run, attempt, run)
+	}
+	var process processRecord
+	if json.Unmarshal(second, &process) == nil {
+		record.Process = process
+	}
+	return record, nil
+}
+
+// writeExit puts the exit record into place. sync makes it last through a
+// power cut; without, it lasts through the death of any process.
+func writeExit(dir string, record exitRecord, sync bool) (err error) {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, "."+exitName+"."+record.Keeper)
+	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(temp)
+		}
+	}()
+	if _, err := file.Write(append(data, '\n')); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if sync {
+		if err := file.Sync(); err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, exitName))
+}
+
+// readExit reads the exit record; nil when there is none, or none that can be
+// read: after a power cut a file can be there without its content.
+func readExit(dir, run string, attempt int) (*Exit, error) {
+	data, err := os.ReadFile(filepath.Join(dir, exitName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var record exitRecord
+	if json.Unmarshal(data, &record) != nil {
+		return nil, nil
+	}
+	if record.Run != run || record.Attempt != attempt {
+		return nil, fmt.Errorf("%s is of attempt %d of run %s, not %d of %s",
+			filepath.Join(dir, exitName), record.Attempt, record.Run, attempt, run)
+	}
+	return &record.Exit, nil
+}
+
+// bootID tells this boot of the machine from all others.
+var bootID = sync.OnceValues(func() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+})
+
+// bootTicks is now in the unit of field 22 of /proc/PID/stat, which Linux
+// shows in hundredths of a second on every architecture.
+func bootTicks() uint64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0
+	}
+	return uint64(now.Nano() / int64(10*time.Millisecond))
+}

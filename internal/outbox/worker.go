@@ -1,0 +1,170 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Store is what a Worker needs of the store. Each method that changes
+// something is one durable transaction.
+type Store interface {
+	// Pending lists the items that wait, the earliest first.
+	Pending(ctx context.Context) ([]Item, error)
+	// Begin takes an item; false while another item has one of its targets.
+	Begin(ctx context.Context, id string) (bool, error)
+	SaveProgress(ctx context.Context, id string, progress json.RawMessage) error
+	// Again puts an item back to be tried at next.
+	Again(ctx context.Context, id string, reason string, next time.Time) error
+}
+
+// Options are a Worker's surroundings.
+type Options struct {
+	Store   Store
+	Senders map[Kind]Sender
+	// Settled makes the end of an item durable: sent, or refused with err. An
+	// error means that it could not, and the item is tried again.
+	Settled func(ctx context.Context, item Item, err error) error
+	Changed func()
+	// Patience is how long an item is tried; 0 means 24 h.
+	Patience time.Duration
+	Parallel int // items at once; 0 means 8
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Worker delivers what is owed.
+type Worker struct {
+	o    Options
+	kick chan struct{}
+}
+
+// NewWorker makes a Worker; Run sets it going.
+func NewWorker(o Options) *Worker {
+	if o.Patience == 0 {
+		o.Patience = 24 * time.Hour
+	}
+	if o.Parallel == 0 {
+		o.Parallel = 8
+	}
+	return &Worker{o: o, kick: make(chan struct{}, 1)}
+}
+
+// Kick makes the Worker look for new items. It never blocks.
+func (w *Worker) Kick() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run delivers until ctx ends, and returns when no Send is under way.
+func (w *Worker) Run(ctx context.Context) error {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	free := make(chan struct{}, w.o.Parallel)
+	for range w.o.Parallel {
+		free <- struct{}{}
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.kick:
+		case <-timer.C:
+		}
+		timer.Reset(w.pass(ctx, free, &sending))
+	}
+}
+
+// pass begins every item that is due and says when the next one will be.
+func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.WaitGroup) time.Duration {
+	items, err := w.o.Store.Pending(ctx)
+	if err != nil {
+		w.o.Log.Error("read what is owed", "error", err)
+		return time.Second
+	}
+	now := w.o.Now()
+	for _, item := range items {
+		if wait := item.NextAt.Sub(now); wait > 0 {
+			return min(wait, time.Minute)
+		}
+		select {
+		case <-free:
+		default:
+			return time.Minute // the next one that ends kicks
+		}
+		begun, err := w.o.Store.Begin(ctx, item.ID)
+		if err != nil {
+			w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+		}
+		if !begun {
+			free <- struct{}{}
+			continue // its target is taken: whoever has it kicks when it ends
+		}
+		item.Tries++
+		sending.Go(func() {
+			w.send(ctx, item)
+			free <- struct{}{}
+			w.Kick()
+		})
+	}
+	return time.Minute
+}
+
+func (w *Worker) send(ctx context.Context, item Item) {
+	log := w.o.Log.With("item", item.ID, "kind", item.Kind, "run", item.Run, "try", item.Tries)
+	save := func(progress json.RawMessage) error { return w.o.Store.SaveProgress(ctx, item.ID, progress) }
+	result, err := w.sender(item.Kind).Send(ctx, item, save)
+	if ctx.Err() != nil {
+		return // shut down: the item is found as it is when a daemon comes back
+	}
+	now := w.o.Now()
+	if err != nil && !IsFinal(err) && now.Sub(item.Created) < w.o.Patience {
+		next := now.Add(wait(item.Tries, rand.Float64()))
+		log.Warn("could not send, will try again", "error", err, "next", next)
+		if err := w.o.Store.Again(ctx, item.ID, err.Error(), next); err != nil {
+			log.Error("put back what could not be sent", "error", err)
+		}
+		w.o.Changed()
+		return
+	}
+	item.State, item.Result = Sent, result
+	if err != nil {
+		item.State, item.Error = Refused, err.Error()
+		log.Error("refused", "error", err)
+	}
+	if err := w.o.Settled(ctx, item, err); err != nil {
+		log.Error("settle what was sent", "error", err)
+		if err := w.o.Store.Again(ctx, item.ID, err.Error(), now.Add(wait(item.Tries, rand.Float64()))); err != nil {
+			log.Error("put back what could not be settled", "error", err)
+		}
+	}
+	w.o.Changed()
+}
+
+func (w *Worker) sender(kind Kind) Sender {
+	if s, ok := w.o.Senders[kind]; ok {
+		return s
+	}
+	return noSender{}
+}
+
+type noSender struct{}
+
+func (noSender) Send(_ context.Context, item Item, _ func(json.RawMessage) error) (json.RawMessage, error) {
+	return nil, Final(fmt.Errorf("this version of belfry cannot send a %s", item.Kind))
+}
+
+// wait is how long until the next try, after the n-th: 1 s, 2 s, 4 s … 5 min,
+// less up to half of it by chance.
+func wait(n int, chance float64) time.Duration {
+	full := min(time.Second<<min(n-1, 20), 5*time.Minute)
+	return full - time.Duration(chance*float64(full/2))
+}

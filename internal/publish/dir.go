@@ -1,0 +1,497 @@
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"belfry/internal/outbox"
+)
+
+// folder is a target that is a directory.
+//
+// The new version is made beside it, in a hidden stage, and then takes its name
+// in one step:
+//
+//	PARENT/NAME                          the target
+//	PARENT/.NAME.belfry-RUN-1a2b3c4d/    the stage, ours alone, locked while in use
+//	    stage.json                       whose it is
+//	    new/                             the new version; after the exchange the old one
+//	    old/                             the old version, where there is no exchange
+//
+// A target that is a symbolic link stands for the directory it leads to: the
+// link stays, and what it points at is replaced, beside itself.
+type folder struct {
+	*part
+	target string // the directory, links resolved
+	stage  string
+	lock   *os.File
+}
+
+const (
+	stageMark = ".belfry-"
+	stageFile = "stage.json"
+	newName   = "new"
+	oldName   = "old"
+)
+
+// stageInfo is the content of stage.json.
+type stageInfo struct {
+	Target string `json:"target"` // the base name of the target
+	Run    string `json:"run"`
+}
+
+func (d *folder) look(context.Context) ([]string, error) {
+	target, err := resolve(d.dir)
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	d.target = target
+	out, err := filepath.EvalSymlinks(d.out.path)
+	if err != nil {
+		return nil, err
+	}
+	if within(target, out) || within(out, target) {
+		return nil, outbox.Final(fmt.Errorf("target %s and the run's output are in one another: publish to a folder elsewhere", d.to))
+	}
+	if err := d.clean(); err != nil {
+		return nil, d.explain(err)
+	}
+	_, err = d.check()
+	return nil, d.explain(err) // the whole directory is replaced, so nothing need be remembered
+}
+
+// resolve returns the path without symbolic links, as far as it exists.
+func resolve(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return "", outbox.Final(fmt.Errorf("%s is a symbolic link that leads nowhere: make the folder it names, or remove it", dir))
+	}
+	parent, err := resolve(filepath.Dir(dir))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}
+
+// check refuses a target that holds anything but what Belfry put there for this
+// job. It returns the target's mode, 0 when it does not exist.
+func (d *folder) check() (os.FileMode, error) {
+	info, err := os.Lstat(d.target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case !info.IsDir():
+		return 0, outbox.Final(fmt.Errorf("%s is not a folder: name one that is for this job alone", d.to))
+	}
+	listed := map[string]bool{successName: true}
+	data, err := readRegular(filepath.Join(d.target, manifestName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return 0, err
+	default:
+		m, err := parseManifest(data)
+		if err != nil {
+			return 0, d.strange(manifestName, fmt.Sprintf("which is not a manifest of Belfry's (%v)", err))
+		}
+		if m.Job != d.order.Job {
+			return 0, d.strange(manifestName, fmt.Sprintf("which says that the folder is the job %s's", m.Job))
+		}
+		listed[manifestName] = true
+		for _, f := range m.Files {
+			listed[f.Path] = true
+		}
+	}
+	folders := map[string]bool{".": true}
+	for name := range listed {
+		for dir := path.Dir(name); !folders[dir]; dir = path.Dir(dir) {
+			folders[dir] = true
+		}
+	}
+	err = filepath.WalkDir(d.target, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(d.target, name)
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && folders[rel], e.Type().IsRegular() && listed[rel]:
+			return nil
+		}
+		return d.strange(rel, "which this job did not publish")
+	})
+	return info.Mode() & (os.ModePerm | os.ModeSetgid | os.ModeSetuid | os.ModeSticky), err
+}
+
+func (d *folder) strange(rel, why string) error {
+	return outbox.Final(fmt.Errorf("%s holds %q, %s; nothing was touched: publish to a folder that is for this job alone, or empty this one", d.to, rel, why))
+}
+
+// readRegular reads a small file that is no link.
+func readRegular(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, outbox.Final(fmt.Errorf("%s is a symbolic link, which Belfry did not put there", name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxManifest))
+}
+
+// clean removes the stages that earlier publishes of this target left when they
+// were killed. Where one was killed between two renames, the old version gets its
+// name back first.
+func (d *folder) clean() error {
+	parent := filepath.Dir(d.target)
+	entries, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), d.stagePrefix()) {
+			continue
+		}
+		if err := d.cleanStage(filepath.Join(parent, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *folder) cleanStage(stage string) error {
+	lock, err := os.OpenFile(stage, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil // not ours to open: not ours
+	}
+	defer lock.Close()
+	data, err := readRegular(filepath.Join(stage, stageFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
+		// Killed before it could say whose it is; it holds nothing else then.
+		if entries, err := os.ReadDir(stage); err == nil && len(entries) <= 1 {
+			_ = os.Remove(filepath.Join(stage, stageFile))
+			_ = os.Remove(stage)
+		}
+		return nil
+	}
+	var info stageInfo
+	if err != nil || json.Unmarshal(data, &info) != nil || info.Target != filepath.Base(d.target) {
+		return nil // somebody else's
+	}
+	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("run %s is being published to %s at this moment", info.Run, d.to)
+	}
+	if _, err := os.Lstat(d.target); errors.Is(err, fs.ErrNotExist) {
+		err := os.Rename(filepath.Join(stage, oldName), d.target)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := syncDir(filepath.Dir(d.target)); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(stage)
+}
+
+// stagePrefix begins the names of this target's stages. A long name is cut, the
+// whole one is in stage.json.
+func (d *folder) stagePrefix() string {
+	name := filepath.Base(d.target)
+	return "." + name[:min(len(name), 120)] + stageMark
+}
+
+func (d *folder) unmark(context.Context) error { return nil } // the old version is whole until the exchange
+
+func (d *folder) put(ctx context.Context, _ []string) error {
+	if err := d.fill(ctx); err != nil {
+		return d.explain(err)
+	}
+	at(stepData)
+	return nil
+}
+
+// fill makes the stage and the whole new version in it, but for _SUCCESS.
+func (d *folder) fill(ctx context.Context) error {
+	mode, err := d.check()
+	if err != nil {
+		return err
+	}
+	if err := makeDirs(filepath.Dir(d.target)); err != nil {
+		return err
+	}
+	if err := d.makeStage(); err != nil {
+		return err
+	}
+	root := filepath.Join(d.stage, newName)
+	if err := os.Mkdir(root, 0o777); err != nil {
+		return err
+	}
+	if mode != 0 {
+		if err := os.Chmod(root, mode); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.files {
+		if err := os.MkdirAll(filepath.Join(root, path.Dir(f.path)), 0o777); err != nil {
+			return err
+		}
+	}
+	err = each(ctx, len(d.files), func(ctx context.Context, i int) error {
+		if err := d.copy(ctx, &d.files[i], filepath.Join(root, d.files[i].path)); err != nil {
+			return err
+		}
+		at(stepSomeData)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(root, manifestName), d.manifest); err != nil {
+		return err
+	}
+	return filepath.WalkDir(d.stage, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			err = syncDir(name)
+		}
+		return err
+	})
+}
+
+// makeStage makes an empty stage and locks it.
+func (d *folder) makeStage() error {
+	var id [4]byte
+	_, _ = rand.Read(id[:])
+	run := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, d.order.Run)
+	stage := filepath.Join(filepath.Dir(d.target), d.stagePrefix()+run[:min(len(run), 26)]+"-"+hex.EncodeToString(id[:]))
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		return err
+	}
+	d.stage = stage
+	lock, err := os.OpenFile(stage, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	d.lock = lock
+	if err := flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	data, err := json.Marshal(stageInfo{filepath.Base(d.target), d.order.Run})
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(stage, stageFile), data)
+}
+
+// copy copies a file of the output and compares what it read with its sum. The
+// output stays: a retry must find it.
+func (d *folder) copy(ctx context.Context, f *file, to string) error {
+	r, err := d.out.reopen(f)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	h := sha256.New()
+	if err := copyFile(ctx, io.MultiWriter(w, h), r, f.size); err != nil {
+		return fmt.Errorf("copy %s: %w", f.rel, err)
+	}
+	if sum(h) != f.sum {
+		return fmt.Errorf("%s: %w", f.rel, errChanged)
+	}
+	if err := w.Chmod(f.mode | 0o400); err != nil {
+		return err
+	}
+	if err := w.Sync(); err != nil {
+		return err
+	}
+	if info, err := w.Stat(); err != nil || info.Size() != f.size {
+		return fmt.Errorf("copy %s: %d bytes became another number (%v)", f.rel, f.size, err)
+	}
+	return w.Close()
+}
+
+func (d *folder) list(context.Context) error { return nil } // it is in the stage
+
+func (d *folder) mark(context.Context) error {
+	if err := d.swap(); err != nil {
+		return d.explain(err)
+	}
+	at(stepExchanged)
+	// The old version goes, its _SUCCESS first: a reader who begins now is told.
+	_ = os.Remove(filepath.Join(d.stage, newName, successName))
+	if err := os.RemoveAll(d.stage); err != nil {
+		d.warn("the old version of %s is still in %s and goes with the next publish: %v", d.to, d.stage, err)
+	}
+	return nil
+}
+
+// swap gives the new version the target's name.
+func (d *folder) swap() error {
+	root := filepath.Join(d.stage, newName)
+	if err := writeFile(filepath.Join(root, successName), nil); err != nil {
+		return err
+	}
+	if err := syncDir(root); err != nil {
+		return err
+	}
+	mode, err := d.check() // again: much time may have gone by
+	if err != nil {
+		return err
+	}
+	if mode == 0 {
+		err = os.Rename(root, d.target)
+	} else {
+		err = d.exchange(root)
+	}
+	if err != nil {
+		return err
+	}
+	if err := syncDir(d.stage); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(d.target))
+}
+
+// renameExchange swaps two names in one step; the tests take it away.
+var renameExchange = func(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+func (d *folder) exchange(root string) error {
+	err := renameExchange(root, d.target)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return &os.LinkError{Op: "exchange", Old: root, New: d.target, Err: err}
+	}
+	// The file system cannot: for a moment there is nothing at the target.
+	old := filepath.Join(d.stage, oldName)
+	if err := os.Rename(d.target, old); err != nil {
+		return err
+	}
+	at(stepMoved)
+	if err := os.Rename(root, d.target); err != nil {
+		return errors.Join(err, os.Rename(old, d.target))
+	}
+	return nil
+}
+
+// leave removes the stage, used or not. Where it has the only version there is,
+// the next publish gives that its name back.
+func (d *folder) leave() {
+	if d.stage == "" {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(d.stage, oldName)); err != nil {
+		_ = os.RemoveAll(d.stage)
+	} else if _, err := os.Lstat(d.target); err == nil {
+		_ = os.RemoveAll(d.stage)
+	}
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}
+
+// explain makes a sentence with a next step of what the system said, and says
+// which errors stay.
+func (d *folder) explain(err error) error {
+	var final string
+	switch {
+	case err == nil, outbox.IsFinal(err):
+		return err
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("publish to %s: the disk is full; free some space, a publish needs room for a second copy: %w", d.to, err)
+	case errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("publish to %s: the quota is used up; free some space, a publish needs room for a second copy: %w", d.to, err)
+	case errors.Is(err, unix.EROFS):
+		final = "the file system is read-only: mount it writable"
+	case errors.Is(err, fs.ErrPermission):
+		final = fmt.Sprintf("permission denied: let the user that the job runs as (uid %d) write to the folder above it", os.Getuid())
+	case errors.Is(err, unix.ENOTDIR):
+		final = "a part of the path is a file and not a folder"
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EBUSY):
+		final = "it is a mount point, which cannot be exchanged: publish to a folder in it"
+	case errors.Is(err, unix.ENAMETOOLONG):
+		final = "a name is too long for the file system"
+	default:
+		return fmt.Errorf("publish to %s: %w", d.to, err)
+	}
+	return outbox.Final(fmt.Errorf("publish to %s: %s (%w)", d.to, final, err))
+}
+
+// makeDirs makes dir and the folders above it, durably.
+func makeDirs(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := makeDirs(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// writeFile writes a new file, durably.
+func writeFile(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package publish
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// The names that Belfry puts at a target itself.
+const (
+	manifestName = "_manifest.json"
+	successName  = "_SUCCESS"
+)
+
+// maxManifest bounds the manifests that we read; ten million short names fit.
+const maxManifest = 1 << 30
+
+// manifest is the content of _manifest.json: the list that makes files count.
+type manifest struct {
+	Job     string  `json:"job"`
+	Run     string  `json:"run"`
+	Attempt int     `json:"attempt"`
+	FiresAt string  `json:"fires_at"` // RFC 3339 in UTC; "" for none
+	Date    string  `json:"date"`
+	Release string  `json:"release"`
+	Files   []entry `json:"files"` // sorted by path
+}
+
+// entry is one file of a manifest.
+type entry struct {
+	Path   string `json:"path"` // relative to the manifest, with slashes
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // hex
+}
+
+// manifestOf is the manifest of files, which are sorted. The same order and the
+// same files make the same bytes.
+func manifestOf(o Order, files []file) ([]byte, error) {
+	m := manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: []entry{}}
+	if !o.FiresAt.IsZero() {
+		m.FiresAt = o.FiresAt.UTC().Format(time.RFC3339Nano)
+	}
+	for _, f := range files {
+		m.Files = append(m.Files, entry{f.path, f.size, hex.EncodeToString(f.sum[:])})
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// parseManifest reads a manifest that stands at a target. Paths that would lead
+// elsewhere, or name Belfry's own files, are an error: what it lists is deleted.
+func parseManifest(data []byte) (manifest, error) {
+	var m manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return manifest{}, err
+	}
+	for _, f := range m.Files {
+		if !fs.ValidPath(f.Path) || f.Path == "." || reserved(f.Path) {
+			return manifest{}, fmt.Errorf("it lists %q, which cannot be a file of the target", f.Path)
+		}
+	}
+	return m, nil
+}
+
+// reserved reports whether path, relative to a target, is one of Belfry's own.
+func reserved(path string) bool { return path == successName || path == manifestName }
+
+func hexSum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,264 @@
+// Package publish answers: how does a run's output reach its target whole, or
+// not at all? It is the outbox's Sender of results. The work itself is done in a
+// child process under the job's own environment, so that credentials are the
+// job's and never the daemon's; the daemon wires the Sender, the hidden command
+// `belfry publish` runs Child, and nobody else should import it. The protocol is
+// DESIGN.md §6.
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"belfry/internal/outbox"
+)
+
+// Order is the payload of an outbox item of the kind outbox.Publish: which
+// output goes where.
+type Order struct {
+	// Job to Release are for the manifest.
+	Job     string    `json:"job"`
+	Run     string    `json:"run"`
+	Attempt int       `json:"attempt"`
+	FiresAt time.Time `json:"fires_at"`
+	Date    string    `json:"date"`
+	Release string    `json:"release"`
+
+	Output string `json:"output"` // absolute path of $BELFRY_OUTPUT
+	// Lock is the absolute path of a file beside Output. Whoever publishes it
+	// holds a flock on that, so the child of a daemon that died and the child
+	// of the next one never work at the same time.
+	Lock    string   `json:"lock"`
+	Targets []Target `json:"targets"`
+	IfEmpty string   `json:"if_empty"` // what to do when there are no files: IfEmptyError (also "") or IfEmptyOK
+}
+
+// The values of Order.IfEmpty.
+const (
+	IfEmptyError = "error"
+	IfEmptyOK    = "ok"
+)
+
+// Target is one place for one part of the output.
+type Target struct {
+	From string `json:"from"` // a folder of the output; "" is all of it
+	To   string `json:"to"`   // "s3://bucket/prefix/" or an absolute directory, expanded
+}
+
+// Result is what the Sender gives back for an item that was sent.
+type Result struct {
+	Targets  []Published `json:"targets"`
+	Warnings []string    `json:"warnings,omitempty"`
+}
+
+// Published is what stands at one target now.
+type Published struct {
+	To       string `json:"to"`
+	Files    int    `json:"files"`
+	Bytes    int64  `json:"bytes"`
+	Manifest string `json:"manifest"` // the manifest's SHA-256, in hex
+}
+
+// Options are what a Sender needs.
+type Options struct {
+	// Command runs the child: {"/proc/self/exe", "publish"}.
+	Command []string
+	// Env gives the whole environment of a run's job. It is asked at each try
+	// and handed to the child; it is stored nowhere.
+	Env func(ctx context.Context, run string) ([]string, error)
+	Log *slog.Logger // nil is no log
+}
+
+// Sender is the outbox.Sender of results.
+type Sender struct {
+	o Options
+}
+
+// New returns a Sender.
+func New(o Options) *Sender {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Sender{o}
+}
+
+var _ outbox.Sender = (*Sender)(nil)
+
+// request is the first line that the child reads.
+type request struct {
+	Order    Order           `json:"order"`
+	Progress json.RawMessage `json:"progress,omitempty"`
+}
+
+// saved is the line that the child reads after each line of its own with Save.
+type saved struct {
+	Error string `json:"error,omitempty"`
+}
+
+// reply is a line that the child writes. The last one has Result or Error.
+type reply struct {
+	Save    json.RawMessage `json:"save,omitempty"`
+	Warning string          `json:"warning,omitempty"`
+	Result  *Result         `json:"result,omitempty"`
+	Error   string          `json:"error,omitempty"`
+	Final   bool            `json:"final,omitempty"`
+}
+
+// Send implements outbox.Sender. That the child died, by a signal or because ctx
+// ended, is never final: every step of a publish can be done again.
+func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawMessage) error) (json.RawMessage, error) {
+	var order Order
+	if err := json.Unmarshal(item.Payload, &order); err != nil {
+		return nil, outbox.Final(fmt.Errorf("read publish order: %w", err))
+	}
+	env, err := s.o.Env(ctx, order.Run)
+	if err != nil {
+		return nil, fmt.Errorf("environment of run %s: %w", order.Run, err)
+	}
+	log := s.o.Log.With("run", order.Run, "job", order.Job)
+
+	childCtx, kill := context.WithCancel(ctx)
+	defer kill()
+	cmd := exec.CommandContext(childCtx, s.o.Command[0], s.o.Command[1:]...)
+	cmd.Env = append([]string{}, env...) // nil would be the daemon's environment
+	cmd.Dir = "/"
+	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
+	// (a credential_process) goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	stderr := &tail{log: log}
+	cmd.Stderr = stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start publisher: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start publisher: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start publisher: %w", err)
+	}
+
+	answer, talkErr := talk(log, stdin, stdout, request{order, item.Progress}, save)
+	if talkErr != nil && !hungUp(talkErr) {
+		kill() // it does not understand us, or must not go on
+	}
+	stdin.Close()
+	waitErr := cmd.Wait()
+	stderr.flush()
+	switch {
+	case answer != nil && answer.Result != nil:
+		for _, p := range answer.Result.Targets {
+			log.Info("published", "to", p.To, "files", p.Files, "bytes", p.Bytes)
+		}
+		return json.Marshal(answer.Result)
+	case answer != nil && answer.Final:
+		return nil, outbox.Final(errors.New(answer.Error))
+	case answer != nil:
+		return nil, errors.New(answer.Error)
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("publishing was interrupted: %w", context.Cause(ctx))
+	case talkErr != nil && !hungUp(talkErr):
+		return nil, talkErr
+	case waitErr != nil:
+		return nil, fmt.Errorf("publisher ended without an answer: %w%s", waitErr, stderr.said())
+	}
+	return nil, fmt.Errorf("publisher ended without an answer%s", stderr.said())
+}
+
+// talk speaks with a child until its answer.
+func talk(log *slog.Logger, stdin io.Writer, stdout io.Reader, r request, save func(json.RawMessage) error) (*reply, error) {
+	enc, dec := json.NewEncoder(stdin), json.NewDecoder(stdout)
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("write to publisher: %w", err)
+	}
+	for {
+		var m reply
+		if err := dec.Decode(&m); err != nil {
+			return nil, fmt.Errorf("read from publisher: %w", err)
+		}
+		switch {
+		case m.Save != nil:
+			if err := save(m.Save); err != nil {
+				return nil, fmt.Errorf("save progress: %w", err)
+			}
+			if err := enc.Encode(saved{}); err != nil {
+				return nil, fmt.Errorf("write to publisher: %w", err)
+			}
+		case m.Warning != "":
+			log.Warn("publisher warns", "warning", m.Warning)
+		case m.Result != nil || m.Error != "":
+			return &m, nil
+		}
+	}
+}
+
+// hungUp reports whether err of a pipe says no more than that the other end is gone.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed)
+}
+
+// tail hands lines to a log and keeps the last of them.
+type tail struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	part []byte   // guarded by mu
+	last []string // guarded by mu
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for rest := p; len(rest) > 0; {
+		line, after, whole := strings.Cut(string(rest), "\n")
+		t.part = append(t.part, line...)
+		if whole || len(t.part) > 4096 {
+			t.end()
+		}
+		rest = []byte(after)
+	}
+	return len(p), nil
+}
+
+// end closes the line that is open. The caller holds mu.
+func (t *tail) end() {
+	if len(t.part) == 0 {
+		return
+	}
+	line := string(t.part)
+	t.part = t.part[:0]
+	t.log.Warn("publisher says", "line", line)
+	t.last = append(t.last, line)
+	if len(t.last) > 5 {
+		t.last = t.last[1:]
+	}
+}
+
+func (t *tail) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end()
+}
+
+// said is what the child wrote last, as the end of an error.
+func (t *tail) said() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(t.last, " | ")
+}

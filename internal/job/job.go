@@ -1,0 +1,342 @@
+// Package job answers: what is to be run, when, as whom, and by which rules?
+// A Job comes from an entry of a crontab or of a belfry.yaml and is the same
+// type either way. The package does no I/O: files are read by project and
+// system, times are decided by plan.
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"belfry/crontab"
+)
+
+// ID is a job's identity over edits: its project and its name.
+type ID struct {
+	Project string
+	Name    string
+}
+
+// String gives project/name. A name never holds a slash; a project may.
+func (id ID) String() string { return id.Project + "/" + id.Name }
+
+// ParseID reads what String wrote. The project is empty when s has no slash.
+func ParseID(s string) ID {
+	if i := strings.LastIndexByte(s, '/'); i >= 0 {
+		return ID{Project: s[:i], Name: s[i+1:]}
+	}
+	return ID{Name: s}
+}
+
+// Job is a command with a schedule and policies.
+type Job struct {
+	ID
+	Owner  string // the unix user it runs as
+	Source Source
+	// Crontab says that it came from a crontab: the environment, the folder,
+	// standard input and the mail are then cron's.
+	Crontab bool
+
+	Schedules []crontab.Schedule
+	// Inherited holds the schedules of its parents, for a job that comes after
+	// others and has none of its own.
+	Inherited []crontab.Schedule
+	Zone      *time.Location // never nil
+	Command   Command
+	Stdin     []byte        // through a pipe; nil in belfry.yaml jobs, which read /dev/null
+	Dir       string        // working folder, absolute; empty: the owner's home
+	Env       []crontab.Var // as written, in order; values may hold $NAME in belfry.yaml jobs
+	EnvFile   string        // absolute; read when an attempt starts
+
+	Timeout   time.Duration // 0: none
+	KillAfter time.Duration
+	CatchUp   CatchUp
+	Overlap   Overlap
+	Retry     Retry
+	After     []string // names of jobs of the same project
+	Publish   []Target
+	IfEmpty   IfEmpty
+	Notify    Notify
+}
+
+// Source is where a job is written. Line counts from 1.
+type Source struct {
+	File string
+	Line int
+}
+
+func (s Source) String() string { return fmt.Sprintf("%s:%d", s.File, s.Line) }
+
+// Command is what is executed: Args as they are, or else Text by Shell -c.
+type Command struct {
+	Text  string   `json:"text,omitempty"`
+	Shell string   `json:"shell,omitempty"`
+	Args  []string `json:"args,omitempty"`
+}
+
+// String gives the command as a person would write it.
+func (c Command) String() string {
+	if c.Args == nil {
+		return c.Text
+	}
+	words := make([]string, len(c.Args))
+	for i, arg := range c.Args {
+		words[i] = arg
+		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?;&|<>()") {
+			words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Argv is what is given to execve.
+func (c Command) Argv() []string {
+	if c.Args != nil {
+		return c.Args
+	}
+	return []string{c.Shell, "-c", c.Text}
+}
+
+// CatchUp says what becomes of firings that nothing could run in time.
+type CatchUp string
+
+// The catch-up policies.
+const (
+	CatchUpNone   CatchUp = "none"
+	CatchUpLatest CatchUp = "latest"
+)
+
+// Overlap says what becomes of a firing while an earlier attempt still runs.
+type Overlap string
+
+// The overlap policies.
+const (
+	OverlapSkip  Overlap = "skip"
+	OverlapQueue Overlap = "queue"
+	OverlapAllow Overlap = "allow"
+)
+
+// IfEmpty says what an empty output means to a job that publishes.
+type IfEmpty string
+
+// What an empty output may mean.
+const (
+	IfEmptyError IfEmpty = "error"
+	IfEmptyOK    IfEmpty = "ok"
+)
+
+// Retry says how often a failed run is tried again. Attempts counts the first
+// one; 0 means 1. The n-th wait is Backoff·2ⁿ⁻¹ with jitter, at most MaxBackoff.
+type Retry struct {
+	Attempts   int           `json:"attempts,omitempty"`
+	Backoff    time.Duration `json:"backoff,omitempty"`
+	MaxBackoff time.Duration `json:"max_backoff,omitempty"`
+}
+
+// Target is a place that a job's output is published to. From is a folder of
+// the output, empty for all of it. To is a directory (relative to the job's
+// folder) or s3://bucket/prefix/; it may hold $NAME.
+type Target struct {
+	From string `json:"from,omitempty"`
+	To   string `json:"to"`
+}
+
+// Event is news about a run that people may want to be told.
+type Event string
+
+// The events.
+const (
+	OnOutput   Event = "output"   // cron's rule: it printed something
+	OnFailure  Event = "failure"  // it failed, or was lost
+	OnRecovery Event = "recovery" // it succeeded after a run that had failed
+	OnSuccess  Event = "success"
+)
+
+// Notify says who is told of what. To holds mailto: addresses.
+type Notify struct {
+	To []string `json:"to,omitempty"`
+	On []Event  `json:"on,omitempty"`
+}
+
+// Wants reports whether event is to be told.
+func (n Notify) Wants(event Event) bool {
+	for _, on := range n.On {
+		if on == event {
+			return true
+		}
+	}
+	return false
+}
+
+// rhythm is where the job's firings come from.
+func (j *Job) rhythm() []crontab.Schedule {
+	if len(j.Schedules) == 0 {
+		return j.Inherited
+	}
+	return j.Schedules
+}
+
+// Next is the first firing of any of the job's schedules after t, in the job's
+// zone; zero when none comes.
+func (j *Job) Next(t time.Time) time.Time {
+	var first time.Time
+	for _, s := range j.rhythm() {
+		if next := s.Next(t.In(j.Zone)); !next.IsZero() && (first.IsZero() || next.Before(first)) {
+			first = next
+		}
+	}
+	return first
+}
+
+// Prev is the last firing of any of the job's schedules before t, in the job's
+// zone; zero when there was none.
+func (j *Job) Prev(t time.Time) time.Time {
+	var last time.Time
+	for _, s := range j.rhythm() {
+		if prev := s.Prev(t.In(j.Zone)); prev.After(last) {
+			last = prev
+		}
+	}
+	return last
+}
+
+// Named is the local date and time that the schedules name for the firing t,
+// as a reading in UTC: a firing that daylight saving moved keeps its day and
+// hour. When no schedule fires at t it is t's own reading in the job's zone.
+func (j *Job) Named(t time.Time) time.Time {
+	t = t.In(j.Zone)
+	for _, s := range j.rhythm() {
+		if s.Match(t) {
+			return s.Named(t)
+		}
+	}
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+}
+
+// Reboot reports whether one of the schedules is @reboot.
+func (j *Job) Reboot() bool {
+	for _, s := range j.Schedules {
+		if s.Reboot() {
+			return true
+		}
+	}
+	return false
+}
+
+// Definition is what the account of a run keeps of the job it ran: everything
+// but the values of the environment, which may be secret.
+type Definition struct {
+	Hash string // SHA-256 of JSON, in hexadecimal
+	JSON []byte
+}
+
+type definition struct {
+	Project   string   `json:"project"`
+	Name      string   `json:"name"`
+	Owner     string   `json:"owner"`
+	Crontab   bool     `json:"crontab,omitempty"`
+	Schedules []string `json:"schedules,omitempty"`
+	Inherited []string `json:"inherited,omitempty"`
+	Timezone  string   `json:"timezone"`
+	Command   Command  `json:"command"`
+	Stdin     string   `json:"stdin,omitempty"`
+	Dir       string   `json:"dir,omitempty"`
+	Env       []string `json:"env,omitempty"`
+	EnvFile   string   `json:"env_file,omitempty"`
+	Timeout   string   `json:"timeout,omitempty"`
+	KillAfter string   `json:"kill_after,omitempty"`
+	CatchUp   CatchUp  `json:"catch_up"`
+	Overlap   Overlap  `json:"overlap"`
+	Retry     Retry    `json:"retry,omitzero"`
+	After     []string `json:"after,omitempty"`
+	Publish   []Target `json:"publish,omitempty"`
+	IfEmpty   IfEmpty  `json:"if_empty,omitempty"`
+	Notify    Notify   `json:"notify,omitzero"`
+}
+
+// Definition gives the job's definition. Equal jobs give equal hashes; where
+// the job is written is no part of it.
+func (j *Job) Definition() Definition {
+	d := definition{
+		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
+		Schedules: j.ScheduleTexts(), Inherited: texts(j.Inherited), Timezone: j.Zone.String(),
+		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
+		CatchUp: j.CatchUp, Overlap: j.Overlap, Retry: j.Retry,
+		After: j.After, Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
+	}
+	for _, v := range j.Env {
+		d.Env = append(d.Env, v.Name)
+	}
+	if j.Timeout > 0 {
+		d.Timeout = j.Timeout.String()
+	}
+	if j.KillAfter > 0 {
+		d.KillAfter = j.KillAfter.String()
+	}
+	text, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	sum := sha256.Sum256(text)
+	return Definition{Hash: hex.EncodeToString(sum[:]), JSON: text}
+}
+
+// ScheduleTexts gives the schedules as they were written.
+func (j *Job) ScheduleTexts() []string { return texts(j.Schedules) }
+
+func texts(schedules []crontab.Schedule) []string {
+	var texts []string
+	for _, s := range schedules {
+		texts = append(texts, s.String())
+	}
+	return texts
+}
+
+// Timing is a text that changes when and only when the job's firings do: an
+// edit of it never fires the past.
+func (j *Job) Timing() string {
+	return strings.Join(append(j.ScheduleTexts(), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+}
+
+// ParseDefinition makes a job of a stored definition: all of it but where it
+// is written and the values of its environment.
+func ParseDefinition(text []byte) (*Job, error) {
+	var d definition
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("read the definition of a job: %w", err)
+	}
+	j := &Job{
+		ID: ID{Project: d.Project, Name: d.Name}, Owner: d.Owner, Crontab: d.Crontab, Command: d.Command, Stdin: []byte(d.Stdin),
+		Dir: d.Dir, EnvFile: d.EnvFile, CatchUp: d.CatchUp, Overlap: d.Overlap, Retry: d.Retry,
+		After: d.After, Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
+	}
+	var err error
+	if j.Zone, err = LoadZone(d.Timezone); err != nil {
+		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+	}
+	if j.Schedules, err = parseSchedules(d.Schedules); err != nil {
+		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+	}
+	if j.Inherited, err = parseSchedules(d.Inherited); err != nil {
+		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+	}
+	j.Timeout, _ = time.ParseDuration(d.Timeout)
+	j.KillAfter, _ = time.ParseDuration(d.KillAfter)
+	return j, nil
+}
+
+func parseSchedules(texts []string) ([]crontab.Schedule, error) {
+	var list []crontab.Schedule
+	for _, text := range texts {
+		s, err := crontab.ParseSchedule(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}

@@ -1,0 +1,114 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"belfry/internal/job"
+)
+
+// Request is what a person asked for: run the job now, or for Date, or for the
+// firing At.
+type Request struct {
+	Date string // 2006-01-02 in the job's zone, or empty
+	At   string // 15:04 in the job's zone on Date (today if empty), or an RFC 3339 time, or empty
+}
+
+// RequestError says why a request cannot be met as it stands.
+type RequestError string
+
+func (e RequestError) Error() string { return string(e) }
+
+// ForRequest gives the firing that a request means, and the local date and time
+// named for it, as a reading in UTC. A job with several firings on the date
+// needs At; one without any gets the date's first instant in the job's zone.
+func ForRequest(j *job.Job, r Request, now time.Time) (firesAt, named time.Time, err error) {
+	if r.Date == "" && r.At == "" {
+		now = now.Round(0).Truncate(time.Millisecond)
+		return now, j.Named(now), nil
+	}
+	if at, err := time.Parse(time.RFC3339, r.At); err == nil && r.Date == "" {
+		return at, j.Named(at), nil
+	}
+	date := now.In(j.Zone).Format(time.DateOnly)
+	if r.Date != "" {
+		date = r.Date
+	}
+	day, err := time.Parse(time.DateOnly, date)
+	if err != nil {
+		return time.Time{}, time.Time{}, requestError("%q is not a date; write it as %s", r.Date, now.In(j.Zone).Format(time.DateOnly))
+	}
+	firings := firingsOn(j, day)
+	if r.At != "" {
+		for _, f := range firings {
+			if f.named.Format("15:04") == r.At {
+				return f.at, f.named, nil
+			}
+		}
+		return time.Time{}, time.Time{}, requestError("%s does not fire at %q on %s%s", j.Name, r.At, date, listed(firings))
+	}
+	switch len(firings) {
+	case 0:
+		at := startOfDay(day, j.Zone)
+		return at, day, nil
+	case 1:
+		return firings[0].at, firings[0].named, nil
+	}
+	return time.Time{}, time.Time{}, requestError("%s fires %d times on %s; say which with --at%s", j.Name, len(firings), date, listed(firings))
+}
+
+type namedFiring struct{ at, named time.Time }
+
+// firingsOn lists the firings that the schedules name on day: not those whose
+// instant falls on it, which may be another day's, moved by a gap.
+func firingsOn(j *job.Job, day time.Time) []namedFiring {
+	var list []namedFiring
+	// A zone's day begins at most 14 hours before UTC's and ends at most 12 after;
+	// a gap moves a firing by a day at most.
+	for at := j.Next(day.Add(-15 * time.Hour)); !at.IsZero() && at.Before(day.Add(62*time.Hour)); at = j.Next(at) {
+		if named := j.Named(at); named.Truncate(24 * time.Hour).Equal(day) {
+			list = append(list, namedFiring{at, named})
+		}
+	}
+	return list
+}
+
+// startOfDay is the first instant of the day in the zone, which is not
+// midnight where the clocks skip it.
+func startOfDay(day time.Time, zone *time.Location) time.Time {
+	t := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, zone)
+	if t.Day() != day.Day() { // normalised into the day before: the first instant is the end of the gap
+		_, end := t.ZoneBounds()
+		if !end.IsZero() {
+			return end
+		}
+	}
+	return t
+}
+
+func listed(firings []namedFiring) string {
+	if len(firings) == 0 {
+		return ": it does not fire on that day"
+	}
+	var times []string
+	for _, f := range firings {
+		if len(times) == 12 {
+			times = append(times, "…")
+			break
+		}
+		times = append(times, f.named.Format("15:04"))
+	}
+	return ": " + strings.Join(times, ", ")
+}
+
+// Interval is the stretch of time that the firing at closes: from the
+// schedule's firing before it, computed and not remembered. start is zero when
+// there is none.
+func Interval(j *job.Job, at time.Time) (start, end time.Time) {
+	return j.Prev(at), at
+}
+
+func requestError(format string, args ...any) error {
+	return RequestError(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,613 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"belfry/crontab"
+	"belfry/internal/job"
+)
+
+// Parse reads the text of a belfry.yaml that stands at file.
+func Parse(text []byte, file string, d Defaults) (*Project, error) {
+	p := &parser{
+		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone},
+		defaults: d,
+		lines:    map[string]*yaml.Node{},
+		rel:      shown(file),
+	}
+	p.document(text)
+	if len(p.errs) > 0 {
+		slices.SortStableFunc(p.errs, func(a, b *Error) int { return a.Line - b.Line })
+		return nil, p.errs
+	}
+	return p.project, nil
+}
+
+// shown is the path that messages use: as short as it can be.
+func shown(file string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, file); err == nil && len(rel) < len(file) {
+			return rel
+		}
+	}
+	return file
+}
+
+type parser struct {
+	project  *Project
+	defaults Defaults
+	template *yaml.Node            // defaults:
+	lines    map[string]*yaml.Node // job → its after:, or its key
+	rel      string
+	errs     Errors
+}
+
+func (p *parser) errorf(node *yaml.Node, format string, args ...any) {
+	p.errs = append(p.errs, &Error{File: p.rel, Line: max(node.Line, 1), Column: max(node.Column, 1), Message: fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) document(text []byte) {
+	var root yaml.Node
+	if err := yaml.Load(text, &root); err != nil {
+		p.syntax(err)
+		return
+	}
+	if len(root.Content) == 0 {
+		p.errs = append(p.errs, &Error{File: p.rel, Line: 1, Column: 1, Message: "the file is empty; “belfry init” writes one to begin with"})
+		return
+	}
+	keys := []key{
+		{"project", p.name},
+		{"timezone", func(n *yaml.Node) { p.zone(n, &p.project.Zone) }},
+		{"defaults", func(n *yaml.Node) {
+			p.template = n
+			p.mapping(n, "a default", p.jobKeys(&job.Job{}))
+		}},
+		{"jobs", nil}, // after the others, whatever their order
+		{"daemon", p.daemon},
+	}
+	body := root.Content[0]
+	p.mapping(body, "a key of "+FileName, keys)
+	if p.project.Name == "" {
+		p.project.Name = folderName(p.project.Dir)
+	}
+	jobs := p.value(body, "jobs")
+	if jobs == nil {
+		if len(p.errs) == 0 {
+			p.errorf(body, "there are no jobs; add “jobs:” with at least one")
+		}
+		return
+	}
+	p.jobs(jobs)
+	p.after()
+}
+
+// syntax tells what the YAML reader says, which names the line itself.
+func (p *parser) syntax(err error) {
+	var all *yaml.LoadErrors
+	if errors.As(err, &all) {
+		for _, e := range all.Errors {
+			p.errs = append(p.errs, &Error{File: p.rel, Line: max(e.Mark.Line, 1), Column: max(e.Mark.Column, 1), Message: "this is not YAML: " + e.Message})
+		}
+		return
+	}
+	var one *yaml.LoadError
+	if errors.As(err, &one) {
+		p.errs = append(p.errs, &Error{File: p.rel, Line: max(one.Mark.Line, 1), Column: max(one.Mark.Column, 1), Message: "this is not YAML: " + one.Message})
+		return
+	}
+	p.errs = append(p.errs, &Error{File: p.rel, Line: 1, Column: 1, Message: "this is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")})
+}
+
+// key is a key that may stand in a mapping, and who reads its value.
+type key struct {
+	name string
+	read func(value *yaml.Node)
+}
+
+// mapping reads the keys of node. An unknown one is an error with the nearest
+// that is known.
+func (p *parser) mapping(node *yaml.Node, what string, keys []key) {
+	node = resolve(node)
+	if node.Kind != yaml.MappingNode {
+		p.errorf(node, "here stands %s where %ss are wanted, as in %q", kindName(node), strings.TrimPrefix(strings.TrimPrefix(what, "a "), "an "), keys[0].name+": …")
+		return
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		at := slices.IndexFunc(keys, func(k key) bool { return k.name == name.Value })
+		switch {
+		case at < 0:
+			p.errorf(name, "%q is not %s%s", name.Value, what, suggestion(name.Value, keys))
+		case keys[at].read != nil:
+			keys[at].read(resolve(value))
+		}
+	}
+}
+
+func (p *parser) value(mapping *yaml.Node, name string) *yaml.Node {
+	if mapping.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if mapping.Content[i].Value == name {
+			return resolve(mapping.Content[i+1])
+		}
+	}
+	return nil
+}
+
+func resolve(node *yaml.Node) *yaml.Node {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
+
+func kindName(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	if node.Tag == "!!null" || node.Value == "" {
+		return "nothing"
+	}
+	return strconv.Quote(node.Value)
+}
+
+// suggestion names the key that was probably meant, or all there are.
+func suggestion(name string, keys []key) string {
+	best, distance := "", max(len(name)/2, 1)+1
+	var all []string
+	for _, k := range keys {
+		all = append(all, k.name)
+		if d := editDistance(strings.ToLower(name), k.name); d < distance {
+			best, distance = k.name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	return "; there are " + strings.Join(all, ", ")
+}
+
+// editDistance counts the letters to insert, remove or replace (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// text reads a scalar. Numbers and the like are taken as they are written.
+func (p *parser) text(node *yaml.Node, what string) (string, bool) {
+	node = resolve(node)
+	if node.Kind != yaml.ScalarNode || node.Tag == "!!null" {
+		p.errorf(node, "here stands %s where %s is wanted", kindName(node), what)
+		return "", false
+	}
+	return node.Value, true
+}
+
+// texts reads a list of scalars, or one.
+func (p *parser) texts(node *yaml.Node, what string) (list []string, nodes []*yaml.Node) {
+	node = resolve(node)
+	items := []*yaml.Node{node}
+	if node.Kind == yaml.SequenceNode {
+		items = node.Content
+	}
+	for _, item := range items {
+		if text, ok := p.text(item, what); ok {
+			list, nodes = append(list, text), append(nodes, resolve(item))
+		}
+	}
+	return list, nodes
+}
+
+func (p *parser) name(node *yaml.Node) {
+	if text, ok := p.text(node, "a name"); ok {
+		if err := job.CheckName(text); err != nil {
+			p.errorf(node, "%v", err)
+		}
+		p.project.Name = text
+	}
+}
+
+// folderName makes a project's name of its folder's.
+func folderName(dir string) string {
+	return job.ProgramName("./" + strings.ReplaceAll(filepath.Base(dir), " ", "-"))
+}
+
+func (p *parser) zone(node *yaml.Node, zone **time.Location) {
+	text, ok := p.text(node, "a time zone")
+	if !ok {
+		return
+	}
+	loaded, err := job.LoadZone(text)
+	if err != nil {
+		p.errorf(node, "%v", err)
+		return
+	}
+	*zone = loaded
+}
+
+func (p *parser) daemon(node *yaml.Node) {
+	p.mapping(node, "a setting of the daemon", []key{
+		{"slots", func(n *yaml.Node) {
+			if text, ok := p.text(n, "a number"); ok {
+				slots, err := strconv.Atoi(text)
+				if err != nil || slots < 1 || slots > 100000 {
+					p.errorf(n, "%q is not a number of slots (1–100000)", text)
+				}
+				p.project.Daemon.Slots = slots
+			}
+		}},
+		{"mail", func(n *yaml.Node) {
+			p.mapping(n, "a setting of mail", []key{{"spool", func(n *yaml.Node) {
+				if text, ok := p.text(n, "a folder"); ok {
+					p.project.Daemon.MailSpool = p.path(text)
+				}
+			}}})
+		}},
+	})
+}
+
+func (p *parser) path(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(p.project.Dir, path)
+}
+
+func (p *parser) jobs(node *yaml.Node) {
+	if node.Kind != yaml.MappingNode || len(node.Content) == 0 {
+		p.errorf(node, "here stands %s where jobs are wanted: a name for each, and its keys below it", kindName(node))
+		return
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, body := node.Content[i], resolve(node.Content[i+1])
+		if err := job.CheckName(name.Value); err != nil {
+			p.errorf(name, "%v", err)
+			continue
+		}
+		j := &job.Job{
+			ID:        job.ID{Project: p.project.Name, Name: name.Value},
+			Owner:     p.defaults.Owner,
+			Source:    job.Source{File: p.project.File, Line: name.Line},
+			Zone:      p.project.Zone,
+			Dir:       p.project.Dir,
+			KillAfter: 10 * time.Second,
+			CatchUp:   job.CatchUpLatest,
+			Overlap:   job.OverlapSkip,
+			Retry:     job.Retry{Backoff: time.Minute, MaxBackoff: time.Hour},
+			IfEmpty:   job.IfEmptyError,
+			Notify:    job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery}},
+		}
+		p.lines[j.Name] = name
+		keys := p.jobKeys(j)
+		if p.template != nil {
+			reported := p.errs // what is wrong in defaults has been told
+			p.mapping(p.template, "a default", keys)
+			p.errs = reported
+		}
+		p.mapping(body, "a key of a job", keys)
+		if j.Command.Argv()[0] == "" && body.Kind == yaml.MappingNode {
+			p.errorf(name, "%s has no command", j.Name)
+		}
+		p.project.Jobs = append(p.project.Jobs, j)
+	}
+}
+
+// jobKeys are the keys of a job, reading into j.
+func (p *parser) jobKeys(j *job.Job) []key {
+	return []key{
+		{"schedule", func(n *yaml.Node) { p.schedules(n, j) }},
+		{"timezone", func(n *yaml.Node) { p.zone(n, &j.Zone) }},
+		{"command", func(n *yaml.Node) { p.command(n, j) }},
+		{"env", func(n *yaml.Node) { p.env(n, j) }},
+		{"env_file", func(n *yaml.Node) {
+			if text, ok := p.text(n, "a file"); ok {
+				j.EnvFile = p.path(text)
+			}
+		}},
+		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
+		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
+		{"catch_up", func(n *yaml.Node) { read(p, n, "a policy", &j.CatchUp, oneOf(job.CatchUps)) }},
+		{"overlap", func(n *yaml.Node) { read(p, n, "a policy", &j.Overlap, oneOf(job.Overlaps)) }},
+		{"retry", func(n *yaml.Node) { p.retry(n, j) }},
+		{"after", func(n *yaml.Node) {
+			p.lines[j.Name] = n
+			j.After, _ = p.texts(n, "a job's name")
+		}},
+		{"publish", func(n *yaml.Node) { p.publish(n, j) }},
+		{"notify", func(n *yaml.Node) { p.notify(n, j) }},
+	}
+}
+
+// read takes a scalar through its parser.
+func read[T any](p *parser, node *yaml.Node, what string, to *T, parse func(string) (T, error)) {
+	text, ok := p.text(node, what)
+	if !ok {
+		return
+	}
+	v, err := parse(text)
+	if err != nil {
+		p.errorf(node, "%v", err)
+		return
+	}
+	*to = v
+}
+
+func oneOf[T ~string](choices []T) func(string) (T, error) {
+	return func(text string) (T, error) { return job.OneOf(text, choices) }
+}
+
+func (p *parser) schedules(node *yaml.Node, j *job.Job) {
+	list, nodes := p.texts(node, "a schedule")
+	j.Schedules = nil
+	for i, text := range list {
+		s, err := crontab.ParseSchedule(text)
+		if err != nil {
+			var wrong *crontab.Error
+			if errors.As(err, &wrong) {
+				at := *nodes[i]
+				if at.Style == yaml.DoubleQuotedStyle || at.Style == yaml.SingleQuotedStyle {
+					at.Column++
+				}
+				at.Column += wrong.Column - 1
+				p.errorf(&at, "%s", wrong.Message)
+				continue
+			}
+			p.errorf(nodes[i], "%v", err)
+			continue
+		}
+		j.Schedules = append(j.Schedules, s)
+	}
+}
+
+func (p *parser) command(node *yaml.Node, j *job.Job) {
+	if node.Kind == yaml.SequenceNode {
+		j.Command.Args, _ = p.texts(node, "a word of the command")
+		if len(j.Command.Args) == 0 {
+			p.errorf(node, "the command is an empty list")
+			j.Command.Args = []string{"false"}
+		}
+		return
+	}
+	if text, ok := p.text(node, "a command"); ok {
+		if strings.TrimSpace(text) == "" {
+			p.errorf(node, "the command is empty")
+		}
+		j.Command = job.Command{Text: text, Shell: "/bin/sh"}
+	}
+}
+
+func (p *parser) env(node *yaml.Node, j *job.Job) {
+	if node.Kind != yaml.MappingNode {
+		p.errorf(node, "here stands %s where variables are wanted, as in {MARKET: KR}", kindName(node))
+		return
+	}
+	// defaults and the job's own list share no memory.
+	j.Env = slices.Clone(j.Env)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name := node.Content[i]
+		if name.Value == "" || strings.ContainsAny(name.Value, "= \t$") {
+			p.errorf(name, "%q is not a variable's name", name.Value)
+			continue
+		}
+		if strings.HasPrefix(name.Value, "BELFRY_") {
+			p.errorf(name, "%s is set by belfry; choose another name", name.Value)
+			continue
+		}
+		if value, ok := p.text(node.Content[i+1], "a value"); ok {
+			j.Env = slices.DeleteFunc(j.Env, func(v crontab.Var) bool { return v.Name == name.Value })
+			j.Env = append(j.Env, crontab.Var{Name: name.Value, Value: value})
+		}
+	}
+}
+
+func (p *parser) retry(node *yaml.Node, j *job.Job) {
+	if node.Kind == yaml.ScalarNode {
+		read(p, node, "a number of attempts", &j.Retry.Attempts, job.ParseAttempts)
+		return
+	}
+	p.mapping(node, "a key of retry", []key{
+		{"attempts", func(n *yaml.Node) { read(p, n, "a number of attempts", &j.Retry.Attempts, job.ParseAttempts) }},
+		{"backoff", func(n *yaml.Node) { read(p, n, "a duration", &j.Retry.Backoff, job.ParseDuration) }},
+		{"max_backoff", func(n *yaml.Node) { read(p, n, "a duration", &j.Retry.MaxBackoff, job.ParseDuration) }},
+	})
+}
+
+func (p *parser) publish(node *yaml.Node, j *job.Job) {
+	items := []*yaml.Node{node}
+	if node.Kind == yaml.SequenceNode {
+		items = node.Content
+	}
+	j.Publish = nil
+	for _, item := range items {
+		item = resolve(item)
+		var target job.Target
+		if item.Kind == yaml.ScalarNode {
+			target.To, _ = p.text(item, "a target")
+		} else {
+			p.mapping(item, "a key of publish", []key{
+				{"to", func(n *yaml.Node) { target.To, _ = p.text(n, "a target") }},
+				{"from", func(n *yaml.Node) {
+					target.From, _ = p.text(n, "a folder of the output")
+					if target.From != "" && !filepath.IsLocal(target.From) {
+						p.errorf(n, "%q does not lie in the output", target.From)
+					}
+				}},
+				{"if_empty", func(n *yaml.Node) {
+					read(p, n, "error or ok", &j.IfEmpty, oneOf([]job.IfEmpty{job.IfEmptyError, job.IfEmptyOK}))
+				}},
+			})
+		}
+		if target.To == "" {
+			p.errorf(item, "publish needs a target: a folder or s3://bucket/prefix/")
+			continue
+		}
+		for _, other := range j.Publish {
+			if filepath.Clean(other.To) == filepath.Clean(target.To) {
+				p.errorf(item, "%q stands twice: each target can take one set of files", target.To)
+			}
+		}
+		j.Publish = append(j.Publish, target)
+	}
+}
+
+func (p *parser) notify(node *yaml.Node, j *job.Job) {
+	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess}
+	p.mapping(node, "a key of notify", []key{
+		{"to", func(n *yaml.Node) {
+			list, nodes := p.texts(n, "an address")
+			j.Notify.To = nil
+			for i, to := range list {
+				address, found := strings.CutPrefix(to, "mailto:")
+				if !found || address == "" {
+					p.errorf(nodes[i], "%q is not an address that belfry can write to; mail is mailto:NAME or mailto:NAME@HOST", to)
+					continue
+				}
+				j.Notify.To = append(j.Notify.To, address)
+			}
+		}},
+		{"on", func(n *yaml.Node) {
+			list, nodes := p.texts(n, "an event")
+			j.Notify.On = nil
+			for i, text := range list {
+				event, err := job.OneOf(text, events)
+				if err != nil {
+					p.errorf(nodes[i], "%v", err)
+				}
+				j.Notify.On = append(j.Notify.On, event)
+			}
+		}},
+	})
+}
+
+// after checks what comes after what, puts parents before their children, and
+// gives each child without a schedule those of its parents.
+func (p *parser) after() {
+	byName := map[string]*job.Job{}
+	for _, j := range p.project.Jobs {
+		byName[j.Name] = j
+	}
+	for _, j := range p.project.Jobs {
+		for _, parent := range j.After {
+			if byName[parent] == nil {
+				p.errorf(p.lines[j.Name], "%s comes after %q, which is not a job of this file%s", j.Name, parent, nearestJob(parent, p.project.Jobs))
+			}
+		}
+		if len(j.After) > 0 && len(j.Schedules) > 0 {
+			p.errorf(p.lines[j.Name], "%s has both a schedule and after; take the schedule away, it runs when %s", j.Name, strings.Join(j.After, " and ")+" has been published")
+		}
+	}
+	if len(p.errs) > 0 {
+		return
+	}
+	if cycle := findCycle(p.project.Jobs, byName); cycle != nil {
+		p.errorf(p.lines[cycle[0]], "these jobs wait for each other: %s", strings.Join(append(cycle, cycle[0]), " → "))
+		return
+	}
+	var sorted []*job.Job
+	done := map[string]bool{}
+	var add func(j *job.Job)
+	add = func(j *job.Job) {
+		if done[j.Name] {
+			return
+		}
+		done[j.Name] = true
+		for _, parent := range j.After {
+			add(byName[parent])
+		}
+		sorted = append(sorted, j)
+		p.inherit(j, byName)
+	}
+	for _, j := range p.project.Jobs {
+		add(j)
+	}
+	p.project.Jobs = sorted
+}
+
+// inherit gives j the rhythm of its parents, which must be one: runs are joined
+// by the instant of their firing.
+func (p *parser) inherit(j *job.Job, byName map[string]*job.Job) {
+	for i, name := range j.After {
+		parent := byName[name]
+		schedules := parent.Schedules
+		if len(parent.After) > 0 {
+			schedules = parent.Inherited
+		}
+		if i == 0 {
+			j.Inherited, j.Zone = schedules, parent.Zone
+			continue
+		}
+		if !slices.Equal(schedules, j.Inherited) || parent.Zone.String() != j.Zone.String() {
+			p.errorf(p.lines[j.Name], "%s comes after %s and %s, whose schedules differ; give them the same schedule and time zone", j.Name, j.After[0], name)
+		}
+	}
+}
+
+func nearestJob(name string, jobs []*job.Job) string {
+	var keys []key
+	for _, j := range jobs {
+		keys = append(keys, key{name: j.Name})
+	}
+	return suggestion(name, keys)
+}
+
+// findCycle gives the names of jobs that wait for each other, or nil.
+func findCycle(jobs []*job.Job, byName map[string]*job.Job) []string {
+	state := map[string]int{} // 1: on the path, 2: done
+	var path []string
+	var visit func(j *job.Job) []string
+	visit = func(j *job.Job) []string {
+		state[j.Name] = 1
+		path = append(path, j.Name)
+		for _, parent := range j.After {
+			if state[parent] == 1 {
+				return slices.Clone(path[slices.Index(path, parent):])
+			}
+			if state[parent] == 0 {
+				if cycle := visit(byName[parent]); cycle != nil {
+					return cycle
+				}
+			}
+		}
+		path = path[:len(path)-1]
+		state[j.Name] = 2
+		return nil
+	}
+	for _, j := range jobs {
+		if state[j.Name] == 0 {
+			if cycle := visit(j); cycle != nil {
+				return cycle
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,435 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+)
+
+// Record writes a decision down: its runs, the queued runs that are too late,
+// and the clock, all or nothing. A firing that is in the store already is not
+// recorded again. It reports whether it wrote anything.
+func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (bool, error) {
+	if len(d.Runs) == 0 && len(d.Expired) == 0 && !d.Write {
+		return false, nil
+	}
+	return true, s.update(ctx, "record what is due", func(tx *tx) error {
+		// Ids sort in the order of the decision: the one of the files.
+		ids := make([]string, len(d.Runs))
+		for i := range ids {
+			ids[i] = run.NewID(now)
+		}
+		slices.Sort(ids)
+		known := map[string]bool{} // runs that had been recorded before
+		for i, planned := range d.Runs {
+			r := fromPlan(planned, ids[i], now)
+			for _, parent := range planned.Parents {
+				r.Parents = append(r.Parents, ids[parent])
+			}
+			added, err := tx.addRun(r, planned.Job.Definition())
+			if err != nil {
+				return err
+			}
+			if !added {
+				if ids[i], err = one(tx.ctx, tx.raw, value[string], `SELECT id FROM run WHERE job = $1 AND key = $2`, r.Job, r.Key); err != nil {
+					return err
+				}
+				known[ids[i]] = true
+				continue
+			}
+			for _, parent := range r.Parents {
+				if !known[parent] {
+					continue
+				}
+				// It may have ended already: nobody would tell its child.
+				state, err := one(tx.ctx, tx.raw, value[run.State], `SELECT state FROM run WHERE id = $1`, parent)
+				if err != nil {
+					return err
+				}
+				if err := tx.settleChildren(parent, state, now); err != nil {
+					return err
+				}
+			}
+		}
+		for _, e := range d.Expired {
+			if err := tx.move(run.Move{Run: e.Run, From: run.Queued, To: run.Missed, Reason: e.Reason, At: now}); err != nil {
+				return err
+			}
+		}
+		_, err := tx.exec(`INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', $1, $2, $3, $4)
+			ON CONFLICT (scope) DO UPDATE SET mark = excluded.mark, high = excluded.high, era = excluded.era, boot = excluded.boot`,
+			d.Clock.Mark.UnixMilli(), d.Clock.High.UnixMilli(), d.Clock.Era, d.Clock.Boot)
+		return err
+	})
+}
+
+func fromPlan(p plan.Run, id string, now time.Time) run.Run {
+	r := run.Run{
+		ID: id, Job: p.Job.Key, Key: p.Key, Cause: p.Cause, State: run.Queued, Reason: p.Reason,
+		FiresAt: p.FiresAt, FiresUntil: p.FiresUntil, Count: p.Count, Named: p.Named, QueuedAt: now,
+	}
+	if r.FiresUntil.IsZero() {
+		r.FiresUntil = r.FiresAt
+	}
+	switch p.Verdict {
+	case plan.Due, plan.Waits:
+	case plan.Missed:
+		r.State, r.EndedAt = run.Missed, now
+	case plan.Skipped:
+		r.State, r.EndedAt = run.Skipped, now
+	}
+	return r
+}
+
+// AddRuns records runs that a person asked for, all or none. Parents come
+// before the runs that wait for them.
+func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition) error {
+	return s.update(ctx, "record a run", func(tx *tx) error {
+		for i, r := range runs {
+			if _, err := tx.addRun(r, definitions[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
+	if err := t.saveDefinition(d); err != nil {
+		return false, err
+	}
+	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, queued_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (job, key) DO NOTHING`,
+		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, d.Hash, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
+		r.Named.Format(namedLayout), r.QueuedAt.UnixMilli(), millis(r.EndedAt))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	for _, parent := range r.Parents {
+		if _, err := t.exec(`INSERT INTO run_parent (run, parent) VALUES ($1, $2)`, r.ID, parent); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+const (
+	namedLayout = "2006-01-02T15:04:05"
+	idLength    = 26
+)
+
+const runColumns = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
+	run.fires_at, run.fires_until, run.count, run.named, run.not_before, run.attempt, run.token, run.node,
+	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published
+	FROM run JOIN job ON job.id = run.job `
+
+func scanRun(scan func(...any) error) (run.Run, error) {
+	var r run.Run
+	var firesAt, firesUntil, notBefore, queuedAt, startedAt, endedAt sql.NullInt64
+	var named string
+	var published sql.NullString
+	err := scan(&r.ID, &r.Job, &r.Project, &r.Name, &r.Key, &r.Cause, &r.State, &r.Reason, &r.Definition,
+		&firesAt, &firesUntil, &r.Count, &named, &notBefore, &r.Attempt, &r.Token, &r.Node,
+		&queuedAt, &startedAt, &endedAt, &r.ExitCode, &r.Signal, &published)
+	if err != nil {
+		return r, err
+	}
+	r.FiresAt, r.FiresUntil, r.QueuedAt = fromMillis(firesAt), fromMillis(firesUntil), fromMillis(queuedAt)
+	r.StartedAt, r.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
+	if notBefore.Int64 > 0 {
+		r.NotBefore = fromMillis(notBefore)
+	}
+	if published.Valid {
+		r.Published = json.RawMessage(published.String)
+	}
+	r.Named, err = time.Parse(namedLayout, named)
+	return r, err
+}
+
+// Run reads one run.
+func (s *Store) Run(ctx context.Context, id string) (run.Run, error) {
+	r, err := one(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.id = $1`, id)
+	if err != nil {
+		return r, err
+	}
+	r.Parents, err = list(ctx, s.read, value[string], `SELECT parent FROM run_parent WHERE run = $1 ORDER BY parent`, id)
+	return r, err
+}
+
+// RunsByPrefix lists the runs whose id begins with prefix, two at most: one
+// is what the prefix means, two are an ambiguity.
+func (s *Store) RunsByPrefix(ctx context.Context, prefix string) ([]run.Run, error) {
+	// Z is the last digit of an id, in every collation.
+	last := prefix + strings.Repeat("Z", max(0, idLength-len(prefix)))
+	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.id >= $1 AND run.id <= $2 ORDER BY run.id LIMIT 2`, prefix, last)
+}
+
+// RunFilter says which runs are wanted. Its zero value is all of them.
+type RunFilter struct {
+	Job   string // the store's id
+	State run.State
+	// Covering is an instant that the run's firings include.
+	Covering time.Time
+	Limit    int // 0: all
+}
+
+// Runs lists runs, the newest firing first.
+func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
+	var where []string
+	var args []any
+	and := func(condition string, values ...any) {
+		for _, v := range values {
+			args = append(args, v)
+			condition = strings.Replace(condition, "$?", fmt.Sprintf("$%d", len(args)), 1)
+		}
+		where = append(where, condition)
+	}
+	if f.Job != "" {
+		and("run.job = $?", f.Job)
+	}
+	if f.State != "" {
+		and("run.state = $?", f.State)
+	}
+	if !f.Covering.IsZero() {
+		and("run.fires_at <= $? AND run.fires_until >= $?", f.Covering.UnixMilli(), f.Covering.UnixMilli())
+	}
+	query := `SELECT ` + runColumns
+	if len(where) > 0 {
+		query += `WHERE ` + strings.Join(where, " AND ")
+	}
+	query += ` ORDER BY run.fires_at DESC, run.id DESC`
+	if f.Limit > 0 {
+		query += fmt.Sprintf(` LIMIT %d`, f.Limit)
+	}
+	return list(ctx, s.read, scanRun, query, args...)
+}
+
+// Waiting lists the queued runs that wait for nothing but a turn, a slot or a
+// retry's time, in the order they were queued; those that were queued together
+// in the order of their firings.
+func (s *Store) Waiting(ctx context.Context) ([]run.Run, error) {
+	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.state = 'queued' AND run.reason <> $1 ORDER BY run.queued_at, run.fires_at, run.id`, plan.DependencyReason)
+}
+
+// Running lists the runs with a claimed attempt.
+func (s *Store) Running(ctx context.Context) ([]run.Run, error) {
+	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.state = 'running' ORDER BY run.id`)
+}
+
+// QueuedFirings lists the firings that wait for their first attempt.
+func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
+	return list(ctx, s.read, func(scan func(...any) error) (plan.Queued, error) {
+		var q plan.Queued
+		var firesAt sql.NullInt64
+		err := scan(&q.Run, &q.Job, &firesAt)
+		q.FiresAt = fromMillis(firesAt)
+		return q, err
+	}, `SELECT id, job, fires_at FROM run WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up') ORDER BY id`,
+		plan.DependencyReason)
+}
+
+// Unfinished counts the runs that are running or publishing, and the queued
+// ones that were queued or tried since.
+func (s *Store) Unfinished(ctx context.Context, since time.Time) (int, error) {
+	return one(ctx, s.read, value[int], `SELECT COUNT(*) FROM run WHERE (state = 'queued' OR state = 'running' OR state = 'publishing')
+		AND (state <> 'queued' OR queued_at >= $1 OR attempt > 0)`, since.UnixMilli())
+}
+
+// FailedBefore reports whether the newest finished run of the job before r had
+// failed or was lost.
+func (s *Store) FailedBefore(ctx context.Context, r run.Run) (bool, error) {
+	states, err := list(ctx, s.read, value[run.State], `SELECT state FROM run WHERE job = $1 AND id <> $2 AND (state = 'succeeded' OR state = 'failed' OR state = 'lost')
+		ORDER BY ended_at DESC, id DESC LIMIT 1`, r.Job, r.ID)
+	return len(states) > 0 && states[0] != run.Succeeded, err
+}
+
+const attemptColumns = `run, number, token, node, boot, started_at, ended_at, exit_code, signal, reason, user_cpu, system_cpu, max_rss FROM attempt `
+
+func scanAttempt(scan func(...any) error) (run.Attempt, error) {
+	var a run.Attempt
+	var startedAt, endedAt sql.NullInt64
+	var user, system int64
+	err := scan(&a.Run, &a.Number, &a.Token, &a.Node, &a.Boot, &startedAt, &endedAt, &a.ExitCode, &a.Signal, &a.Reason, &user, &system, &a.MaxRSS)
+	a.StartedAt, a.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
+	a.UserCPU, a.SystemCPU = time.Duration(user)*time.Millisecond, time.Duration(system)*time.Millisecond
+	return a, err
+}
+
+// Attempt reads one attempt of a run.
+func (s *Store) Attempt(ctx context.Context, id string, number int) (run.Attempt, error) {
+	return one(ctx, s.read, scanAttempt, `SELECT `+attemptColumns+`WHERE run = $1 AND number = $2`, id, number)
+}
+
+// Attempts lists the attempts of a run in their order.
+func (s *Store) Attempts(ctx context.Context, id string) ([]run.Attempt, error) {
+	return list(ctx, s.read, scanAttempt, `SELECT `+attemptColumns+`WHERE run = $1 ORDER BY number`, id)
+}
+
+// Targets reads where an attempt's output goes, as Claim noted it.
+func (s *Store) Targets(ctx context.Context, id string, number int) ([]job.Target, error) {
+	text, err := one(ctx, s.read, value[string], `SELECT targets FROM attempt WHERE run = $1 AND number = $2`, id, number)
+	if err != nil {
+		return nil, err
+	}
+	var targets []job.Target
+	return targets, json.Unmarshal([]byte(text), &targets)
+}
+
+// Claim makes queued runs running, each with a new attempt. It gives back those
+// that were still queued and under the token that the claim follows.
+func (s *Store) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error) {
+	var claimed []run.Run
+	err := s.update(ctx, "claim runs", func(tx *tx) error {
+		for _, c := range claims {
+			if err := tx.saveDefinition(c.Definition); err != nil {
+				return err
+			}
+			n, err := tx.exec(`UPDATE run SET state = 'running', reason = '', definition = $1, attempt = $2, token = $3, node = $4,
+					not_before = 0, started_at = COALESCE(started_at, $5), ended_at = NULL, exit_code = NULL, signal = ''
+				WHERE id = $6 AND state = 'queued' AND token = $7`,
+				c.Definition.Hash, c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			targets, err := json.Marshal(c.Targets)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.exec(`INSERT INTO attempt (run, number, token, node, boot, targets, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+				c.Run, c.Attempt, c.Token, c.Node, c.Boot, string(targets), c.At.UnixMilli()); err != nil {
+				return err
+			}
+			r, err := one(tx.ctx, tx.raw, scanRun, `SELECT `+runColumns+`WHERE run.id = $1`, c.Run)
+			if err != nil {
+				return err
+			}
+			claimed = append(claimed, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
+
+// Wait notes what queued runs wait for.
+func (s *Store) Wait(ctx context.Context, reasons map[string]string) error {
+	return s.update(ctx, "note what runs wait for", func(tx *tx) error {
+		for id, reason := range reasons {
+			if _, err := tx.exec(`UPDATE run SET reason = $1 WHERE id = $2 AND state = 'queued'`, reason, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Move takes a run from one state to the next: the state, the attempt's
+// figures, what is owed, and the runs that wait for it, in one transaction. It
+// gives run.ErrConflict when the run is not in the state, or not under the
+// token, that was expected; what was settled is settled all the same, or its
+// targets would stay taken.
+func (s *Store) Move(ctx context.Context, m run.Move) error {
+	err := s.update(ctx, fmt.Sprintf("write run %s as %s", m.Run, m.To), func(tx *tx) error { return tx.move(m) })
+	if errors.Is(err, run.ErrConflict) && m.Settled != nil {
+		if err := s.Settle(ctx, *m.Settled); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (t *tx) move(m run.Move) error {
+	if !m.From.CanBecome(m.To) {
+		return fmt.Errorf("a run cannot go from %s to %s", m.From, m.To)
+	}
+	var endedAt sql.NullInt64
+	if m.To.Finished() {
+		endedAt = millis(m.At)
+	}
+	var notBefore int64
+	if !m.NotBefore.IsZero() {
+		notBefore = m.NotBefore.UnixMilli()
+	}
+	n, err := t.exec(`UPDATE run SET state = $1, reason = $2, not_before = $3, ended_at = $4 WHERE id = $5 AND state = $6 AND (token = $7 OR $7 = 0)`,
+		m.To, m.Reason, notBefore, endedAt, m.Run, m.From, m.Token)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return run.ErrConflict
+	}
+	if a := m.Ended; a != nil {
+		if _, err := t.exec(`UPDATE run SET exit_code = $1, signal = $2 WHERE id = $3`, a.ExitCode, a.Signal, m.Run); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE attempt SET ended_at = $1, exit_code = $2, signal = $3, reason = $4, user_cpu = $5, system_cpu = $6, max_rss = $7
+				WHERE run = $8 AND number = $9`, millis(a.EndedAt), a.ExitCode, a.Signal, a.Reason,
+			a.UserCPU.Milliseconds(), a.SystemCPU.Milliseconds(), a.MaxRSS, m.Run, a.Number); err != nil {
+			return err
+		}
+	}
+	for _, item := range m.Owed {
+		if err := t.owe(item, m.At); err != nil {
+			return err
+		}
+	}
+	if m.Settled != nil {
+		if err := t.settleItem(*m.Settled); err != nil {
+			return err
+		}
+		if m.Settled.State == outbox.Sent {
+			if _, err := t.exec(`UPDATE run SET published = $1 WHERE id = $2`, string(m.Settled.Result), m.Run); err != nil {
+				return err
+			}
+		}
+	}
+	return t.settleChildren(m.Run, m.To, m.At)
+}
+
+// settleChildren lets the runs that wait for a run start when the last of their
+// parents has succeeded, and skips them when one has ended otherwise.
+func (t *tx) settleChildren(parent string, state run.State, at time.Time) error {
+	if state == run.Succeeded {
+		_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
+			WHERE id IN (SELECT run FROM run_parent WHERE parent = $2)
+			AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
+			AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
+				WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), parent, plan.DependencyReason)
+		return err
+	}
+	if !state.Finished() {
+		return nil
+	}
+	children, err := list(t.ctx, t.raw, value[string], `SELECT run.id FROM run JOIN run_parent ON run_parent.run = run.id
+		WHERE run_parent.parent = $1 AND run.state = 'queued' AND run.reason = $2 ORDER BY run.id`, parent, plan.DependencyReason)
+	if err != nil || len(children) == 0 {
+		return err
+	}
+	name, err := one(t.ctx, t.raw, value[string], `SELECT job.name FROM job JOIN run ON run.job = job.id WHERE run.id = $1`, parent)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		m := run.Move{Run: child, From: run.Queued, To: run.Skipped, At: at,
+			Reason: fmt.Sprintf("%s: %s ended %s (run %s)", plan.DependencyReason, name, state, parent)}
+		if err := t.move(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}

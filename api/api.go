@@ -1,0 +1,139 @@
+// Package api answers: how does a program talk to a belfry daemon? It holds the
+// HTTP API as Go types and a Client for it, over the unix socket in a data
+// folder. Fields are only ever added. Times are in UTC.
+package api
+
+import (
+	"time"
+)
+
+// Path is what every route begins with.
+const Path = "/api/v1"
+
+// SocketName is the name of the daemon's socket in its data folder.
+const SocketName = "sock"
+
+// Run is the account of one firing, or of Count firings in a row, or of one
+// request by hand.
+type Run struct {
+	ID         string     `json:"id"`
+	Project    string     `json:"project"`
+	Job        string     `json:"job"`
+	Cause      string     `json:"cause"`
+	State      string     `json:"state"`
+	Reason     string     `json:"reason"`
+	Count      int        `json:"count"`
+	FiresAt    time.Time  `json:"fires_at"`
+	FiresUntil *time.Time `json:"fires_until,omitempty"` // the last firing, when Count > 1
+	Date       string     `json:"date"`                  // 2006-01-02, the day that was meant, in the job's zone
+	Attempt    int        `json:"attempt"`               // how many there have been
+	ExitCode   *int       `json:"exit_code"`
+	Signal     string     `json:"signal"`
+	QueuedAt   time.Time  `json:"queued_at"`
+	StartedAt  *time.Time `json:"started_at"`
+	EndedAt    *time.Time `json:"ended_at"`
+	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry is due
+	Node       string     `json:"node"`
+	Published  []Target   `json:"published"`
+	Timezone   string     `json:"timezone"` // the job's, in which people read its times
+	Attempts   []Attempt  `json:"attempts,omitempty"`
+	Waits      []string   `json:"waits_for,omitempty"` // ids of the runs it comes after
+	Notices    []Notice   `json:"notices,omitempty"`
+}
+
+// Finished reports whether nothing more comes of the run by itself.
+func (r Run) Finished() bool {
+	return r.State != "queued" && r.State != "running" && r.State != "publishing"
+}
+
+// Attempt is one execution of a run's command.
+type Attempt struct {
+	Number     int        `json:"number"`
+	Node       string     `json:"node"`
+	StartedAt  time.Time  `json:"started_at"`
+	EndedAt    *time.Time `json:"ended_at"`
+	ExitCode   *int       `json:"exit_code"`
+	Signal     string     `json:"signal"`
+	Reason     string     `json:"reason"`
+	CPUSeconds float64    `json:"cpu_seconds"`
+	MaxRSS     int64      `json:"max_rss"` // bytes
+	Log        string     `json:"log"`     // path of its output on the node
+}
+
+// Target is one place that a run's output was published to.
+type Target struct {
+	To       string `json:"to"`
+	Files    int    `json:"files"`
+	Bytes    int64  `json:"bytes"`
+	Manifest string `json:"manifest"` // SHA-256 of _manifest.json
+}
+
+// Notice is a message, or a publish, that a run owes or owed.
+type Notice struct {
+	Kind  string     `json:"kind"`
+	State string     `json:"state"`
+	Tries int        `json:"tries"`
+	Error string     `json:"error,omitempty"`
+	Next  *time.Time `json:"next,omitempty"`
+}
+
+// Job is a command with a schedule and policies.
+type Job struct {
+	Project   string     `json:"project"`
+	Name      string     `json:"name"`
+	Owner     string     `json:"owner"`
+	Schedules []string   `json:"schedules"`
+	After     []string   `json:"after"`
+	Timezone  string     `json:"timezone"`
+	Command   string     `json:"command"`
+	Source    string     `json:"source"` // file:line
+	Paused    bool       `json:"paused"`
+	Next      *time.Time `json:"next"`
+	Last      *Run       `json:"last"`
+}
+
+// RunRequest asks for a run of a job now, for a date, or for one of its firings.
+type RunRequest struct {
+	Job       string `json:"job"`            // its name, or project/name
+	Date      string `json:"date,omitempty"` // 2006-01-02 in the job's zone
+	At        string `json:"at,omitempty"`   // 15:04 in the job's zone, or RFC 3339
+	WithAfter bool   `json:"with_after,omitempty"`
+	DryRun    bool   `json:"dry_run,omitempty"` // only tell what would be recorded
+}
+
+// StopRequest asks for the end of a run.
+type StopRequest struct {
+	Kill bool `json:"kill"` // at once, without TERM before
+}
+
+// Health is what a daemon says of itself.
+type Health struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+	Plans   bool      `json:"plans"` // false: it only finishes what a command asked for
+	Data    string    `json:"data"`
+	Problem string    `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
+}
+
+// Code says what kind of error an Error is.
+type Code string
+
+// The codes.
+const (
+	Invalid     Code = "invalid"     // the request cannot be met as it stands
+	NotFound    Code = "not_found"   // what it names is not there
+	Refused     Code = "refused"     // not now: the state of things forbids it
+	Unavailable Code = "unavailable" // nobody is there who could do it
+	Internal    Code = "internal"    // a fault of belfry or of the machine
+)
+
+// Error is what a daemon answers when it cannot do what was asked: a sentence
+// for people and what they can do next.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"error"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }

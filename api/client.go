@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Client talks to one daemon. Its methods return *Error for what the daemon
+// refused, and other errors when there was no answer.
+type Client struct {
+	http *http.Client
+}
+
+// Unix gives a Client for the daemon that owns the data folder.
+func Unix(data string) *Client {
+	return New(func(ctx context.Context) (net.Conn, error) { return dialUnix(ctx, filepath.Join(data, SocketName)) })
+}
+
+// New gives a Client for the daemon that dial reaches.
+func New(dial func(ctx context.Context) (net.Conn, error)) *Client {
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}}
+}
+
+// longest is how long a unix socket's path may be, in bytes.
+const longest = 107
+
+// dialUnix goes through /proc for a path that is too long for an address.
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	var dialer net.Dialer
+	if len(path) <= longest {
+		return dialer.DialContext(ctx, "unix", path)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() //nolint:errcheck // it was only looked up through
+	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+}
+
+// Close gives idle connections back.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Health asks the daemon how it is.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return call[Health](ctx, c, http.MethodGet, "/health", nil)
+}
+
+// Jobs lists the jobs.
+func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
+	return call[[]Job](ctx, c, http.MethodGet, "/jobs", nil)
+}
+
+// RunFilter says which runs are wanted. Its zero value is all of them.
+type RunFilter struct {
+	Job   string
+	State string
+	Limit int
+}
+
+// Runs lists runs, the newest firing first.
+func (c *Client) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
+	query := url.Values{}
+	if f.Job != "" {
+		query.Set("job", f.Job)
+	}
+	if f.State != "" {
+		query.Set("state", f.State)
+	}
+	if f.Limit > 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return call[[]Run](ctx, c, http.MethodGet, "/runs?"+query.Encode(), nil)
+}
+
+// Run gives one run with its attempts. ref is the beginning of its id, JOB for
+// the job's newest run, or JOB@TIME.
+func (c *Client) Run(ctx context.Context, ref string) (Run, error) {
+	return call[Run](ctx, c, http.MethodGet, "/runs/"+url.PathEscape(ref), nil)
+}
+
+// Await gives the run as soon as it is no longer as it was seen, or after half
+// a minute.
+func (c *Client) Await(ctx context.Context, seen Run) (Run, error) {
+	query := url.Values{"unless": {Version(seen)}}
+	return call[Run](ctx, c, http.MethodGet, "/runs/"+url.PathEscape(seen.ID)+"?"+query.Encode(), nil)
+}
+
+// Version is a text that changes with each step of a run's life.
+func Version(r Run) string { return fmt.Sprintf("%s/%d/%s", r.State, r.Attempt, r.Reason) }
+
+// Start asks for a run, and with WithAfter for those that come after it. The
+// first is the one that was asked for.
+func (c *Client) Start(ctx context.Context, r RunRequest) ([]Run, error) {
+	return call[[]Run](ctx, c, http.MethodPost, "/runs", r)
+}
+
+// Stop ends a run.
+func (c *Client) Stop(ctx context.Context, ref string, r StopRequest) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/stop", r)
+}
+
+// LogRequest says which part of a run's output is wanted.
+type LogRequest struct {
+	Attempt int   // 0: the newest
+	Offset  int64 // in bytes
+	Follow  bool  // until the attempt has ended
+}
+
+// Log gives the output of an attempt. The caller closes it.
+func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (io.ReadCloser, error) {
+	query := url.Values{"offset": {strconv.FormatInt(r.Offset, 10)}}
+	if r.Attempt > 0 {
+		query.Set("attempt", strconv.Itoa(r.Attempt))
+	}
+	if r.Follow {
+		query.Set("follow", "true")
+	}
+	response, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(ref)+"/log?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (answer T, err error) {
+	response, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return answer, err
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return answer, fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// do gives the response to a request that succeeded, or an error.
+func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("ask the daemon: %w", err)
+		}
+		content = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://belfry"+Path+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if response.StatusCode < 300 {
+		return response, nil
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	problem := Error{Code: Internal}
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&problem); err != nil || problem.Message == "" {
+		problem.Message = "the daemon answered " + response.Status
+	}
+	return nil, &problem
+}
+
+// Time is how an optional time stands in the API: in UTC, nil for the zero time.
+func Time(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,289 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/proc"
+	"belfry/internal/run"
+	"belfry/internal/server"
+	"belfry/internal/store"
+)
+
+// history answers what only needs to be read: it serves an owner and, beside
+// it or without one, a command that looks.
+type history struct {
+	data  string
+	store *store.Store
+	jobs  func() []plan.Job
+	now   func() time.Time
+}
+
+func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
+	var list []server.Job
+	for _, j := range h.jobs() {
+		last, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		out := server.Job{Job: j}
+		if len(last) > 0 {
+			out.Last = &last[0]
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+func (h *history) JobByName(_ context.Context, name string) (server.Job, error) {
+	j, err := h.find(name)
+	return server.Job{Job: j}, err
+}
+
+// find takes a bare name where it is unique, else project/name.
+func (h *history) find(name string) (plan.Job, error) {
+	var found []plan.Job
+	var names []string
+	all := h.jobs()
+	for _, j := range all {
+		names = append(names, j.Name)
+		if name == j.Name || name == j.ID.String() {
+			found = append(found, j)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		var ids []string
+		for _, j := range found {
+			ids = append(ids, j.ID.String())
+		}
+		return plan.Job{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
+			Hint: "say which: " + strings.Join(ids, ", ")}
+	case len(all) == 0:
+		return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q: there are no jobs here", name), Hint: "belfry init makes a first one"}
+	}
+	slices.Sort(names)
+	if len(names) > 10 {
+		names = append(names[:10], "…")
+	}
+	return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + strings.Join(slices.Compact(names), ", ")}
+}
+
+func (h *history) Runs(ctx context.Context, f server.RunFilter) ([]run.Run, error) {
+	filter := store.RunFilter{State: f.State, Limit: f.Limit}
+	if f.State != "" && !slices.Contains(run.States(), f.State) {
+		var names []string
+		for _, state := range run.States() {
+			names = append(names, string(state))
+		}
+		return nil, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a state of a run", f.State), Hint: "there are " + strings.Join(names, ", ")}
+	}
+	if f.Job != "" {
+		j, err := h.find(f.Job)
+		if err != nil {
+			return nil, err
+		}
+		filter.Job = j.Key
+	}
+	return h.store.Runs(ctx, filter)
+}
+
+func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
+	if name, when, found := strings.Cut(ref, "@"); found {
+		return h.runAt(ctx, name, when)
+	}
+	if j, err := h.find(ref); err == nil {
+		runs, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
+		if err != nil {
+			return run.Run{}, err
+		}
+		if len(runs) == 0 {
+			return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has never run", ref), Hint: "belfry run " + ref + " runs it now"}
+		}
+		return h.store.Run(ctx, runs[0].ID)
+	}
+	runs, err := h.store.RunsByPrefix(ctx, strings.ToUpper(ref))
+	if err != nil {
+		return run.Run{}, err
+	}
+	switch len(runs) {
+	case 1:
+		return h.store.Run(ctx, runs[0].ID)
+	case 0:
+		return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "belfry runs lists the runs, belfry jobs the jobs"}
+	}
+	return run.Run{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is the beginning of several runs", ref), Hint: "write more of the id"}
+}
+
+// runAt finds the run that accounts for a job's firing at a time: an RFC 3339
+// time, or a local one in the job's zone, with or without its date.
+func (h *history) runAt(ctx context.Context, name, when string) (run.Run, error) {
+	j, err := h.find(name)
+	if err != nil {
+		return run.Run{}, err
+	}
+	at, err := parseWhen(when, h.now().In(j.Zone))
+	if err != nil {
+		return run.Run{}, err
+	}
+	runs, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Covering: at, Limit: 1})
+	if err != nil {
+		return run.Run{}, err
+	}
+	if len(runs) > 0 {
+		return h.store.Run(ctx, runs[0].ID)
+	}
+	shown := at.In(j.Zone).Format("2006-01-02 15:04 MST")
+	hint := "it was not planned then: the job was not known yet, or belfry has not looked since"
+	if fires := j.Next(at.Add(-time.Nanosecond)); !fires.Equal(at) {
+		hint = "its schedule does not fire then"
+		if prev := j.Prev(at); !prev.IsZero() {
+			hint += "; the firing before is " + prev.Format("2006-01-02T15:04") + ", the one after " + fires.Format("2006-01-02T15:04")
+		}
+	} else if at.After(h.now()) {
+		hint = "it is still to come"
+	}
+	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has no run for %s", j.Name, shown), Hint: hint}
+}
+
+func parseWhen(when string, now time.Time) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly, "15:04"} {
+		at, err := time.ParseInLocation(layout, when, now.Location())
+		if err != nil {
+			continue
+		}
+		if layout == "15:04" {
+			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), 0, 0, now.Location())
+		}
+		return at, nil
+	}
+	return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a time", when), Hint: "write 02:30, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00"}
+}
+
+func (h *history) Attempts(ctx context.Context, id string) ([]run.Attempt, error) {
+	return h.store.Attempts(ctx, id)
+}
+
+func (h *history) ItemsOf(ctx context.Context, id string) ([]outbox.Item, error) {
+	return h.store.ItemsOf(ctx, id)
+}
+
+func (h *history) LogPath(id string, attempt int) string {
+	return filepath.Join(runsDir(h.data), id, strconv.Itoa(attempt), "log")
+}
+
+// backend is what the server of an owner stands on.
+type backend struct {
+	*history
+	d *Daemon
+}
+
+func newBackend(d *Daemon) *backend {
+	return &backend{&history{data: d.o.Data, store: d.store, jobs: d.jobs.planned, now: d.now}, d}
+}
+
+func (b *backend) Health(context.Context) api.Health {
+	return api.Health{Version: b.d.o.Version, PID: os.Getpid(), Since: b.d.since.UTC(), Plans: b.d.o.Plan, Data: b.d.o.Data, Problem: b.d.jobs.trouble()}
+}
+
+func (b *backend) Changed() <-chan struct{} { return b.d.changes.next() }
+
+// Request records the runs that a person asked for and has them started.
+func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, error) {
+	if r.Job == "" {
+		return nil, &api.Error{Code: api.Invalid, Message: "the request names no job"}
+	}
+	j, err := b.find(r.Job)
+	if err != nil {
+		return nil, err
+	}
+	now := b.d.now()
+	firesAt, named, err := plan.ForRequest(j.Job, plan.Request{Date: r.Date, At: r.At}, now)
+	if err != nil {
+		return nil, &api.Error{Code: api.Invalid, Message: err.Error()}
+	}
+	if err := b.free(ctx, j, firesAt); err != nil {
+		return nil, err
+	}
+	first := run.Run{ID: run.NewID(now), Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
+		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now}
+	first.Key = "m/" + first.ID
+	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
+	if r.WithAfter {
+		asked := map[string]string{j.Name: first.ID} // job → its run in this request
+		for _, child := range b.jobs() {             // parents come before their children
+			waiting := first
+			waiting.ID, waiting.Job, waiting.Name = run.NewID(now), child.Key, child.Name
+			waiting.Cause, waiting.Reason, waiting.Parents = plan.After, plan.DependencyReason, nil
+			for _, parent := range child.After {
+				if id, ok := asked[parent]; ok && child.Project == j.Project {
+					waiting.Parents = append(waiting.Parents, id)
+				}
+			}
+			if len(waiting.Parents) > 0 {
+				asked[child.Name] = waiting.ID
+				runs, definitions = append(runs, waiting), append(definitions, child.Definition())
+			}
+		}
+	}
+	if r.DryRun {
+		return runs, nil
+	}
+	if err := b.d.store.AddRuns(ctx, runs, definitions); err != nil {
+		return nil, err
+	}
+	b.d.runner.Kick()
+	b.d.changed()
+	return runs, nil
+}
+
+// free refuses a run by hand that would have to be skipped.
+func (b *backend) free(ctx context.Context, j plan.Job, firesAt time.Time) error {
+	if j.Overlap != job.OverlapSkip {
+		return nil
+	}
+	running, err := b.d.store.Running(ctx)
+	if err != nil {
+		return err
+	}
+	waiting, err := b.d.store.Waiting(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range append(running, waiting...) {
+		if other.Job != j.Key {
+			continue
+		}
+		if other.State == run.Running || other.Attempt > 0 || other.FiresAt.Equal(firesAt) {
+			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("%s is still running: run %s has not ended, and its overlap policy is skip", j.Name, other.ID),
+				Hint: "belfry logs -f " + other.ID + " watches it, belfry stop " + other.ID + " ends it"}
+		}
+	}
+	return nil
+}
+
+// Stop ends a run.
+func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
+	err := b.d.runner.Stop(ctx, id, kill)
+	var refused run.StopError
+	switch {
+	case errors.As(err, &refused):
+		return &api.Error{Code: api.Refused, Message: refused.Error()}
+	case errors.Is(err, run.ErrConflict), errors.Is(err, proc.ErrUnknownAttempt):
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("run %s was just changing its state", id), Hint: "try again"}
+	}
+	return err
+}

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"belfry/api"
+)
+
+// OwnedError says that another process owns the data folder.
+type OwnedError struct {
+	Dir   string
+	Owner string // what it says of itself, as "belfry serve, pid 12"
+}
+
+func (e *OwnedError) Error() string {
+	return fmt.Sprintf("%s is in use by another belfry (%s)", e.Dir, e.Owner)
+}
+
+const (
+	planner  = "belfry serve"
+	oneTimer = "a belfry command"
+)
+
+// own takes the data folder: one process at a time has it, for as long as it
+// lives. A daemon that plans waits for an owner that does not.
+func own(ctx context.Context, o Options) (release func() error, err error) {
+	path := filepath.Join(o.Data, "lock")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, &FolderError{o.Data, err}
+	}
+	for told := false; ; told = true {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		owner, _ := os.ReadFile(path)
+		who := strings.TrimSpace(string(owner))
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+		}
+		if !o.Plan || o.Waiting == nil || !strings.HasPrefix(who, oneTimer) {
+			return nil, errors.Join(&OwnedError{o.Data, who}, file.Close())
+		}
+		if !told {
+			o.Waiting(who)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), file.Close())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	kind := oneTimer
+	if o.Plan {
+		kind = planner
+	}
+	// The text is for people; the lock is what counts.
+	if err := file.Truncate(0); err != nil {
+		return nil, errors.Join(&FolderError{o.Data, err}, file.Close())
+	}
+	if _, err := fmt.Fprintf(file, "%s, pid %d\n", kind, os.Getpid()); err != nil {
+		return nil, errors.Join(&FolderError{o.Data, &os.PathError{Op: "write", Path: path, Err: err}}, file.Close())
+	}
+	return file.Close, nil
+}
+
+// listen binds the socket in the data folder, for its owner alone. A path that
+// is too long for an address is bound through /proc.
+func listen(data string) (net.Listener, error) {
+	path := filepath.Join(data, api.SocketName)
+	// A socket of an owner that is gone: we hold the lock.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, &FolderError{data, err}
+	}
+	dir, err := os.Open(data)
+	if err != nil {
+		return nil, &FolderError{data, err}
+	}
+	defer dir.Close() //nolint:errcheck // it was only bound through
+	// Bound under another name, so that nobody can connect before chmod.
+	temporary := fmt.Sprintf("/proc/self/fd/%d/%s.new", dir.Fd(), api.SocketName)
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, &FolderError{data, err}
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	listener.SetUnlinkOnClose(false) // the next owner may have put its own there
+	if err := os.Chmod(temporary, 0o600); err != nil {
+		return nil, errors.Join(&FolderError{data, err}, listener.Close())
+	}
+	if err := os.Rename(filepath.Join(data, api.SocketName+".new"), path); err != nil {
+		return nil, errors.Join(&FolderError{data, err}, listener.Close())
+	}
+	return listener, nil
+}

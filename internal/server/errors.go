@@ -1,0 +1,33 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+
+	"belfry/api"
+)
+
+// statuses says how each code is told in HTTP.
+var statuses = map[api.Code]int{
+	api.Invalid:     http.StatusBadRequest,
+	api.NotFound:    http.StatusNotFound,
+	api.Refused:     http.StatusConflict,
+	api.Unavailable: http.StatusServiceUnavailable,
+	api.Internal:    http.StatusInternalServerError,
+}
+
+// fail answers an error: the person's sentence, or, for a fault of ours, one
+// that points to the log.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody listens any more
+	}
+	var problem *api.Error
+	if !errors.As(err, &problem) {
+		s.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "error", err)
+		problem = &api.Error{Code: api.Internal, Message: err.Error(), Hint: "the daemon's log has more"}
+	}
+	if err := answer(w, statuses[problem.Code], problem); err != nil {
+		s.log.Debug("answer a request", "path", r.URL.Path, "error", err)
+	}
+}

@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/outbox"
+	"belfry/internal/run"
+)
+
+func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	f := RunFilter{Job: query.Get("job"), State: run.State(query.Get("state"))}
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not a number of runs"}
+		}
+		f.Limit = n
+	}
+	runs, err := s.backend.Runs(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	zones, err := s.zones(r.Context())
+	if err != nil {
+		return err
+	}
+	list := make([]api.Run, len(runs))
+	for i, run := range runs {
+		list[i] = runOf(run, zones[run.Job])
+	}
+	return answer(w, http.StatusOK, list)
+}
+
+// zones gives each job's time zone by the store's id.
+func (s *server) zones(ctx context.Context) (map[string]string, error) {
+	jobs, err := s.backend.Jobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	zones := map[string]string{}
+	for _, j := range jobs {
+		zones[j.Key] = j.Zone.String()
+	}
+	return zones, nil
+}
+
+// patience is how long a request may wait for a change.
+const patience = 30 * time.Second
+
+func (s *server) run(w http.ResponseWriter, r *http.Request) error {
+	unless := r.URL.Query().Get("unless")
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for waiting := unless != ""; ; {
+		changed := s.backend.Changed()
+		found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+		if err != nil {
+			return err
+		}
+		out, err := s.whole(r.Context(), found)
+		if err != nil {
+			return err
+		}
+		if !waiting || api.Version(out) != unless {
+			return answer(w, http.StatusOK, out)
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			waiting = false
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
+}
+
+// whole is a run with all that belongs to it.
+func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
+	zones, err := s.zones(ctx)
+	if err != nil {
+		return api.Run{}, err
+	}
+	out := runOf(r, zones[r.Job])
+	out.Waits = r.Parents
+	attempts, err := s.backend.Attempts(ctx, r.ID)
+	if err != nil {
+		return api.Run{}, err
+	}
+	for _, a := range attempts {
+		out.Attempts = append(out.Attempts, api.Attempt{
+			Number: a.Number, Node: a.Node, StartedAt: a.StartedAt, EndedAt: api.Time(a.EndedAt), ExitCode: a.ExitCode, Signal: a.Signal,
+			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: s.backend.LogPath(r.ID, a.Number),
+		})
+	}
+	items, err := s.backend.ItemsOf(ctx, r.ID)
+	if err != nil {
+		return api.Run{}, err
+	}
+	for _, item := range items {
+		notice := api.Notice{Kind: string(item.Kind), State: string(item.State), Tries: item.Tries, Error: item.Error}
+		if item.State == outbox.Pending {
+			notice.Next = api.Time(item.NextAt)
+		}
+		out.Notices = append(out.Notices, notice)
+	}
+	return out, nil
+}
+
+func runOf(r run.Run, zone string) api.Run {
+	out := api.Run{
+		ID: r.ID, Project: r.Project, Job: r.Name, Cause: string(r.Cause), State: string(r.State), Reason: r.Reason, Count: r.Count,
+		FiresAt: r.FiresAt.UTC(), Date: r.Date(), Attempt: r.Attempt, ExitCode: r.ExitCode, Signal: r.Signal,
+		QueuedAt: r.QueuedAt.UTC(), StartedAt: api.Time(r.StartedAt), EndedAt: api.Time(r.EndedAt), NotBefore: api.Time(r.NotBefore),
+		Node: r.Node, Timezone: zone, Published: []api.Target{},
+	}
+	if r.Count > 1 {
+		out.FiresUntil = api.Time(r.FiresUntil)
+	}
+	var result struct{ Targets []api.Target }
+	if json.Unmarshal(r.Published, &result) == nil && result.Targets != nil {
+		out.Published = result.Targets
+	}
+	return out
+}
+
+func (s *server) startRun(w http.ResponseWriter, r *http.Request) error {
+	var request api.RunRequest
+	if err := read(r, &request); err != nil {
+		return err
+	}
+	runs, err := s.backend.Request(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	zones, err := s.zones(r.Context())
+	if err != nil {
+		return err
+	}
+	list := make([]api.Run, len(runs))
+	for i, run := range runs {
+		list[i] = runOf(run, zones[run.Job])
+	}
+	return answer(w, http.StatusCreated, list)
+}
+
+func (s *server) stopRun(w http.ResponseWriter, r *http.Request) error {
+	var request api.StopRequest
+	if err := read(r, &request); err != nil {
+		return err
+	}
+	found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		return err
+	}
+	if err := s.backend.Stop(r.Context(), found.ID, request.Kill); err != nil {
+		return err
+	}
+	if found, err = s.backend.RunByRef(r.Context(), found.ID); err != nil {
+		return err
+	}
+	out, err := s.whole(r.Context(), found)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, out)
+}

@@ -1,0 +1,79 @@
+// Package cli answers: what does a person type, and what do they get to read?
+// One file a command. The answer goes to standard output, everything else to
+// standard error; texts and exit codes of errors are made in exit.go.
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Version is set by the linker.
+var Version = "devel"
+
+// Main carries out a command line and gives its exit code.
+func Main(args []string) int {
+	c := &command{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	root := c.root()
+	root.SetArgs(args)
+	return c.exit(root.ExecuteContext(context.Background()))
+}
+
+// command is what all commands share: where they read and write, and the flags
+// that each of them takes.
+type command struct {
+	in       *os.File
+	out, err *os.File
+	data     string // --data
+	verbose  bool   // --verbose
+}
+
+func (c *command) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "belfry",
+		Short: "cron for data teams: every run accounted for, results whole or not at all",
+		Long: `Belfry runs scheduled jobs, from a crontab or a belfry.yaml, keeps an account of
+every run that should have happened, and publishes results whole or not at all.
+
+` + exitCodes,
+		Version:           Version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%v", err).hint("%s --help says what there is", cmd.CommandPath())
+	})
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	root.SetVersionTemplate("belfry {{.Version}}\n")
+	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
+	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
+	root.AddCommand(
+		c.initCommand(), c.runCommand(), c.serveCommand(),
+		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.stopCommand(),
+		c.explainCommand(), c.nextCommand(),
+		keeperCommand(), publishCommand(),
+	)
+	return root
+}
+
+// log is the log of a process whose standard error is read by a person, who is
+// told what went wrong by the command itself.
+func (c *command) log() *slog.Logger {
+	level := slog.LevelError + 1
+	if c.verbose {
+		level = slog.LevelDebug
+	}
+	return logTo(c.err, level)
+}
+
+func logTo(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

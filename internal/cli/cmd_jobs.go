@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+)
+
+func (c *command) jobsCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "jobs",
+		Short: "List the jobs, when they run next and how they ended last",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, done, err := c.look(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			jobs, err := client.Jobs(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.out, jobs)
+			}
+			return c.printJobs(jobs)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of jobs")
+	return cmd
+}
+
+func (c *command) printJobs(jobs []api.Job) error {
+	if len(jobs) == 0 {
+		fmt.Fprintln(c.err, "there are no jobs here")
+		return nil
+	}
+	projects := map[string]bool{}
+	for _, j := range jobs {
+		projects[j.Project] = true
+	}
+	var t table
+	t.row("JOB", "SCHEDULE", "NEXT", "LAST", "COMMAND")
+	for _, j := range jobs {
+		name := j.Name
+		if len(projects) > 1 {
+			name = j.Project + "/" + j.Name
+		}
+		schedule := strings.Join(j.Schedules, ", ")
+		switch {
+		case len(j.After) > 0:
+			schedule = "after " + strings.Join(j.After, ", ")
+		case schedule == "":
+			schedule = "by hand"
+		}
+		last := "never"
+		if j.Last != nil {
+			last = j.Last.State + " " + when(&j.Last.FiresAt, j.Timezone)
+		}
+		next := when(j.Next, j.Timezone)
+		if j.Paused {
+			next = "paused"
+		}
+		t.row(name, schedule, next, last, cut(j.Command, 40))
+	}
+	return t.print(c.out)
+}

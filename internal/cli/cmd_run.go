@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"belfry/api"
+)
+
+func (c *command) runCommand() *cobra.Command {
+	var request api.RunRequest
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "run JOB",
+		Short: "Run a job now, in the foreground, recorded like every run",
+		Long: `Run a job now, or for a day that was or will be, and wait for its end. Its output
+appears as it comes. Ctrl-C stops it (TERM, then KILL after kill_after), a second one
+kills it at once. A daemon that is running here does the work; without one this command
+does it, and others can look on.
+
+` + runExitCodes,
+		Example: "  belfry run top-tracks\n  belfry run top-tracks --date 2026-07-09 --with-after",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Job = args[0]
+			return c.runNow(cmd.Context(), request, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&request.Date, "date", "", "the firing of this day (2006-01-02, in the job's time zone)")
+	cmd.Flags().StringVar(&request.At, "at", "", "the day's firing at this time (15:04), where there are several; or an RFC 3339 time")
+	cmd.Flags().BoolVar(&request.WithAfter, "with-after", false, "then run the jobs that come after it")
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only tell what would run")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of the runs as they ended; their output goes to standard error")
+	return cmd
+}
+
+// comeBack is how long a run waits for a daemon to come back.
+const comeBack = 30 * time.Second
+
+func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON bool) error {
+	w, err := c.own(ctx)
+	if err != nil {
+		return err
+	}
+	runs, err := w.client.Start(ctx, request)
+	if err != nil {
+		w.leave()
+		return err
+	}
+	if request.DryRun {
+		w.leave()
+		if asJSON {
+			return printJSON(c.out, runs)
+		}
+		for _, r := range runs {
+			fmt.Fprintf(c.out, "%s would run for %s (date %s)\n", r.Job, when(&r.FiresAt, r.Timezone), r.Date)
+		}
+		return nil
+	}
+	log := io.Writer(c.out)
+	if asJSON {
+		log = c.err
+	}
+	ended, err := c.watchAll(ctx, w.client, runs, log)
+	if err != nil {
+		w.leave()
+		return err
+	}
+	if err := w.wait(); err != nil {
+		return err
+	}
+	if asJSON {
+		if err := printJSON(c.out, ended); err != nil {
+			return err
+		}
+	} else {
+		c.next(ended)
+	}
+	for _, r := range ended {
+		if code := codeOf(r); code != 0 {
+			return exitCode(code)
+		}
+	}
+	return nil
+}
+
+// watchAll follows the runs one after the other, which is the order they
+// start in, and passes Ctrl-C on to the one that is running.
+func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.Run, log io.Writer) ([]api.Run, error) {
+	interrupts := make(chan os.Signal, 2)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupts)
+	ended := make([]api.Run, len(runs))
+	for i, r := range runs {
+		fmt.Fprintf(c.err, "%s %s  run %s, date %s\n", paint(c.err, faint, "▸"), r.Job, r.ID, r.Date)
+		done := make(chan struct{})
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			c.passOn(ctx, client, r.ID, interrupts, done)
+		}()
+		var err error
+		ended[i], err = (&watcher{client: client, log: log, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
+		close(done)
+		<-stopped
+		if err != nil {
+			return nil, c.gone(err, r.ID)
+		}
+		c.conclude(ended[i])
+	}
+	return ended, nil
+}
+
+// passOn stops the run at the first interrupt and kills it at the second.
+func (c *command) passOn(ctx context.Context, client *api.Client, id string, interrupts <-chan os.Signal, done <-chan struct{}) {
+	for kill := false; ; kill = true {
+		select {
+		case <-done:
+			return
+		case <-interrupts:
+		}
+		if kill {
+			fmt.Fprintln(c.err, "\nkilling it")
+		} else {
+			fmt.Fprintln(c.err, "\nstopping it; Ctrl-C again kills it at once")
+		}
+		if _, err := client.Stop(ctx, id, api.StopRequest{Kill: kill}); err != nil {
+			fmt.Fprintf(c.err, "belfry: %v\n", err)
+		}
+	}
+}
+
+// waitForDaemon gives what a watcher does while nobody answers: it waits for a
+// daemon to come back. A run that has ended meanwhile needs none; it is read
+// from the files.
+func (c *command) waitForDaemon(client *api.Client, id string) func(ctx context.Context) *api.Client {
+	return func(ctx context.Context) *api.Client {
+		deadline := time.NewTimer(comeBack)
+		defer deadline.Stop()
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			if _, err := client.Health(ctx); err == nil {
+				return client
+			}
+			if looking, _, err := c.look(ctx); err == nil { // what it holds goes with the process
+				if r, err := looking.Run(ctx, id); err == nil && r.Finished() {
+					return looking
+				}
+			}
+			if n == 5 {
+				fmt.Fprintf(c.err, "belfry: the daemon went away; run %s goes on, waiting for a daemon to come back\n", id)
+			}
+			select {
+			case <-tick.C:
+			case <-deadline.C:
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// gone says that nobody came back.
+func (c *command) gone(err error, id string) error {
+	if err == nil {
+		return nil
+	}
+	return &problem{err: fmt.Errorf("the daemon does not answer any more: %w", err), code: exitUnavailable,
+		next: fmt.Sprintf("run %s goes on; belfry show %s tells how it ended once a daemon is back", id, id)}
+}
+
+// conclude tells how a run ended and where its results are.
+func (c *command) conclude(r api.Run) {
+	mark, colour := "✓", green
+	if r.State != "succeeded" {
+		mark, colour = "✗", red
+	}
+	line := fmt.Sprintf("%s %s %s", mark, r.Job, r.State)
+	if r.StartedAt != nil {
+		line += " in " + took(r)
+	}
+	if r.Reason != "" {
+		line += ": " + r.Reason
+	}
+	fmt.Fprintln(c.err, paint(c.err, colour, line))
+	for _, t := range r.Published {
+		fmt.Fprintf(c.err, "  published %s, %s to %s\n", files(t.Files), size(t.Bytes), relative(t.To))
+	}
+}
+
+// next suggests what to type now.
+func (c *command) next(ended []api.Run) {
+	for _, r := range ended {
+		if r.State != "succeeded" {
+			fmt.Fprintf(c.err, "\nnext: belfry show %s    tells all about it; belfry logs %s prints its output again\n", r.ID, r.ID)
+			return
+		}
+	}
+	fmt.Fprintln(c.err, "\nnext: belfry runs      what ran, and when")
+	fmt.Fprintln(c.err, "      belfry jobs      when each job runs next")
+	fmt.Fprintln(c.err, "      belfry serve     keeps the times from now on")
+}
+
+// codeOf is the exit code that a run means.
+func codeOf(r api.Run) int {
+	switch {
+	case r.State == "succeeded":
+		return 0
+	case r.ExitCode != nil && *r.ExitCode != 0:
+		return *r.ExitCode
+	case r.Signal != "":
+		if n := unix.SignalNum(r.Signal); n > 0 {
+			return 128 + int(n)
+		}
+	}
+	return exitRunFailed
+}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+)
+
+// newest is how many runs a person is shown who did not say.
+const newest = 50
+
+func (c *command) runsCommand() *cobra.Command {
+	var asJSON bool
+	var f api.RunFilter
+	cmd := &cobra.Command{
+		Use:   "runs [JOB]",
+		Short: "List what ran, what did not, and why",
+		Long: `List the runs, the newest firing first: each firing of each job is in it, whether it
+ran, was skipped or was missed. The newest 50, or with --json all of them.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				f.Job = args[0]
+			}
+			if f.Limit < 0 {
+				return usage("--limit %d: a number of runs is not negative", f.Limit)
+			}
+			if !asJSON && f.Limit == 0 {
+				f.Limit = newest
+			}
+			client, done, err := c.look(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			runs, err := client.Runs(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.out, runs)
+			}
+			return c.printRuns(runs)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of runs")
+	cmd.Flags().IntVar(&f.Limit, "limit", 0, "at most this many")
+	cmd.Flags().StringVar(&f.State, "state", "", "only those in this state (queued, running, publishing, succeeded, failed, lost, cancelled, skipped, missed)")
+	return cmd
+}
+
+func (c *command) printRuns(runs []api.Run) error {
+	if len(runs) == 0 {
+		fmt.Fprintln(c.err, "there are no runs yet")
+		return nil
+	}
+	var t table
+	t.row("RUN", "JOB", "FIRING", "STATE", "TOOK", "")
+	for _, r := range runs {
+		note := r.Reason
+		switch {
+		case r.Count > 1:
+			note = fmt.Sprintf("%d firings until %s: %s", r.Count, when(r.FiresUntil, r.Timezone), r.Reason)
+		case r.State == "succeeded" && len(r.Published) > 0:
+			note = publishedNote(r)
+		}
+		t.row(r.ID, r.Job, when(&r.FiresAt, r.Timezone), r.State, took(r), cut(note, 80))
+	}
+	return t.print(c.out)
+}
+
+// publishedNote says in a few words what a run published.
+func publishedNote(r api.Run) string {
+	n, bytes := 0, int64(0)
+	for _, t := range r.Published {
+		n, bytes = n+t.Files, bytes+t.Bytes
+	}
+	return fmt.Sprintf("published %s, %s", files(n), size(bytes))
+}

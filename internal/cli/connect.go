@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/daemon"
+	"belfry/internal/project"
+	"belfry/internal/run"
+)
+
+// dataName is the data folder's name beside belfry.yaml.
+const dataName = ".belfry"
+
+// options finds out which project and which data folder are meant: those of
+// the nearest folder upward that has one of the two.
+func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, error) {
+	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{"/proc/self/exe"}}
+	here, err := os.Getwd()
+	if err != nil {
+		return o, err
+	}
+	if file, err := project.Find(here); err == nil {
+		o.Project = file
+		o.Data = filepath.Join(filepath.Dir(file), dataName)
+	} else if !errors.Is(err, project.ErrNoProject) {
+		return o, err
+	}
+	if dir, ok := above(here, dataName); ok && len(dir) > len(o.Data) {
+		o.Project, o.Data = "", dir // nearer than any belfry.yaml
+	}
+	switch {
+	case c.data != "":
+		o.Data = c.data
+	case os.Getenv("BELFRY_DATA") != "":
+		o.Data = os.Getenv("BELFRY_DATA")
+	case o.Data == "" && len(crontabs) > 0:
+		o.Data = filepath.Join(here, dataName)
+	case o.Data == "":
+		_, err := project.Find(here)
+		return o, err
+	}
+	if o.Data, err = filepath.Abs(o.Data); err != nil {
+		return o, err
+	}
+	o.MailSpool = os.Getenv("BELFRY_MAIL_SPOOL")
+	if o.Zone, err = daemon.HostZone(os.Environ()); err != nil {
+		return o, &problem{err: err, code: exitBadFile}
+	}
+	o.Host, err = host()
+	return o, err
+}
+
+// above looks for a folder called name in dir and the folders above it.
+func above(dir, name string) (string, bool) {
+	for ; ; dir = filepath.Dir(dir) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return path, true
+		}
+		if dir == filepath.Dir(dir) {
+			return "", false
+		}
+	}
+}
+
+func host() (run.Host, error) {
+	h := run.Host{Environ: os.Environ()}
+	name, err := os.Hostname()
+	if err != nil {
+		return h, err
+	}
+	h.Name, _, _ = strings.Cut(name, ".") // as cron does
+	if u, err := user.Current(); err == nil {
+		h.User, h.Home = u.Username, u.HomeDir
+	} else {
+		h.User, h.Home = os.Getenv("USER"), os.Getenv("HOME")
+	}
+	if h.User == "" || h.Home == "" {
+		return h, &problem{err: errors.New("it is not known which user this is"), next: "set USER and HOME", code: exitFailed}
+	}
+	return h, nil
+}
+
+// look gives a client for a command that only reads: the daemon where there is
+// one, else the files as they are.
+func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
+	o, err := c.options(nil, c.log())
+	if err != nil {
+		return nil, nil, err
+	}
+	client := api.Unix(o.Data)
+	if _, err := client.Health(ctx); err == nil {
+		return client, client.Close, nil
+	}
+	return daemon.Look(ctx, o)
+}
+
+// owner is a daemon of our own, or somebody else's.
+type owner struct {
+	client *api.Client
+	finish func()             // lets our own daemon end when it is done; nothing for somebody else's
+	stop   context.CancelFunc // gives our own daemon up; nothing for somebody else's
+	done   chan error         // our own daemon has ended; nil for somebody else's
+}
+
+// own gives a client for a command that does something: the daemon that owns
+// the data folder, or one of our own that ends when its work is done.
+func (c *command) own(ctx context.Context) (*owner, error) {
+	o, err := c.options(nil, c.log())
+	if err != nil {
+		return nil, err
+	}
+	client := api.Unix(o.Data)
+	for tries := 0; ; tries++ {
+		if _, err := client.Health(ctx); err == nil {
+			return &owner{client: client, finish: func() {}, stop: func() {}}, nil
+		}
+		d, err := daemon.Open(ctx, o)
+		var owned *daemon.OwnedError
+		if errors.As(err, &owned) && tries < 50 { // it is just starting, or just ending
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+		w := &owner{client: client, finish: d.Finish, stop: stop, done: make(chan error, 1)}
+		go func() { w.done <- errors.Join(d.Run(inner), d.Close()) }()
+		return w, nil
+	}
+}
+
+// wait lets our own daemon finish what it has begun.
+func (w *owner) wait() error {
+	w.client.Close()
+	if w.done == nil {
+		return nil
+	}
+	w.finish()
+	defer w.stop()
+	return <-w.done
+}
+
+// leave gives up at once.
+func (w *owner) leave() {
+	w.stop()
+	_ = w.wait() // what went wrong has been told
+}

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"belfry/api"
+	"belfry/crontab"
+	"belfry/internal/daemon"
+	"belfry/internal/project"
+)
+
+// The exit codes.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitBadFile     = 65
+	exitNotFound    = 66
+	exitUnavailable = 69
+	exitRunFailed   = 70
+	exitCannotWrite = 73
+	exitRefused     = 75
+)
+
+const exitCodes = `Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 65 what you
+wrote is wrong (belfry.yaml, a crontab, an expression); 66 a file, job or run is not
+there; 69 no daemon answers; 73 a folder cannot be written; 75 not now: something is in
+use or still running.`
+
+const runExitCodes = `Exit codes: the job's own; 128 and the signal's number when one ended it; 70 when the
+run failed though its command did not: it could not be started, there was nothing to
+publish, the target refused it. 69 when the daemon went away and none came back within
+30 seconds: the run goes on. Otherwise those of "belfry --help".`
+
+// problem is an error with what to do next and the exit code it means.
+type problem struct {
+	err  error
+	next string
+	code int
+}
+
+func (p *problem) Error() string { return p.err.Error() }
+func (p *problem) Unwrap() error { return p.err }
+
+func (p *problem) hint(format string, args ...any) *problem {
+	p.next = fmt.Sprintf(format, args...)
+	return p
+}
+
+// usage is an error in the command line.
+func usage(format string, args ...any) *problem {
+	return &problem{err: fmt.Errorf(format, args...), code: exitUsage}
+}
+
+// exitCode ends the program with a code, after everything has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// codes says how each code of the API exits.
+var codes = map[api.Code]int{
+	api.Invalid:     exitUsage,
+	api.NotFound:    exitNotFound,
+	api.Refused:     exitRefused,
+	api.Unavailable: exitUnavailable,
+	api.Internal:    exitFailed,
+}
+
+// exit tells the person what went wrong and gives the exit code.
+func (c *command) exit(err error) int {
+	if err == nil {
+		return 0
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	p := explainError(err)
+	text := strings.TrimSpace(p.Error())
+	if strings.Contains(text, "\n") { // a file's errors, a line each
+		fmt.Fprintln(c.err, text)
+	} else {
+		fmt.Fprintf(c.err, "belfry: %s\n", text)
+	}
+	if p.next != "" {
+		fmt.Fprintf(c.err, "  %s\n", p.next)
+	}
+	return p.code
+}
+
+// explainError gives every error its exit code and a next step.
+func explainError(err error) *problem {
+	var (
+		p       *problem
+		answer  *api.Error
+		owned   *daemon.OwnedError
+		folder  *daemon.FolderError
+		source  *daemon.SourceError
+		badExpr *crontab.Error
+		path    *fs.PathError
+	)
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &answer):
+		return &problem{err: answer, next: answer.Hint, code: codes[answer.Code]}
+	case errors.As(err, &owned):
+		return &problem{err: owned, next: "stop that one first, or give this one another folder with --data", code: exitRefused}
+	case errors.As(err, &folder):
+		return &problem{err: folder, next: "make it writable for you, or choose another with --data", code: exitCannotWrite}
+	case errors.Is(err, project.ErrNoProject):
+		return &problem{err: err, next: "go to your project's folder, or make a first belfry.yaml here with belfry init", code: exitNotFound}
+	case errors.As(err, &source):
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOENT) {
+			return &problem{err: source, next: "check the path", code: exitNotFound}
+		}
+		return &problem{err: source, next: "mend it and try again", code: exitBadFile}
+	case errors.As(err, &badExpr):
+		return &problem{err: badExpr, code: exitBadFile}
+	case errors.Is(err, context.Canceled):
+		return &problem{err: errors.New("interrupted"), code: 130}
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.As(err, &path) && errors.Is(err, os.ErrPermission):
+		return &problem{err: err, next: "make room or make it writable, or choose another folder with --data", code: exitCannotWrite}
+	case strings.HasPrefix(err.Error(), "unknown command"):
+		first, rest, _ := strings.Cut(err.Error(), "\n")
+		return usage("%s", first).hint("%s", strings.Join(strings.Fields(rest+" belfry --help lists the commands"), " "))
+	case strings.Contains(err.Error(), "arg(s)"):
+		return usage("%v", err).hint("add --help to the command to see how it is used")
+	}
+	return &problem{err: err, code: exitFailed}
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"belfry/api"
+)
+
+// terminal reports whether a person sees the file as it is written.
+func terminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// paint colours a text on a terminal whose user has not said NO_COLOR.
+func paint(f *os.File, colour, text string) string {
+	if colour == "" || !terminal(f) || os.Getenv("NO_COLOR") != "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+const (
+	green  = "32"
+	red    = "31"
+	yellow = "33"
+	faint  = "2"
+)
+
+var stateColours = map[string]string{
+	"succeeded": green, "failed": red, "lost": red, "missed": yellow, "skipped": yellow, "cancelled": yellow,
+}
+
+// printJSON writes a value as a program wants it: indented, and text as it is.
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// table prints rows in columns, with the head faint on a terminal.
+type table struct {
+	rows [][]string
+}
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) print(w io.Writer) error {
+	tabs := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range t.rows {
+		if _, err := fmt.Fprintln(tabs, strings.TrimRight(strings.Join(row, "\t"), "\t ")); err != nil {
+			return err
+		}
+	}
+	return tabs.Flush()
+}
+
+// when shows an instant in a zone, and names the zone.
+func when(t *time.Time, zone string) string {
+	if t == nil {
+		return "-"
+	}
+	return shown(t.In(zoneOr(zone)))
+}
+
+func zoneOr(name string) *time.Location {
+	if zone, err := time.LoadLocation(name); err == nil {
+		return zone
+	}
+	return time.UTC
+}
+
+func shown(t time.Time) string {
+	layout := "2006-01-02 15:04 MST"
+	if t.Second() != 0 {
+		layout = "2006-01-02 15:04:05 MST"
+	}
+	return t.Format(layout)
+}
+
+// took says how long a run took, from its first attempt's start.
+func took(r api.Run) string {
+	if r.StartedAt == nil {
+		return "-"
+	}
+	if r.EndedAt == nil {
+		return "-"
+	}
+	return duration(r.EndedAt.Sub(*r.StartedAt))
+}
+
+func duration(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+func size(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1000*1000*1000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+func files(n int) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
+}
+
+// cut shortens a text to n characters.
+func cut(text string, n int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if utf8.RuneCountInString(text) <= n {
+		return text
+	}
+	return string([]rune(text)[:n-1]) + "…"
+}

@@ -1,0 +1,298 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"belfry/api"
+)
+
+// The test binary is belfry too: when it is called so by a script or a test,
+// and when a daemon of ours executes itself as /proc/self/exe.
+func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); name == "exe" || name == "belfry" {
+		os.Exit(Main(os.Args[1:]))
+	}
+	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args[1:])) }})
+}
+
+// Each script is one story of a user; scripts stand in testdata/script.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			for _, v := range settings(env.WorkDir) {
+				name, value, _ := strings.Cut(v, "=")
+				env.Setenv(name, value)
+			}
+			env.Defer(func() { endKeepers(t, env.WorkDir) })
+			return os.Mkdir(filepath.Join(env.WorkDir, "mail"), 0o700)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// exits CODE COMMAND…: the command ends with exactly that code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				err = ts.Exec(args[1], args[2:]...)
+				var exit *exec.ExitError
+				got := 0
+				if errors.As(err, &exit) {
+					got = exit.ExitCode()
+				} else if err != nil {
+					ts.Fatalf("%v", err)
+				}
+				if got != want {
+					ts.Fatalf("%v: exit code %d, want %d", args[1:], got, want)
+				}
+			},
+		},
+	})
+}
+
+// settings is the environment of every belfry that a test starts.
+func settings(dir string) []string {
+	return []string{
+		"HOME=" + dir, "TZ=UTC", "LANG=C.UTF-8", "PATH=" + os.Getenv("PATH"), "USER=tester",
+		"BELFRY_MAIL_SPOOL=" + filepath.Join(dir, "mail"), "GORACE=atexit_sleep_ms=0",
+	}
+}
+
+// endKeepers ends the keepers whose folder lies in dir: by themselves they
+// would, but only ten seconds later.
+func endKeepers(t *testing.T, dir string) {
+	t.Helper()
+	for pid, cmdline := range processes(t) {
+		if strings.Contains(cmdline, "\x00keeper\x00"+dir) {
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+				t.Errorf("end keeper %d: %v", pid, err)
+			}
+		}
+	}
+}
+
+// processes gives the command lines of all processes, words ending in NUL.
+func processes(t *testing.T) map[int]string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[int]string{}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if text, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline")); err == nil {
+			found[pid] = string(text)
+		}
+	}
+	return found
+}
+
+// place is a folder with everything that a belfry of a test touches.
+type place struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+// newPlace makes a folder with these files: name, text, name, text …
+func newPlace(t *testing.T, files ...string) *place {
+	t.Helper()
+	p := &place{t: t, dir: t.TempDir()}
+	p.env = settings(p.dir)
+	if err := os.Mkdir(p.path("mail"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(files); i += 2 {
+		p.write(files[i], files[i+1])
+	}
+	t.Cleanup(func() { endKeepers(t, p.dir) })
+	return p
+}
+
+func (p *place) path(name string) string { return filepath.Join(p.dir, name) }
+
+func (p *place) write(name, text string) {
+	p.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(p.path(name)), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(p.path(name), []byte(text), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) read(name string) string {
+	p.t.Helper()
+	text, err := os.ReadFile(p.path(name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fifo makes a named pipe, by which a job and its test wait for each other.
+func (p *place) fifo(name string) string {
+	p.t.Helper()
+	if err := syscall.Mkfifo(p.path(name), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.path(name)
+}
+
+// let writes a line into a fifo, which waits for the job that reads it.
+func (p *place) let(name string) {
+	p.t.Helper()
+	if err := os.WriteFile(p.path(name), []byte("go\n"), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// await reads a line from a fifo, which waits for the job that writes it.
+func (p *place) await(name string) {
+	p.t.Helper()
+	if _, err := os.ReadFile(p.path(name)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) command(args ...string) *exec.Cmd {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "belfry"
+	cmd.Dir, cmd.Env = p.dir, p.env
+	return cmd
+}
+
+// belfry carries out a command and gives what it said.
+func (p *place) belfry(args ...string) (stdout, stderr string, code int) {
+	p.t.Helper()
+	cmd := p.command(args...)
+	var out, err bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &err
+	var exit *exec.ExitError
+	if failed := cmd.Run(); failed != nil && !errors.As(failed, &exit) {
+		p.t.Fatalf("belfry %v: %v", args, failed)
+	}
+	return out.String(), err.String(), cmd.ProcessState.ExitCode()
+}
+
+// client talks to whoever owns the place.
+func (p *place) client() *api.Client {
+	client := api.Unix(p.path(dataName))
+	p.t.Cleanup(client.Close)
+	return client
+}
+
+// finished waits for the end of a run.
+func (p *place) finished(ref string) api.Run {
+	p.t.Helper()
+	client := p.client()
+	r, err := client.Run(context.Background(), ref)
+	for err == nil && !r.Finished() {
+		r, err = client.Await(context.Background(), r)
+	}
+	if err != nil {
+		p.t.Fatalf("wait for %s: %v", ref, err)
+	}
+	return r
+}
+
+// process is a belfry that runs beside the test.
+type process struct {
+	p     *place
+	cmd   *exec.Cmd
+	lines chan string // of standard error; closed at its end
+	ended bool
+}
+
+// start starts a command. Its standard error must be read with until or end.
+func (p *place) start(args ...string) *process {
+	p.t.Helper()
+	b := &process{p: p, cmd: p.command(args...), lines: make(chan string, 1000)}
+	pipe, err := b.cmd.StderrPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := b.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(b.kill)
+	go func() {
+		defer close(b.lines)
+		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+			b.lines <- lines.Text()
+		}
+	}()
+	return b
+}
+
+// serve starts a daemon and waits until it is ready.
+func (p *place) serve(args ...string) *process {
+	p.t.Helper()
+	b := p.start(append([]string{"serve"}, args...)...)
+	b.until(": ready,")
+	return b
+}
+
+// until reads what the process says until a line holds text.
+func (b *process) until(text string) {
+	b.p.t.Helper()
+	var said []string
+	for line := range b.lines {
+		if said = append(said, line); strings.Contains(line, text) {
+			return
+		}
+	}
+	b.p.t.Fatalf("%v ended without saying %q:\n%s", b.cmd.Args, text, strings.Join(said, "\n"))
+}
+
+// wait waits for the process's own end and gives its exit code.
+func (b *process) wait() int {
+	if !b.ended {
+		b.ended = true
+		for range b.lines { // to its end
+		}
+		_ = b.cmd.Wait() // the exit code tells
+	}
+	return b.cmd.ProcessState.ExitCode()
+}
+
+// kill ends the process with KILL.
+func (b *process) kill() { b.end(syscall.SIGKILL) }
+
+// end ends the process and gives its exit code.
+func (b *process) end(signal syscall.Signal) int {
+	if !b.ended {
+		b.signal(signal)
+	}
+	return b.wait()
+}
+
+func (b *process) signal(signal syscall.Signal) {
+	b.p.t.Helper()
+	if err := b.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		b.p.t.Error(err)
+	}
+}

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"syscall"
+	"testing"
+
+	"belfry/api"
+)
+
+// A job that tells when it has begun, waits to be let go on, and notes each
+// time that it was begun.
+const slowJob = `
+jobs:
+  slow:
+    command: 'echo 시작; echo begun >> ledger; echo > begun.fifo; cat go.fifo; echo 끝; exit 3'
+`
+
+func TestAJobOutlivesADaemonThatIsKilled(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	first := p.serve()
+	runs, err := p.client().Start(context.Background(), api.RunRequest{Job: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	first.kill()
+
+	if out, _, _ := p.belfry("runs", "--json"); !strings.Contains(out, `"state": "running"`) {
+		t.Errorf("while nobody serves, runs says\n%s\nwant the run as running", out)
+	}
+	second := p.serve()
+	p.let("go.fifo")
+	r := p.finished(runs[0].ID)
+	if r.State != "failed" || r.ExitCode == nil || *r.ExitCode != 3 || r.Attempt != 1 {
+		t.Errorf("the run ended as %s (%s), exit code %v, attempt %d; want failed, 3, 1", r.State, r.Reason, r.ExitCode, r.Attempt)
+	}
+	if out, _, _ := p.belfry("logs", "slow"); out != "시작\ngo\n끝\n" {
+		t.Errorf("its output is %q", out)
+	}
+	if ledger := p.read("ledger"); ledger != "begun\n" {
+		t.Errorf("it was begun %d times", strings.Count(ledger, "\n"))
+	}
+	if code := second.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("serve exits with %d after TERM", code)
+	}
+}
+
+func TestAJobThatEndsWhileNobodyServesIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	first := p.serve()
+	runs, err := p.client().Start(context.Background(), api.RunRequest{Job: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	first.kill()
+	p.let("go.fifo")
+	// Its keeper writes the record; the next daemon reads it, whenever it comes.
+	p.serve()
+	r := p.finished(runs[0].ID)
+	if r.State != "failed" || *r.ExitCode != 3 {
+		t.Errorf("the run ended as %s, exit code %v; want failed, 3", r.State, r.ExitCode)
+	}
+	if mail := p.read("mail/" + jobOwner(t, p)); !strings.Contains(mail, "시작") || !strings.Contains(mail, "끝") {
+		t.Errorf("its mail lacks the output:\n%s", mail)
+	}
+}
+
+// jobOwner is the user that jobs belong to here.
+func jobOwner(t *testing.T, p *place) string {
+	t.Helper()
+	out, _, _ := p.belfry("jobs", "--json")
+	var jobs []api.Job
+	if err := json.Unmarshal([]byte(out), &jobs); err != nil || len(jobs) == 0 {
+		t.Fatalf("jobs --json: %v\n%s", err, out)
+	}
+	return jobs[0].Owner
+}
+
+func TestASecondDaemonOnTheSameDataIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.serve()
+	_, stderr, code := p.belfry("serve")
+	if code != exitRefused || !strings.Contains(stderr, "in use by another belfry (belfry serve, pid ") || !strings.Contains(stderr, "--data") {
+		t.Errorf("the second serve exits with %d and says\n%s", code, stderr)
+	}
+}
+
+func TestServeWaitsForACommandThatOwnsTheData(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	run := p.start("run", "slow")
+	p.await("begun.fifo")
+	serve := p.start("serve")
+	serve.until("waiting until it has ended")
+	// Whoever looks on while it runs sees it through the command's socket.
+	if health, err := p.client().Health(context.Background()); err != nil || health.Plans {
+		t.Errorf("the owner says %+v, %v; want one that does not plan", health, err)
+	}
+	p.let("go.fifo")
+	if code := run.wait(); code != 3 {
+		t.Errorf("run exits with %d; want the job's 3", code)
+	}
+	serve.until(": ready,")
+}
+
+func TestRunBesideADaemonSurvivesItsRestart(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	first := p.serve()
+	run := p.command("run", "slow")
+	var out strings.Builder
+	run.Stdout = &out
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	first.kill()
+	p.serve()
+	p.let("go.fifo")
+	if err := run.Wait(); run.ProcessState.ExitCode() != 3 {
+		t.Errorf("run exits with %v; want the job's 3", err)
+	}
+	if out.String() != "시작\ngo\n끝\n" {
+		t.Errorf("run printed %q", out.String())
+	}
+}
+
+func TestInterruptStopsTheRunAndKillsItTheSecondTime(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", `
+jobs:
+  stubborn:
+    command: 'trap "echo no" TERM; echo > begun.fifo; while :; do cat go.fifo; done'
+    kill_after: 1h
+`)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	run := p.start("run", "stubborn")
+	p.await("begun.fifo")
+	run.signal(syscall.SIGINT)
+	run.until("Ctrl-C again kills it at once")
+	run.signal(syscall.SIGINT)
+	if code := run.wait(); code != 128+9 {
+		t.Errorf("run exits with %d; want 137", code)
+	}
+	if r := p.show("stubborn"); r.State != "cancelled" {
+		t.Errorf("the run is %s (%s); want cancelled", r.State, r.Reason)
+	}
+}
+
+// show reads a run from the files.
+func (p *place) show(ref string) api.Run {
+	p.t.Helper()
+	out, stderr, code := p.belfry("show", ref, "--json")
+	var r api.Run
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
+		p.t.Fatalf("show %s: %d, %v\n%s%s", ref, code, err, out, stderr)
+	}
+	return r
+}

@@ -81,8 +81,6 @@ func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON boo
 		if err := printJSON(c.out, ended); err != nil {
 			return err
 		}
-	} else {
-		c.next(ended)
 	}
 	for _, r := range ended {
 		if code := codeOf(r); code != 0 {
@@ -193,22 +191,12 @@ func (c *command) conclude(r api.Run) {
 		line += ": " + r.Reason
 	}
 	fmt.Fprintln(c.err, paint(c.err, colour, line))
+	if r.State != "succeeded" {
+		fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
+	}
 	for _, t := range r.Published {
 		fmt.Fprintf(c.err, "  published %s, %s to %s\n", files(t.Files), size(t.Bytes), relative(t.To))
 	}
-}
-
-// next suggests what to type now.
-func (c *command) next(ended []api.Run) {
-	for _, r := range ended {
-		if r.State != "succeeded" {
-			fmt.Fprintf(c.err, "\nnext: belfry show %s    tells all about it; belfry logs %s prints its output again\n", r.ID, r.ID)
-			return
-		}
-	}
-	fmt.Fprintln(c.err, "\nnext: belfry runs      what ran, and when")
-	fmt.Fprintln(c.err, "      belfry jobs      when each job runs next")
-	fmt.Fprintln(c.err, "      belfry serve     keeps the times from now on")
 }
 
 // codeOf is the exit code that a run means.

@@ -30,8 +30,10 @@ var imports = map[string][]string{
 	"internal/publish/s3test": {},
 	"internal/notify":         {"internal/job", "internal/outbox"},
 	"internal/server":         {"api", "crontab", "internal/job", "internal/outbox", "internal/plan", "internal/run"},
-	"internal/daemon": {"api", "crontab", "internal/job", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store"},
+	"internal/daemon": {
+		"api", "crontab", "internal/job", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
+		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store",
+	},
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/cli": {"api", "crontab", "internal/daemon", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run"},

@@ -167,12 +167,24 @@ func TestAScheduleSurvivesPrintingAndStoring(t *testing.T) {
 
 func TestOtherSchedulersSyntaxIsRefusedByName(t *testing.T) {
 	for _, c := range []struct{ expr, want string }{
-		{"0 0 L * *", "Quartz"}, {"0 0 15W * *", "Quartz"}, {"0 0 * * 6#3", `write "15-21" as the day of the month`},
-		{"0 0 ? * MON", `write "*"`}, {"H/15 * * * *", "Jenkins"}, {"0 0 $ * *", "ISC cron"}, {"0 0 * * 5L", "last such day"},
+		{"0 0 L * *", "Quartz"},
+		{"0 0 15W * *", "Quartz"},
+		{"0 0 * * 6#3", `write "15-21" as the day of the month`},
+		{"0 0 ? * MON", `write "*"`},
+		{"H/15 * * * *", "Jenkins"},
+		{"0 0 $ * *", "ISC cron"},
+		{"0 0 * * 5L", "last such day"},
 		{"*/10 * * * * *", `six fields: Quartz and Spring put the seconds first; cron has no seconds, write "* * * * *"`},
-		{"0 0 12 * * ? 2030", "seven fields"}, {"@every 1h", "robfig"}, {"@every 90s", "robfig"}, {"@every", "robfig"},
-		{"TZ=Asia/Seoul 0 5 * * *", "robfig"}, {"0 0 * * monday", `write "mon"`}, {"0 0 * september *", `write "sep"`},
-		{"5/15 * * * *", `write "5-59/15"`}, {"~/5 * * * *", "OpenBSD"}, {"@daily x", `"@daily" is a whole schedule`},
+		{"0 0 12 * * ? 2030", "seven fields"},
+		{"@every 1h", "robfig"},
+		{"@every 90s", "robfig"},
+		{"@every", "robfig"},
+		{"TZ=Asia/Seoul 0 5 * * *", "robfig"},
+		{"0 0 * * monday", `write "mon"`},
+		{"0 0 * september *", `write "sep"`},
+		{"5/15 * * * *", `write "5-59/15"`},
+		{"~/5 * * * *", "OpenBSD"},
+		{"@daily x", `"@daily" is a whole schedule`},
 		{"", "the minute, hour, day of the month, month and day of the week are missing"},
 	} {
 		s, err := ParseSchedule(c.expr)

@@ -176,8 +176,10 @@ func (c *command) job(ctx context.Context, name string) (api.Job, error) {
 		}
 		names = append(names, j.Name)
 	}
-	return api.Job{}, &problem{err: fmt.Errorf("%q is neither a schedule nor a job here", name), code: exitNotFound,
-		next: "a schedule is five fields in quotes, as in '0 1 * * *'; the jobs are " + strings.Join(names, ", ")}
+	return api.Job{}, &problem{
+		err: fmt.Errorf("%q is neither a schedule nor a job here", name), code: exitNotFound,
+		next: "a schedule is five fields in quotes, as in '0 1 * * *'; the jobs are " + strings.Join(names, ", "),
+	}
 }
 
 // expressionError points at what is wrong in an expression.

@@ -173,8 +173,10 @@ func (c *command) gone(err error, id string) error {
 	if err == nil {
 		return nil
 	}
-	return &problem{err: fmt.Errorf("the daemon does not answer any more: %w", err), code: exitUnavailable,
-		next: fmt.Sprintf("run %s goes on; belfry show %s tells how it ended once a daemon is back", id, id)}
+	return &problem{
+		err: fmt.Errorf("the daemon does not answer any more: %w", err), code: exitUnavailable,
+		next: fmt.Sprintf("run %s goes on; belfry show %s tells how it ended once a daemon is back", id, id),
+	}
 }
 
 // conclude tells how a run ended and where its results are.

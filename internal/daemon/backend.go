@@ -58,7 +58,7 @@ func (h *history) find(name string) (plan.Job, error) {
 	all := h.jobs()
 	for _, j := range all {
 		names = append(names, j.Name)
-		if name == j.Name || name == j.ID.String() {
+		if name == j.Name || name == j.String() {
 			found = append(found, j)
 		}
 	}
@@ -68,10 +68,12 @@ func (h *history) find(name string) (plan.Job, error) {
 	case len(found) > 1:
 		var ids []string
 		for _, j := range found {
-			ids = append(ids, j.ID.String())
+			ids = append(ids, j.String())
 		}
-		return plan.Job{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
-			Hint: "say which: " + strings.Join(ids, ", ")}
+		return plan.Job{}, &api.Error{
+			Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
+			Hint: "say which: " + strings.Join(ids, ", "),
+		}
 	case len(all) == 0:
 		return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q: there are no jobs here", name), Hint: "belfry init makes a first one"}
 	}
@@ -218,8 +220,10 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	if err := b.free(ctx, j, firesAt); err != nil {
 		return nil, err
 	}
-	first := run.Run{ID: run.NewID(now), Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
-		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now}
+	first := run.Run{
+		ID: run.NewID(now), Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
+		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now,
+	}
 	first.Key = "m/" + first.ID
 	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
 	if r.WithAfter {
@@ -268,8 +272,10 @@ func (b *backend) free(ctx context.Context, j plan.Job, firesAt time.Time) error
 			continue
 		}
 		if other.State == run.Running || other.Attempt > 0 || other.FiresAt.Equal(firesAt) {
-			return &api.Error{Code: api.Refused, Message: fmt.Sprintf("%s is still running: run %s has not ended, and its overlap policy is skip", j.Name, other.ID),
-				Hint: "belfry logs -f " + other.ID + " watches it, belfry stop " + other.ID + " ends it"}
+			return &api.Error{
+				Code: api.Refused, Message: fmt.Sprintf("%s is still running: run %s has not ended, and its overlap policy is skip", j.Name, other.ID),
+				Hint: "belfry logs -f " + other.ID + " watches it, belfry stop " + other.ID + " ends it",
+			}
 		}
 	}
 	return nil

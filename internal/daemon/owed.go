@@ -101,7 +101,7 @@ func (d *Daemon) intro(n run.News) string {
 			fmt.Fprintf(&b, "%-10s %s\n", name, value)
 		}
 	}
-	line("job", n.Job.ID.String())
+	line("job", n.Job.String())
 	line("run", n.Run.ID)
 	line("firing", n.Run.FiresAt.In(n.Job.Zone).Format("2006-01-02 15:04:05 MST"))
 	line("state", string(n.State))

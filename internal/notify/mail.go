@@ -134,7 +134,7 @@ func (m *Mailbox) body(msg Message) ([]byte, error) {
 		m.log.Warn("mail without the output", "run", msg.Run, "file", msg.BodyFile, "error", err)
 		return fmt.Appendf(nil, "[the output could not be read: %v]\n", err), nil
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read the output: %w", err)
@@ -161,7 +161,7 @@ func (m *Mailbox) openBody(path, owner string) (*os.File, error) {
 		return nil, err
 	}
 	if err := m.checkBody(f, owner); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return f, nil

@@ -85,7 +85,7 @@ func (m *Mailbox) tryLock(path string, reader account, created *bool) (locked *b
 	}
 	defer func() {
 		if locked == nil {
-			b.f.Close() // and with it the fcntl lock
+			_ = b.f.Close() // and with it the fcntl lock
 		}
 	}()
 
@@ -152,7 +152,7 @@ func openBox(path string, reader account, created *bool) (*box, error) {
 	}
 	b.created = *created
 	if err := b.check(reader); err != nil {
-		b.f.Close()
+		_ = b.f.Close()
 		return nil, err
 	}
 	return b, nil
@@ -228,7 +228,7 @@ func (b *box) unlock() {
 	// the descriptor until its exec, and would hold the lock so long.
 	unlock := unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart}
 	_ = unix.FcntlFlock(b.f.Fd(), unix.F_OFD_SETLK, &unlock) // Close does it else
-	b.f.Close()                                              // what was written is on the disk already
+	_ = b.f.Close()                                          // what was written is on the disk already
 }
 
 // append writes mail, whole or not at all, and returns when it is on the disk. A
@@ -288,7 +288,7 @@ func (b *box) sync() error {
 	if err != nil {
 		return fmt.Errorf("sync folder of mailboxes: %w", err)
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	if err := folder.Sync(); err != nil {
 		return fmt.Errorf("sync folder of mailboxes: %w", err)
 	}
@@ -363,8 +363,8 @@ func takeDotlock(path string) (*os.File, error) {
 	}
 	// For people, and for programs that look whether its holder lives.
 	if _, err := fmt.Fprintf(f, "%d\n", os.Getpid()); err != nil {
-		f.Close()
-		os.Remove(name) // the cause is the error to tell
+		_ = f.Close()
+		_ = os.Remove(name) // the cause is the error to tell
 		return nil, fmt.Errorf("make dotlock: %w", err)
 	}
 	return f, nil
@@ -388,9 +388,9 @@ func breakStale(name string) error {
 	if err := os.Rename(name, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("break stale dotlock: %w", err)
 	}
-	defer os.Remove(aside)
+	defer func() { _ = os.Remove(aside) }()
 	moved, err := os.Lstat(aside)
-	if err == nil && !(os.SameFile(held, moved) && held.ModTime().Equal(moved.ModTime())) {
+	if err == nil && (!os.SameFile(held, moved) || !held.ModTime().Equal(moved.ModTime())) {
 		// A lock that is held. Back with it, unless its place is taken already.
 		if err := os.Link(aside, name); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("put dotlock back: %w", err)
@@ -406,13 +406,13 @@ func (b *box) removeDotlock() {
 	if b.dotlock == nil {
 		return
 	}
-	defer b.dotlock.Close()
+	defer func() { _ = b.dotlock.Close() }()
 	ours, err := b.dotlock.Stat()
 	if err != nil {
 		return // then it is stale in five minutes
 	}
 	there, err := os.Lstat(b.dotlock.Name())
 	if err == nil && os.SameFile(ours, there) {
-		os.Remove(b.dotlock.Name())
+		_ = os.Remove(b.dotlock.Name())
 	}
 }

@@ -379,7 +379,7 @@ func TestFolderWithoutDotlocksIsLockedWithFcntlAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "alice")
 	write(t, "", path)
 	if os.Geteuid() == 0 {

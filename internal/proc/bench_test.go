@@ -46,6 +46,6 @@ func BenchmarkBurst(b *testing.B) {
 			}
 		}
 		b.StopTimer()
-		c.Close()
+		_ = c.Close()
 	}
 }

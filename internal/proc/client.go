@@ -266,17 +266,17 @@ func (c *Client) startKeeper(ctx context.Context) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer null.Close()
+	defer func() { _ = null.Close() }()
 	logFile, err := openKeeperLog(c.dir)
 	if err != nil {
 		return "", err
 	}
-	defer logFile.Close()
+	defer func() { _ = logFile.Close() }()
 	ready, tell, err := os.Pipe()
 	if err != nil {
 		return "", err
 	}
-	defer ready.Close()
+	defer func() { _ = ready.Close() }()
 	argv := append(slices.Clone(c.command), c.dir)
 	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 		Dir:   "/",
@@ -284,7 +284,7 @@ func (c *Client) startKeeper(ctx context.Context) (id string, err error) {
 		Files: []*os.File{null, null, logFile, tell},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
-	tell.Close()
+	_ = tell.Close()
 	if err != nil {
 		return "", err
 	}
@@ -404,10 +404,10 @@ func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, erro
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		conn.Close()
+		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
-	stop := context.AfterFunc(c.ctx, func() { conn.Close() })
+	stop := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
 	c.work.Go(func() {
 		defer stop()
 		l.read()
@@ -486,7 +486,7 @@ func (l *link) letGo() {
 	l.mu.Lock()
 	l.last = true
 	l.mu.Unlock()
-	l.conn.Close()
+	_ = l.conn.Close()
 }
 
 // read takes the keeper's frames until it hangs up.
@@ -522,7 +522,7 @@ func (l *link) read() {
 // hangUp ends what waits for an answer. If the keeper lives, which is only so
 // after trouble with the connection, it is called again; else it is lost.
 func (l *link) hangUp() {
-	l.conn.Close()
+	_ = l.conn.Close()
 	l.mu.Lock()
 	for _, call := range l.calls {
 		close(call)
@@ -601,7 +601,7 @@ func (l *link) write(frame []byte) error {
 		_, err = l.conn.Write(frame)
 	}
 	if err != nil {
-		l.conn.Close()
+		_ = l.conn.Close()
 		return fmt.Errorf("%w: %v", errHangUp, err)
 	}
 	return nil

@@ -47,7 +47,7 @@ func makeFolder(dir, id string) (*folder, error) {
 	}
 	f := &folder{path: filepath.Join(dir, id)}
 	if err := f.fill(temp); err != nil {
-		f.close()
+		_ = f.close()
 		return nil, errors.Join(err, os.RemoveAll(temp))
 	}
 	return f, nil
@@ -109,7 +109,7 @@ func throughFD(dir string, do func(short string) error) error {
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return do(fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName))
 }
 
@@ -123,7 +123,7 @@ func keeperAlive(path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	// Shared, so that two who ask do not take each other for the keeper.
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

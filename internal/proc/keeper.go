@@ -64,7 +64,7 @@ func readyPipe() *os.File {
 	if err != nil {
 		return nil
 	}
-	os.Unsetenv(readyVariable)
+	_ = os.Unsetenv(readyVariable)
 	unix.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "ready")
 }
@@ -72,7 +72,7 @@ func readyPipe() *os.File {
 func announce(ready *os.File, word string) {
 	if ready != nil {
 		fmt.Fprintln(ready, word)
-		ready.Close()
+		_ = ready.Close()
 	}
 }
 
@@ -211,7 +211,7 @@ func closeInherited() error {
 		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err == nil && flags&unix.FD_CLOEXEC == 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 	return nil
@@ -389,7 +389,7 @@ func (k *keeper) spawn(a *attempt) {
 		k.notStarted(a, at, fmt.Sprintf("start: %v", err))
 		return
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 
 	k.mu.Lock()
 	stopped := a.stop != ""

@@ -21,7 +21,7 @@ func newOOMScore() oomScore {
 	n, _ := file.ReadAt(original, 0) // io.EOF, with what there is
 	o := oomScore{file: file, original: original[:n]}
 	if n == 0 || o.set([]byte("-1000")) != nil {
-		file.Close()
+		_ = file.Close()
 		return oomScore{}
 	}
 	return o

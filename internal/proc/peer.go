@@ -222,7 +222,7 @@ func (p *peer) close() {
 	if !p.ended {
 		p.ended = true
 		close(p.done)
-		p.conn.Close()
+		_ = p.conn.Close()
 	}
 }
 

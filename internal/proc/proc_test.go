@@ -80,7 +80,7 @@ func (h *host) checkNothingLeft() {
 	if left := h.alive(h.prefix); len(left) > 0 {
 		h.Errorf("%d processes are left: %v", len(left), left)
 		for _, pid := range left {
-			unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (h *host) waitKeeper(id string) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	for {
 		if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); !errors.Is(err, unix.EINTR) {
 			return
@@ -158,7 +158,7 @@ func (h *host) killKeeper(c *Client) {
 func (h *host) keeperPID(id string) int {
 	h.Helper()
 	r := h.dial(id)
-	defer r.conn.Close()
+	defer func() { _ = r.conn.Close() }()
 	r.send(`{"type":"hello","seq":1,"protocol":1}`)
 	return r.next().PID
 }
@@ -177,7 +177,7 @@ func (h *host) open() *daemon {
 		h.Fatal(err)
 	}
 	d := &daemon{host: h, Client: c}
-	h.T.Cleanup(func() { c.Close() })
+	h.Cleanup(func() { _ = c.Close() })
 	return d
 }
 
@@ -299,7 +299,7 @@ func (h *host) waitGone(pid int) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 		if !errors.Is(err, unix.EINTR) {
@@ -388,7 +388,7 @@ func TestStartIsIdempotent(t *testing.T) {
 		d.start(s)
 	}
 	d.started(s)
-	d.Close()
+	_ = d.Close()
 	d = h.open()
 	d.start(s)
 	h.let(fifo)
@@ -420,7 +420,7 @@ func TestJobsOutliveTheDaemon(t *testing.T) {
 	fifo := h.fifo(s, "go")
 	d.start(s)
 	d.started(s)
-	d.Close()
+	_ = d.Close()
 	d = h.open()
 	d.started(s)
 	d.wantStatus(s, Running)
@@ -441,7 +441,7 @@ func TestExitRecordIsThereWithoutADaemon(t *testing.T) {
 	d.start(s)
 	d.started(s)
 	ids := h.keepers()
-	d.Close()
+	_ = d.Close()
 	h.let(fifo)
 	h.waitKeeper(ids[0]) // it ends by itself after its last job
 	d = h.open()
@@ -678,7 +678,7 @@ func TestJobInheritsNothingOfItsKeeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer writer.Close()
+	defer func() { _ = writer.Close() }()
 
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -725,7 +725,7 @@ func TestJobInheritsNothingOfItsKeeper(t *testing.T) {
 	if err != nil || string(theirs) != string(mine) {
 		t.Errorf("oom_score_adj %q, %v; want %q", theirs, err, mine)
 	}
-	writer.Close()
+	_ = writer.Close()
 	d.exit(s)
 }
 
@@ -735,7 +735,7 @@ func TestKeeperIsInASessionOfItsOwnAndHoldsNothingOfTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(leak)
+	defer func() { _ = unix.Close(leak) }()
 	d := h.open()
 	l, err := d.current(t.Context())
 	if err != nil {
@@ -828,7 +828,7 @@ func TestKeeperEndsByItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.Close()
+		_ = d.Close()
 		h.waitKeeper(l.id)
 	})
 	t.Run("with its last job after TERM", func(t *testing.T) {
@@ -929,9 +929,9 @@ func TestManyShortJobsEndOnceEach(t *testing.T) {
 	// What is forgotten is told to nobody. The keeper has read all of it when
 	// it answers a later question.
 	d.wantStatus(h.spec(""), NeverStarted)
-	d.Close()
+	_ = d.Close()
 	r := h.dial(h.keepers()[0])
-	defer r.conn.Close()
+	defer func() { _ = r.conn.Close() }()
 	r.send(`{"type":"hello","seq":1,"protocol":1}`, `{"type":"list","seq":2}`)
 	r.next()
 	if list := r.next(); len(list.Attempts) != 0 {
@@ -977,7 +977,7 @@ func TestInspectJudgesByTheRecords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file.Close()
+			_ = file.Close()
 		}
 		switch c.exit {
 		case "{}":
@@ -1051,5 +1051,5 @@ func TestKeeperThatCannotStartSaysWhy(t *testing.T) {
 	if err := d.Start(ctx, []Spec{h.spec(`exit 0`)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a keeper that is never ready: %v, want %v", err, context.Canceled)
 	}
-	unix.Kill(h.number(<-pid), unix.SIGKILL)
+	_ = unix.Kill(h.number(<-pid), unix.SIGKILL)
 }

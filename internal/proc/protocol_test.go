@@ -67,7 +67,7 @@ func TestKeeperAnswersWhatItDoesNotUnderstand(t *testing.T) {
 	h := newHost(t)
 	_, id := h.keeper()
 	r := h.dial(id)
-	defer r.conn.Close()
+	defer func() { _ = r.conn.Close() }()
 	for _, c := range []struct{ frame, wantType, wantCode string }{
 		{`{"type":"list","seq":1}`, typeError, codeInvalid}, // before hello
 		{`{"type":"hello","seq":2,"protocol":99}`, typeError, codeVersion},
@@ -114,7 +114,7 @@ func TestKeeperActsOnWholeFramesOnly(t *testing.T) {
 	if rest, err := io.ReadAll(r.reader); err != nil || len(rest) > 0 {
 		t.Errorf("answer %q, %v; want a hang-up", rest, err)
 	}
-	r.conn.Close()
+	_ = r.conn.Close()
 	d.wantStatus(s, NeverStarted)
 }
 
@@ -122,7 +122,7 @@ func TestFrameThatIsTooLongEndsTheConnection(t *testing.T) {
 	h := newHost(t)
 	d, id := h.keeper()
 	r := h.dial(id)
-	defer r.conn.Close()
+	defer func() { _ = r.conn.Close() }()
 	r.send(`{"type":"hello","seq":1,"protocol":1}`)
 	r.next()
 	block := bytes.Repeat([]byte{' '}, 64<<10)
@@ -175,17 +175,17 @@ func TestClientLeavesAKeeperOfAnotherProtocolAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.remove()
+	defer func() { _ = f.remove() }()
 	go func() {
 		conn, err := f.listener.Accept()
 		if err != nil {
 			return
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		r := bufio.NewReader(conn)
 		if _, err := readFrame(r, maxFrame); err == nil {
-			io.WriteString(conn, `{"type":"error","seq":1,"code":"version","protocol":99,"error":"this keeper speaks protocol 99, not 1"}`+"\n")
-			readFrame(r, maxFrame)
+			_, _ = io.WriteString(conn, `{"type":"error","seq":1,"code":"version","protocol":99,"error":"this keeper speaks protocol 99, not 1"}`+"\n")
+			_, _ = readFrame(r, maxFrame)
 		}
 	}()
 	d := h.open()
@@ -198,7 +198,7 @@ func TestClientLeavesAKeeperOfAnotherProtocolAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file.Close()
+	_ = file.Close()
 	d.wantStatus(old, Running) // under a living keeper, though not one of ours
 	s := h.spec(`exit 0`)
 	d.start(s)
@@ -217,7 +217,7 @@ func TestKeeperOfAnotherBuildIsLeftToItsLastJob(t *testing.T) {
 	d.start(s)
 	d.started(s)
 	old := h.keepers()[0]
-	d.Close()
+	_ = d.Close()
 
 	d = h.open()
 	for _, l := range d.living() { // as if an upgrade had come between

@@ -127,7 +127,7 @@ func writeExit(dir string, record exitRecord, sync bool) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(temp)
+			_ = os.Remove(temp)
 		}
 	}()
 	if _, err := file.Write(append(data, '\n')); err != nil {

@@ -36,16 +36,16 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err 
 	if err != nil {
 		return 0, fmt.Errorf("standard input: %w", err)
 	}
-	defer unix.Close(in)
+	defer func() { _ = unix.Close(in) }()
 	logPath := filepath.Join(spec.Dir, logName)
 	out, err := unix.Open(logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		if feed >= 0 {
-			unix.Close(feed)
+			_ = unix.Close(feed)
 		}
 		return 0, &fs.PathError{Op: "open", Path: logPath, Err: err}
 	}
-	defer unix.Close(out)
+	defer func() { _ = unix.Close(out) }()
 
 	pid, err = syscall.ForkExec(path, spec.Args, &syscall.ProcAttr{
 		Dir:   spec.Cwd,
@@ -55,7 +55,7 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err 
 	})
 	if err != nil {
 		if feed >= 0 {
-			unix.Close(feed)
+			_ = unix.Close(feed)
 		}
 		return 0, explain(err, path, spec, env)
 	}
@@ -138,13 +138,13 @@ func openStdin(spec Spec) (in, feed int, err error) {
 		return 0, -1, err
 	}
 	if len(spec.Stdin) == 0 {
-		unix.Close(pipe[1])
+		_ = unix.Close(pipe[1])
 		return pipe[0], -1, nil
 	}
 	// Only our end: the two ends of a pipe do not share this flag.
 	if err := unix.SetNonblock(pipe[1], true); err != nil {
-		unix.Close(pipe[0])
-		unix.Close(pipe[1])
+		_ = unix.Close(pipe[0])
+		_ = unix.Close(pipe[1])
 		return 0, -1, err
 	}
 	return pipe[0], pipe[1], nil
@@ -169,14 +169,14 @@ func feedStdin(ctx context.Context, wait *sync.WaitGroup, feed int, data []byte)
 		data = data[n:]
 	}
 	if len(data) == 0 {
-		unix.Close(feed)
+		_ = unix.Close(feed)
 		return
 	}
 	file := os.NewFile(uintptr(feed), "stdin") // non-blocking, so it goes to the poller
-	stop := context.AfterFunc(ctx, func() { file.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = file.Close() })
 	wait.Go(func() {
 		defer stop()
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		file.Write(data) //nolint:errcheck // EPIPE: nobody reads any more
 	})
 }
@@ -222,7 +222,7 @@ func explain(err error, path string, spec Spec, env []string) error {
 		}
 		return fmt.Errorf("%s: permission denied (mode %s)", path, fileMode(file))
 	case errors.Is(err, unix.ENOEXEC):
-		return fmt.Errorf("%s: neither a program for this machine nor a script that begins with #!", path)
+		return fmt.Errorf("%s: neither a program for this machine nor a script that begins with #! and its interpreter", path)
 	case errors.Is(err, unix.E2BIG):
 		size := 0
 		for _, entry := range slices.Concat(spec.Args, env) {
@@ -256,7 +256,7 @@ func shebang(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	head := make([]byte, 256)
 	n, _ := file.Read(head)
 	line, _, _ := strings.Cut(string(head[:n]), "\n")

@@ -63,7 +63,7 @@ func processes() ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (p process) kill() error {
 	case err != nil:
 		fd = -1 // a kernel before 5.3
 	default:
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 	}
 	now, err := readProcess(p.pid)
 	if err != nil || now.started != p.started {

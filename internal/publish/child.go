@@ -158,7 +158,7 @@ func (c *child) locked(ctx context.Context, r request) (*Result, error) {
 		}
 		return nil, fmt.Errorf("lock the output: %w", err)
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	// It waits for the child of a daemon that died, which is about to leave. When
 	// our own daemon gives up, Child returns all the same.
 	if err := flock(lock, unix.LOCK_EX); err != nil {

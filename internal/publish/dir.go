@@ -155,7 +155,7 @@ func readRegular(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return io.ReadAll(io.LimitReader(f, maxManifest))
 }
 
@@ -187,7 +187,7 @@ func (d *folder) cleanStage(stage string) error {
 	if err != nil {
 		return nil // not ours to open: not ours
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	data, err := readRegular(filepath.Join(stage, stageFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		// Killed before it could say whose it is; it holds nothing else then.
@@ -317,12 +317,12 @@ func (d *folder) copy(ctx context.Context, f *file, to string) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	h := sha256.New()
 	if err := copyFile(ctx, io.MultiWriter(w, h), r, f.size); err != nil {
 		return fmt.Errorf("copy %s: %w", f.rel, err)
@@ -421,7 +421,7 @@ func (d *folder) leave() {
 		_ = os.RemoveAll(d.stage)
 	}
 	if d.lock != nil {
-		d.lock.Close()
+		_ = d.lock.Close()
 	}
 }
 
@@ -474,7 +474,7 @@ func writeFile(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
@@ -489,7 +489,7 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems cannot
 		return err
 	}

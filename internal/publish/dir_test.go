@@ -202,7 +202,7 @@ func TestOpenBeneathFollowsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	for name, open := range map[string]func(int, string, int) (int, error){"openat2": openBeneath, "walk": walkBeneath} {
 		for rel, good := range map[string]bool{
 			"a/b/file": true, "a": true, ".": true,
@@ -213,7 +213,7 @@ func TestOpenBeneathFollowsNothing(t *testing.T) {
 				t.Errorf("%s(%q): %v, want good %v", name, rel, err, good)
 			}
 			if err == nil {
-				unix.Close(fd)
+				_ = unix.Close(fd)
 			}
 		}
 	}
@@ -366,7 +366,7 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 			default:
 				t.Errorf("read: %v", err)
 			}
-			dir.Close()
+			_ = dir.Close()
 		}
 	}()
 	for i := range 50 {

@@ -93,7 +93,7 @@ func walkBeneath(root int, rel string, flags int) (int, error) {
 			f = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 		}
 		next, err := unix.Openat(dir, part, f, 0)
-		unix.Close(dir)
+		_ = unix.Close(dir)
 		if err != nil {
 			return -1, err
 		}
@@ -153,7 +153,7 @@ func (o *output) walk(dir string, files *[]file, strange *[]string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return err
@@ -214,11 +214,11 @@ func (o *output) reopen(f *file) (*os.File, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
-		r.Close()
+		_ = r.Close()
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Size != f.size {
-		r.Close()
+		_ = r.Close()
 		return nil, fmt.Errorf("%s: %w", f.rel, errChanged)
 	}
 	return r, nil
@@ -232,7 +232,7 @@ func (o *output) sumAll(ctx context.Context, files []file, partOf func(size int6
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		defer func() { _ = r.Close() }()
 		whole := sha256.New()
 		if f.partSize = partOf(f.size); f.partSize == 0 {
 			if err := copyFile(ctx, whole, r, f.size); err != nil {

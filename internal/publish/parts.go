@@ -66,7 +66,7 @@ func (c *child) publish(ctx context.Context, r request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	parts, err := c.parts(ctx, r.Order, out)
 	if err != nil {
 		return nil, err

@@ -155,7 +155,7 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 	if talkErr != nil && !hungUp(talkErr) {
 		kill() // it does not understand us, or must not go on
 	}
-	stdin.Close()
+	_ = stdin.Close()
 	waitErr := cmd.Wait()
 	stderr.flush()
 	switch {

@@ -310,7 +310,7 @@ func TestChildLeavesWhenTheDaemonIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if err := flock(lock, unix.LOCK_EX); err != nil { // it would wait for this
 		t.Fatal(err)
 	}

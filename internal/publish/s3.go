@@ -177,7 +177,7 @@ func (b *objects) read(ctx context.Context) (data []byte, etag string, err error
 	if err != nil {
 		return nil, "", err
 	}
-	defer got.Body.Close()
+	defer func() { _ = got.Body.Close() }()
 	data, err = io.ReadAll(io.LimitReader(got.Body, maxManifest))
 	return data, aws.ToString(got.ETag), err
 }
@@ -243,7 +243,7 @@ func (b *objects) upload(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	ctx, cancel := bounded(ctx, f.size)
 	defer cancel()
 	_, err = b.store.client.PutObject(ctx, &s3.PutObjectInput{
@@ -262,7 +262,7 @@ func (b *objects) uploadParts(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	b.abortOld(ctx, f)
 	begin, cancel := bounded(ctx, 0)
 	defer cancel()

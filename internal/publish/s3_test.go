@@ -221,7 +221,7 @@ func TestS3ThatIsDownIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	_ = l.Close()
 	w := newWorld(t, first)
 	w.env = append(w.env, "AWS_ENDPOINT_URL_S3=http://"+l.Addr().String(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
 	_, err = w.send(w.order("R1", Target{To: "s3://lake/x/"}))

@@ -79,8 +79,10 @@ var advices = []advice{
 	{[]string{"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}, false, func(*objects, string, error) string {
 		return errChanged.Error()
 	}},
-	{[]string{"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestTimeoutException", "TooManyRequests",
-		"IncompleteBody", "NoSuchUpload", "OperationAborted", "InternalError", "ServiceUnavailable"}, false, func(*objects, string, error) string {
+	{[]string{
+		"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestTimeoutException", "TooManyRequests",
+		"IncompleteBody", "NoSuchUpload", "OperationAborted", "InternalError", "ServiceUnavailable",
+	}, false, func(*objects, string, error) string {
 		return "the service was not up to it"
 	}},
 	{[]string{"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"}, false, func(*objects, string, error) string {

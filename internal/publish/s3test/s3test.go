@@ -102,8 +102,10 @@ func (s *Server) S3cmd(t testing.TB, args ...string) string {
 		t.Fatal("s3cmd is missing, a client that is not ours: apt-get install s3cmd, as for `make test`")
 	}
 	host := strings.TrimPrefix(s.Endpoint, "http://")
-	cmd := exec.Command(path, append([]string{"-c", os.DevNull, "--no-ssl", "--access_key=" + s.AccessKey, "--secret_key=" + s.SecretKey,
-		"--region=" + s.Region, "--host=" + host, "--host-bucket=" + host, "--encoding=UTF-8", "--no-progress"}, args...)...)
+	cmd := exec.Command(path, append([]string{
+		"-c", os.DevNull, "--no-ssl", "--access_key=" + s.AccessKey, "--secret_key=" + s.SecretKey,
+		"--region=" + s.Region, "--host=" + host, "--host-bucket=" + host, "--encoding=UTF-8", "--no-progress",
+	}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "HOME=" + t.TempDir()}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -165,7 +167,7 @@ var gateway = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,13 +47,8 @@ does it, and others can look on.
 const comeBack = 30 * time.Second
 
 func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON bool) error {
-	w, err := c.own(ctx)
+	w, runs, err := c.ask(ctx, request)
 	if err != nil {
-		return err
-	}
-	runs, err := w.client.Start(ctx, request)
-	if err != nil {
-		w.leave()
 		return err
 	}
 	if request.DryRun {
@@ -88,6 +84,26 @@ func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON boo
 		}
 	}
 	return nil
+}
+
+// ask has the runs recorded, by whoever owns the data folder.
+func (c *command) ask(ctx context.Context, request api.RunRequest) (*owner, []api.Run, error) {
+	for tries := 0; ; tries++ {
+		w, err := c.own(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		runs, err := w.client.Start(ctx, request)
+		if err == nil {
+			return w, runs, nil
+		}
+		w.leave()
+		// A connection that is refused was asked for nothing: the owner was just
+		// ending, and there is another, or we are it.
+		if !errors.Is(err, syscall.ECONNREFUSED) || tries == 3 {
+			return nil, nil, err
+		}
+	}
 }
 
 // watchAll follows the runs one after the other, which is the order they

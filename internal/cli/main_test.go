@@ -230,7 +230,16 @@ type process struct {
 // start starts a command. Its standard error must be read with until or end.
 func (p *place) start(args ...string) *process {
 	p.t.Helper()
+	return p.startBinary("", args...)
+}
+
+// startBinary starts another binary than this one.
+func (p *place) startBinary(binary string, args ...string) *process {
+	p.t.Helper()
 	b := &process{p: p, cmd: p.command(args...), lines: make(chan string, 1000)}
+	if binary != "" {
+		b.cmd.Path = binary
+	}
 	pipe, err := b.cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)

@@ -154,6 +154,13 @@ func (d *Daemon) changed() {
 func (d *Daemon) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if d.o.Plan {
+		// Before anything is started: runs that were queued when the last daemon
+		// stopped may be too late by now.
+		if _, err := d.decide(ctx); err != nil {
+			return err
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.runner.Run(ctx) })
 	group.Go(func() error { return d.outbox.Run(ctx) })

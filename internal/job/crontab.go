@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ type Crontab struct {
 func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 	var jobs []*Job
 	var errs crontab.Errors
+	lines := map[string]int{} // explicit name → where it was given
 	for _, entry := range file.Entries {
 		j := &Job{
 			ID:        ID{Project: c.Project},
@@ -56,10 +58,13 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 			errs = append(errs, problem)
 			continue
 		}
-		problems := crontabOptions(j, entry, c.File)
+		problems := crontabOptions(j, entry, c.File, lines)
 		if len(problems) > 0 {
 			errs = append(errs, problems...)
 			continue
+		}
+		if j.Name != "" {
+			lines[j.Name] = j.Source.Line
 		}
 		jobs = append(jobs, j)
 	}
@@ -72,8 +77,10 @@ func crontabZone(j *Job, name, file string) *crontab.Error {
 	}
 	zone, err := LoadZone(name)
 	if err != nil {
-		return &crontab.Error{File: file, Line: j.Source.Line, Column: 1, Text: name,
-			Message: fmt.Sprintf("CRON_TZ %q above this line is not a time zone; write a name like Asia/Seoul or UTC", name)}
+		return &crontab.Error{
+			File: file, Line: j.Source.Line, Column: 1, Text: name,
+			Message: fmt.Sprintf("CRON_TZ %q above this line is not a time zone; write a name like Asia/Seoul or UTC", name),
+		}
 	}
 	j.Zone = zone
 	return nil
@@ -93,11 +100,17 @@ func LoadZone(name string) (*time.Location, error) {
 }
 
 // crontabOptions applies the #belfry: options above an entry.
-func crontabOptions(j *Job, entry crontab.Entry, file string) (errs crontab.Errors) {
+func crontabOptions(j *Job, entry crontab.Entry, file string, names map[string]int) (errs crontab.Errors) {
 	for _, option := range entry.Options {
-		if err := crontabOption(j, option.Key, option.Value); err != nil {
-			errs = append(errs, &crontab.Error{File: file, Line: option.Line, Column: option.Column,
-				Text: option.Key + "=" + option.Value, Message: err.Error()})
+		err := crontabOption(j, option.Key, option.Value)
+		if line, taken := names[option.Value]; err == nil && option.Key == "name" && taken {
+			err = fmt.Errorf("%q is the name of line %d already", option.Value, line)
+		}
+		if err != nil {
+			errs = append(errs, &crontab.Error{
+				File: file, Line: option.Line, Column: option.Column,
+				Text: option.Key + "=" + option.Value, Message: err.Error(),
+			})
 		}
 	}
 	return errs
@@ -114,12 +127,16 @@ func crontabOption(j *Job, key, value string) (err error) {
 	case "kill_after":
 		j.KillAfter, err = ParseDuration(value)
 	case "retry":
+		j.Retry = DefaultRetry
 		j.Retry.Attempts, err = ParseAttempts(value)
 	case "catch_up":
 		j.CatchUp, err = OneOf(value, CatchUps)
 	case "overlap":
 		j.Overlap, err = OneOf(value, Overlaps)
 	case "publish":
+		if value == "" {
+			return fmt.Errorf("publish needs a target: a folder or s3://bucket/prefix/")
+		}
 		j.Publish, j.IfEmpty = []Target{{To: value}}, IfEmptyError
 		if !j.Notify.Wants(OnFailure) {
 			j.Notify.On = append(j.Notify.On, OnFailure) // of the publish: cron's rule knows output only
@@ -129,6 +146,10 @@ func crontabOption(j *Job, key, value string) (err error) {
 	}
 	return err
 }
+
+// DefaultRetry holds the waits of a job that says how often it may be tried and
+// no more.
+var DefaultRetry = Retry{Backoff: time.Minute, MaxBackoff: time.Hour}
 
 // CatchUps and Overlaps are the policies in the order they are told to people.
 var (
@@ -148,27 +169,37 @@ func OneOf[T ~string](value string, choices []T) (T, error) {
 	return "", fmt.Errorf("%q is not one of %s", value, strings.Join(names, ", "))
 }
 
+// duration is what ParseDuration reads: at least one number with its unit, the
+// largest unit first.
+var duration = regexp.MustCompile(`^(?:(\d+(?:\.\d+)?)d)?((?:\d+(?:\.\d+)?h)?(?:\d+(?:\.\d+)?m)?(?:\d+(?:\.\d+)?s)?)$`)
+
 // ParseDuration reads 90s, 30m, 1h30m or 2d: whole or decimal numbers with the
-// units d, h, m and s. It is not negative.
+// units d, h, m and s, and 0. It is a hundred years at most.
 func ParseDuration(text string) (time.Duration, error) {
+	if text == "0" {
+		return 0, nil
+	}
 	wrong := fmt.Errorf("%q is not a duration; write it as 90s, 30m, 1h30m or 2d", text)
-	var days time.Duration
-	rest := text
-	if before, after, found := strings.Cut(text, "d"); found {
-		n, err := strconv.ParseFloat(before, 64)
-		if err != nil || n < 0 || n > 36500 {
-			return 0, wrong
-		}
-		days, rest = time.Duration(n*24*float64(time.Hour)), after
-	}
-	if rest == "" && rest != text {
-		return days, nil
-	}
-	d, err := time.ParseDuration(rest)
-	if err != nil || d < 0 {
+	parts := duration.FindStringSubmatch(text)
+	if text == "" || parts == nil {
 		return 0, wrong
 	}
-	return days + d, nil
+	var d time.Duration
+	if parts[1] != "" {
+		days, err := strconv.ParseFloat(parts[1], 64)
+		if err != nil || days > 36500 {
+			return 0, wrong
+		}
+		d = time.Duration(days * 24 * float64(time.Hour))
+	}
+	if parts[2] != "" {
+		rest, err := time.ParseDuration(parts[2])
+		if err != nil || rest > 36500*24*time.Hour {
+			return 0, wrong
+		}
+		d += rest
+	}
+	return d, nil
 }
 
 // ParseAttempts reads how often a run may be tried: 1 to 100.

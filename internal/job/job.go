@@ -86,7 +86,7 @@ func (c Command) String() string {
 	words := make([]string, len(c.Args))
 	for i, arg := range c.Args {
 		words[i] = arg
-		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?;&|<>()") {
+		if arg == "" || strings.ContainsAny(arg, " \t\r\n'\"\\$`*?;&|<>()[]{}~#!") {
 			words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
 	}
@@ -263,7 +263,7 @@ type definition struct {
 func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
-		Schedules: j.ScheduleTexts(), Inherited: texts(j.Inherited), Timezone: j.Zone.String(),
+		Schedules: stored(j.Schedules), Inherited: stored(j.Inherited), Timezone: j.Zone.String(),
 		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
 		CatchUp: j.CatchUp, Overlap: j.Overlap, Retry: j.Retry,
 		After: j.After, Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
@@ -286,12 +286,24 @@ func (j *Job) Definition() Definition {
 }
 
 // ScheduleTexts gives the schedules as they were written.
-func (j *Job) ScheduleTexts() []string { return texts(j.Schedules) }
+func (j *Job) ScheduleTexts() []string {
+	var texts []string
+	for _, s := range j.Schedules {
+		texts = append(texts, s.String())
+	}
+	return texts
+}
 
-func texts(schedules []crontab.Schedule) []string {
+// stored gives the schedules with the values that were drawn for ~, which
+// depend on the whole line: an edit of its command draws anew.
+func stored(schedules []crontab.Schedule) []string {
 	var texts []string
 	for _, s := range schedules {
-		texts = append(texts, s.String())
+		text, err := s.MarshalText()
+		if err != nil {
+			panic(err) // it has nothing to fail at
+		}
+		texts = append(texts, string(text))
 	}
 	return texts
 }
@@ -299,20 +311,24 @@ func texts(schedules []crontab.Schedule) []string {
 // Timing is a text that changes when and only when the job's firings do: an
 // edit of it never fires the past.
 func (j *Job) Timing() string {
-	return strings.Join(append(j.ScheduleTexts(), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+	return strings.Join(append(stored(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
 }
 
 // ParseDefinition makes a job of a stored definition: all of it but where it
-// is written and the values of its environment.
+// is written, the values of its environment, and the ~ of its schedules, in
+// place of which stand the values that were drawn.
 func ParseDefinition(text []byte) (*Job, error) {
 	var d definition
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
 	j := &Job{
-		ID: ID{Project: d.Project, Name: d.Name}, Owner: d.Owner, Crontab: d.Crontab, Command: d.Command, Stdin: []byte(d.Stdin),
+		ID: ID{Project: d.Project, Name: d.Name}, Owner: d.Owner, Crontab: d.Crontab, Command: d.Command,
 		Dir: d.Dir, EnvFile: d.EnvFile, CatchUp: d.CatchUp, Overlap: d.Overlap, Retry: d.Retry,
 		After: d.After, Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
+	}
+	if j.Crontab {
+		j.Stdin = []byte(d.Stdin)
 	}
 	var err error
 	if j.Zone, err = LoadZone(d.Timezone); err != nil {

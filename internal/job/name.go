@@ -14,76 +14,44 @@ func CheckName(name string) error {
 	case name == "":
 		return fmt.Errorf("a name is missing")
 	case len(name) > 100:
-		return fmt.Errorf("%q… is longer than 100 characters", name[:20])
+		return fmt.Errorf("%q is too long for a name: 100 characters at most", string([]rune(name)[:20])+"…")
 	case clean(name) != name || strings.HasPrefix(name, "."):
-		return fmt.Errorf("%q cannot be a name; use a–z, 0–9, dot, dash and underscore, as in %q", name, strings.TrimLeft(clean(strings.ToLower(name)), "."))
+		return fmt.Errorf("%q cannot be a name; use a–z, 0–9, dot, dash and underscore, as in %q", name, CleanName(name))
 	}
 	return nil
-}
-
-// wrappers are programs that are not what a command is about.
-var wrappers = map[string]bool{
-	"env": true, "nice": true, "ionice": true, "flock": true, "timeout": true, "cd": true, "time": true, "exec": true,
-	"nohup": true, "setsid": true, "chronic": true, "sudo": true, "test": true, "command": true, "stdbuf": true, "chpst": true,
-	"sh": true, "bash": true, "dash": true, "zsh": true, "ksh": true, "fish": true,
-	"python": true, "python2": true, "python3": true, "perl": true, "ruby": true, "node": true, "php": true, "rscript": true, "java": true,
-	"uv": true, "poetry": true, "pipenv": true, "run-parts": true,
-}
-
-// scriptExtensions end the names of scripts.
-var scriptExtensions = map[string]bool{
-	".py": true, ".sh": true, ".bash": true, ".pl": true, ".rb": true, ".js": true, ".ts": true, ".php": true, ".r": true, ".sql": true, ".jar": true, ".ipynb": true,
 }
 
 // ProgramName gives the name that an entry without name= is called by: that of
 // its program, or of the script or path that a shell, an interpreter or a
 // wrapper is given (DESIGN.md §2).
 func ProgramName(command string) string {
-	words := strings.Fields(command)
-	if len(words) == 0 {
-		return "job"
-	}
-	first := base(words[0])
-	if wrappers[strings.ToLower(first)] || strings.Contains(words[0], "=") || strings.HasPrefix(words[0], "(") {
-		for _, word := range words[1:] {
-			if subject(word) {
-				return orJob(base(word))
-			}
-		}
-	}
-	return orJob(first)
+	return CleanName(withoutExtension(programOf(command, 0)))
 }
 
-// subject reports whether a word names what a wrapper runs: a path, or a file
-// with a script's extension, but not the path of another wrapper.
-func subject(word string) bool {
-	word = strings.Trim(word, `'"();&|`)
-	if strings.HasPrefix(word, "-") || wrappers[strings.ToLower(path.Base(word))] {
-		return false
+// CleanName makes a name of a text: "job" when nothing of it is left.
+func CleanName(text string) string {
+	name := clean(strings.ToLower(text))
+	if len(name) > 90 { // room for -2, -3 …
+		name = name[:90]
 	}
-	return scriptExtensions[strings.ToLower(path.Ext(word))] || strings.Contains(word, "/") && !strings.ContainsAny(word, "=<>$") && !lock(word)
-}
-
-// lock reports whether a path is a lock file, which flock names before the
-// program, or nowhere.
-func lock(word string) bool {
-	return strings.HasSuffix(word, ".lock") || strings.HasPrefix(word, "/dev/")
-}
-
-func base(word string) string {
-	word = strings.Trim(word, `'"();&|`)
-	name := path.Base(word)
-	if ext := path.Ext(name); ext != "" && ext != name {
-		name = strings.TrimSuffix(name, ext)
-	}
-	return clean(strings.ToLower(name))
-}
-
-func orJob(name string) string {
 	if name = strings.Trim(name, ".-_"); name != "" {
 		return name
 	}
 	return "job"
+}
+
+// scriptExtensions end the names of scripts.
+var scriptExtensions = map[string]bool{
+	".py": true, ".sh": true, ".bash": true, ".zsh": true, ".pl": true, ".rb": true, ".js": true, ".mjs": true, ".ts": true,
+	".php": true, ".r": true, ".sql": true, ".jar": true, ".ipynb": true, ".lua": true, ".exe": true, ".bin": true,
+}
+
+func withoutExtension(name string) string {
+	ext := path.Ext(name)
+	if scriptExtensions[strings.ToLower(ext)] && ext != name {
+		return strings.TrimSuffix(name, ext)
+	}
+	return name
 }
 
 // clean keeps a-z, 0-9, dot, dash and underscore and writes a dash for
@@ -101,9 +69,6 @@ func clean(name string) string {
 			continue
 		}
 		gap = true
-	}
-	if b.Len() > 100 {
-		return b.String()[:100]
 	}
 	return b.String()
 }

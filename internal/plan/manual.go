@@ -41,8 +41,12 @@ func ForRequest(j *job.Job, r Request, now time.Time) (firesAt, named time.Time,
 	}
 	firings := firingsOn(j, day)
 	if r.At != "" {
+		at, err := time.Parse("15:04", r.At)
+		if err != nil {
+			return time.Time{}, time.Time{}, requestError("%q is not a time; write it as 15:04, or with its date as %s", r.At, now.In(j.Zone).Format(time.RFC3339))
+		}
 		for _, f := range firings {
-			if f.named.Format("15:04") == r.At {
+			if f.named.Format("15:04") == at.Format("15:04") {
 				return f.at, f.named, nil
 			}
 		}
@@ -74,17 +78,23 @@ func firingsOn(j *job.Job, day time.Time) []namedFiring {
 	return list
 }
 
-// startOfDay is the first instant of the day in the zone, which is not
-// midnight where the clocks skip it.
+// startOfDay is the first instant of the day in the zone, which is not midnight
+// where the clocks skip it. A day that they skip whole begins with the next one.
 func startOfDay(day time.Time, zone *time.Location) time.Time {
-	t := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, zone)
-	if t.Day() != day.Day() { // normalised into the day before: the first instant is the end of the gap
-		_, end := t.ZoneBounds()
-		if !end.IsZero() {
-			return end
+	at := day.Add(-36 * time.Hour).In(zone) // a day before, anywhere
+	for {
+		_, offset := at.Zone()
+		_, end := at.ZoneBounds() // until then the offset stays
+		midnight := day.Add(-time.Duration(offset) * time.Second).In(zone)
+		switch {
+		case !end.IsZero() && !midnight.Before(end):
+			at = end
+		case midnight.Before(at):
+			return at
+		default:
+			return midnight
 		}
 	}
-	return t
 }
 
 func listed(firings []namedFiring) string {

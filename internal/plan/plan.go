@@ -39,10 +39,14 @@ const (
 const (
 	small         = 5 * time.Minute // a gap in which every minute is still run
 	large         = 3 * time.Hour   // a gap after which everything is taken as it is
-	late          = time.Minute     // a firing older than this is caught up, not on time
+	late          = time.Minute     // a firing this old is caught up, not on time
 	CatchUpWindow = 24 * time.Hour  // how old a firing may be to be caught up
 	longest       = time.Minute     // the longest sleep
 	rowsInARow    = 100             // more missed firings of a job than this share a row
+
+	// What lies further back than this is not accounted for: a clock without a
+	// battery leaps from 1970 to now, which is 28 million firings of one job.
+	farthest = 366 * 24 * time.Hour
 )
 
 // Reading is what the clocks said at one moment.
@@ -127,11 +131,14 @@ func Decide(in Input) Decision {
 	if d.Clock.Mark.IsZero() {
 		d.Clock.Mark, d.Clock.High, d.Write = now, now, true
 	}
-	d.stepBack(now)
-
+	d.stepBack(in, now)
 	gap := gapOf(in, d.Clock, now)
+	d.stepAhead(&gap, now)
 	runs := map[string]map[time.Time]int{} // job name → firing → place in d.Runs
 	for _, j := range in.Jobs {
+		if j.Since.After(now) { // said by a clock that was set back afterwards
+			j.Since = time.Time{}
+		}
 		var made []Run
 		if len(j.After) > 0 {
 			made = after(j, d.Runs, runs)
@@ -139,15 +146,19 @@ func Decide(in Input) Decision {
 			made = firings(j, d.Clock, now, gap)
 		}
 		if in.Clock.Boot != in.Now.Boot && j.Reboot() {
-			made = append(made, Run{Job: j, Key: fmt.Sprintf("r/%s/%s", in.Node, in.Now.Boot), Cause: Reboot,
-				FiresAt: now, Count: 1, Named: j.Named(now)})
+			made = append(made, Run{
+				Job: j, Key: fmt.Sprintf("r/%s/%s", in.Node, in.Now.Boot), Cause: Reboot,
+				FiresAt: now, FiresUntil: now, Count: 1, Named: j.Named(now),
+			})
 		}
 		byInstant := map[time.Time]int{}
 		for _, run := range made {
 			if j.Paused && run.Verdict != Missed {
 				run.Verdict, run.Reason, run.Parents = Skipped, "the job is paused", nil
 			}
-			byInstant[run.FiresAt.UTC()] = len(d.Runs)
+			if run.Cause != Reboot { // which nothing comes after
+				byInstant[run.FiresAt.UTC()] = len(d.Runs)
+			}
 			d.Runs = append(d.Runs, run)
 		}
 		runs[j.ID.String()] = byInstant
@@ -168,27 +179,52 @@ func Decide(in Input) Decision {
 	return d
 }
 
-// stepBack lowers the mark to a clock that was set back. Within three hours
-// High stays where it was, and fixed schedules wait until they have caught up
-// with themselves; further back, everything goes on from the new time. Less
-// than a minute is the clock being trimmed: the mark stays and time catches up.
-func (d *Decision) stepBack(now time.Time) {
+// stepBack lowers the mark to a clock that was set back. Within three hours of
+// High, which stays where it was, fixed schedules wait until they have caught
+// up with themselves; further back, however many steps it took, everything goes
+// on from the new time. Up to a minute is the clock being trimmed: the mark
+// stays and time catches up.
+//
+// The new time began when we last looked, not now: what fired in between is
+// ours.
+func (d *Decision) stepBack(in Input, now time.Time) {
 	back := d.Clock.Mark.Sub(now)
 	if back <= time.Minute {
 		return
 	}
 	d.Clock.Era++
 	d.Clock.Mark = now
-	if back > large {
-		d.Clock.High = now
+	if in.Last != nil {
+		d.Clock.Mark = now.Add(-min(max(in.Now.Elapsed-in.Last.Elapsed, 0), late))
+	}
+	if d.Clock.High.Sub(now) > large {
+		d.Clock.High = d.Clock.Mark
 	}
 	d.Write = true
+}
+
+// stepAhead raises the mark after a clock that was set ahead. When it had been
+// set back before, the time up to High is not skipped: it has been lived
+// through once, and is planned. As in cron, the present minute is not part of
+// that.
+func (d *Decision) stepAhead(g *gap, now time.Time) {
+	lived := d.Clock.High
+	if minute := now.Add(-late); minute.Before(lived) {
+		lived = minute
+	}
+	if g.ahead && lived.After(d.Clock.Mark) {
+		d.Clock.Mark, g.length = lived, now.Sub(lived)
+	}
+	if first := now.Add(-farthest); first.After(d.Clock.Mark) {
+		d.Clock.Mark = first
+	}
 }
 
 // gap is the stretch of time since the last decision and why it is that long.
 type gap struct {
 	length  time.Duration
 	restart bool // no daemon was there, rather than one whose clock jumped
+	ahead   bool // the clock was set ahead
 	reason  string
 }
 
@@ -204,6 +240,7 @@ func gapOf(in Input, clock Clock, now time.Time) gap {
 	elapsed, running := in.Now.Elapsed-in.Last.Elapsed, in.Now.Running-in.Last.Running
 	switch {
 	case g.length-elapsed > late:
+		g.ahead = true
 		g.reason = fmt.Sprintf("the clock was set ahead by %s at %s", (g.length - elapsed).Round(time.Second), stamp(now))
 	case elapsed-running > late:
 		g.reason = fmt.Sprintf("the machine slept from %s to %s", stamp(in.Last.Wall), stamp(now))
@@ -240,7 +277,7 @@ func firings(j Job, clock Clock, now time.Time, g gap) []Run {
 		}
 		flush()
 		run := Run{Job: j, Key: key(f.at, clock.Era), Cause: Scheduled, FiresAt: f.at, FiresUntil: f.at, Count: 1, Named: j.Named(f.at)}
-		if now.Sub(f.at) > late {
+		if now.Sub(f.at) >= late {
 			run.Cause, run.Reason = CatchUp, g.reason
 		}
 		runs = append(runs, run)
@@ -287,7 +324,7 @@ func dueNow(j Job, f firing, latest bool, now time.Time, g gap) bool {
 	switch {
 	case !g.restart && g.length <= small:
 		return true
-	case latest && age <= late:
+	case latest && age < late:
 		return true
 	case j.CatchUp == job.CatchUpLatest:
 		return latest && age <= CatchUpWindow
@@ -305,12 +342,16 @@ func missedRuns(j Job, list []firing, era int64, reason string) []Run {
 	var runs []Run
 	if n := len(list); n > rowsInARow {
 		first, last := list[0].at, list[n-1].at
-		return []Run{{Job: j, Key: key(first, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
-			FiresAt: first, FiresUntil: last, Count: n, Named: j.Named(first)}}
+		return []Run{{
+			Job: j, Key: key(first, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
+			FiresAt: first, FiresUntil: last, Count: n, Named: j.Named(first),
+		}}
 	}
 	for _, f := range list {
-		runs = append(runs, Run{Job: j, Key: key(f.at, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
-			FiresAt: f.at, FiresUntil: f.at, Count: 1, Named: j.Named(f.at)})
+		runs = append(runs, Run{
+			Job: j, Key: key(f.at, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
+			FiresAt: f.at, FiresUntil: f.at, Count: 1, Named: j.Named(f.at),
+		})
 	}
 	return runs
 }
@@ -328,15 +369,17 @@ func after(j Job, planned []Run, byJob map[string]map[time.Time]int) []Run {
 		parents := byJob[job.ID{Project: j.Project, Name: name}.String()]
 		for _, i := range slices.Sorted(mapValues(parents)) {
 			parent := planned[i]
-			if parent.Cause == Reboot || !parent.FiresAt.After(j.Since) {
+			if !parent.FiresAt.After(j.Since) {
 				continue
 			}
 			at, seen := place[parent.FiresAt.UTC()]
 			if !seen {
 				at = len(runs)
 				place[parent.FiresAt.UTC()] = at
-				runs = append(runs, Run{Job: j, Key: "a/" + parent.FiresAt.UTC().Format(time.RFC3339), Cause: After, Verdict: Waits,
-					FiresAt: parent.FiresAt, FiresUntil: parent.FiresUntil, Count: parent.Count, Named: parent.Named})
+				runs = append(runs, Run{
+					Job: j, Key: "a/" + parent.FiresAt.UTC().Format(time.RFC3339), Cause: After, Verdict: Waits,
+					FiresAt: parent.FiresAt, FiresUntil: parent.FiresUntil, Count: parent.Count, Named: parent.Named,
+				})
 			}
 			run := &runs[at]
 			run.Parents = append(run.Parents, i)

@@ -1,6 +1,8 @@
 package project
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +28,9 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 	}
 	p.document(text)
 	if len(p.errs) > 0 {
-		slices.SortStableFunc(p.errs, func(a, b *Error) int { return a.Line - b.Line })
+		slices.SortStableFunc(p.errs, func(a, b *Error) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		})
 		return nil, p.errs
 	}
 	return p.project, nil
@@ -56,13 +60,13 @@ func (p *parser) errorf(node *yaml.Node, format string, args ...any) {
 }
 
 func (p *parser) document(text []byte) {
+	if !hasContent(text) {
+		p.errs = append(p.errs, &Error{File: p.rel, Line: 1, Column: 1, Message: "the file is empty; “belfry init” writes one to begin with"})
+		return
+	}
 	var root yaml.Node
 	if err := yaml.Load(text, &root); err != nil {
 		p.syntax(err)
-		return
-	}
-	if len(root.Content) == 0 {
-		p.errs = append(p.errs, &Error{File: p.rel, Line: 1, Column: 1, Message: "the file is empty; “belfry init” writes one to begin with"})
 		return
 	}
 	keys := []key{
@@ -91,18 +95,28 @@ func (p *parser) document(text []byte) {
 	p.after()
 }
 
+// hasContent reports whether there is more than blanks and comments.
+func hasContent(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+	}
+	return false
+}
+
 // syntax tells what the YAML reader says, which names the line itself.
 func (p *parser) syntax(err error) {
 	var all *yaml.LoadErrors
 	if errors.As(err, &all) {
 		for _, e := range all.Errors {
-			p.errs = append(p.errs, &Error{File: p.rel, Line: max(e.Mark.Line, 1), Column: max(e.Mark.Column, 1), Message: "this is not YAML: " + e.Message})
+			p.errs = append(p.errs, &Error{File: p.rel, Line: max(e.Mark.Line, 1), Column: max(e.Mark.Column, 1), Message: "this is not YAML: " + strings.TrimPrefix(e.Message, "yaml: ")})
 		}
 		return
 	}
 	var one *yaml.LoadError
 	if errors.As(err, &one) {
-		p.errs = append(p.errs, &Error{File: p.rel, Line: max(one.Mark.Line, 1), Column: max(one.Mark.Column, 1), Message: "this is not YAML: " + one.Message})
+		p.errs = append(p.errs, &Error{File: p.rel, Line: max(one.Mark.Line, 1), Column: max(one.Mark.Column, 1), Message: "this is not YAML: " + strings.TrimPrefix(one.Message, "yaml: ")})
 		return
 	}
 	p.errs = append(p.errs, &Error{File: p.rel, Line: 1, Column: 1, Message: "this is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")})
@@ -119,18 +133,35 @@ type key struct {
 func (p *parser) mapping(node *yaml.Node, what string, keys []key) {
 	node = resolve(node)
 	if node.Kind != yaml.MappingNode {
-		p.errorf(node, "here stands %s where %ss are wanted, as in %q", kindName(node), strings.TrimPrefix(strings.TrimPrefix(what, "a "), "an "), keys[0].name+": …")
+		p.errorf(node, "here stands %s where %s is wanted, as in %q", kindName(node), what, keys[0].name+": …")
 		return
 	}
+	p.unique(node)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]
 		at := slices.IndexFunc(keys, func(k key) bool { return k.name == name.Value })
 		switch {
+		case name.Tag == "!!merge":
+			p.errorf(name, "%q (merging) is not known here; write under “defaults:” what all jobs share, or give the value itself an alias", name.Value)
 		case at < 0:
 			p.errorf(name, "%q is not %s%s", name.Value, what, suggestion(name.Value, keys))
 		case keys[at].read != nil:
 			keys[at].read(resolve(value))
 		}
+	}
+}
+
+// unique says which keys of a mapping stand there twice, which the YAML reader
+// lets pass.
+func (p *parser) unique(mapping *yaml.Node) {
+	lines := map[string]int{}
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		name := mapping.Content[i]
+		if line, twice := lines[name.Value]; twice {
+			p.errorf(name, "%q stands twice, first in line %d", name.Value, line)
+			continue
+		}
+		lines[name.Value] = name.Line
 	}
 }
 
@@ -166,9 +197,10 @@ func kindName(node *yaml.Node) string {
 	return strconv.Quote(node.Value)
 }
 
-// suggestion names the key that was probably meant, or all there are.
+// suggestion names the key that was probably meant, or all there are. A third
+// of the letters may be wrong.
 func suggestion(name string, keys []key) string {
-	best, distance := "", max(len(name)/2, 1)+1
+	best, distance := "", (len(name)+2)/3+1
 	var all []string
 	for _, k := range keys {
 		all = append(all, k.name)
@@ -239,7 +271,7 @@ func (p *parser) name(node *yaml.Node) {
 
 // folderName makes a project's name of its folder's.
 func folderName(dir string) string {
-	return job.ProgramName("./" + strings.ReplaceAll(filepath.Base(dir), " ", "-"))
+	return job.CleanName(filepath.Base(dir))
 }
 
 func (p *parser) zone(node *yaml.Node, zone **time.Location) {
@@ -288,10 +320,14 @@ func (p *parser) jobs(node *yaml.Node) {
 		p.errorf(node, "here stands %s where jobs are wanted: a name for each, and its keys below it", kindName(node))
 		return
 	}
+	p.unique(node)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, body := node.Content[i], resolve(node.Content[i+1])
 		if err := job.CheckName(name.Value); err != nil {
 			p.errorf(name, "%v", err)
+			continue
+		}
+		if p.lines[name.Value] != nil { // stands twice
 			continue
 		}
 		j := &job.Job{
@@ -303,7 +339,7 @@ func (p *parser) jobs(node *yaml.Node) {
 			KillAfter: 10 * time.Second,
 			CatchUp:   job.CatchUpLatest,
 			Overlap:   job.OverlapSkip,
-			Retry:     job.Retry{Backoff: time.Minute, MaxBackoff: time.Hour},
+			Retry:     job.DefaultRetry,
 			IfEmpty:   job.IfEmptyError,
 			Notify:    job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery}},
 		}
@@ -375,10 +411,12 @@ func (p *parser) schedules(node *yaml.Node, j *job.Job) {
 			var wrong *crontab.Error
 			if errors.As(err, &wrong) {
 				at := *nodes[i]
-				if at.Style == yaml.DoubleQuotedStyle || at.Style == yaml.SingleQuotedStyle {
-					at.Column++
+				switch {
+				case at.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
+					at.Column += wrong.Column
+				case at.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0: // whose text stands in the lines below
+					at.Column += wrong.Column - 1
 				}
-				at.Column += wrong.Column - 1
 				p.errorf(&at, "%s", wrong.Message)
 				continue
 			}
@@ -390,17 +428,23 @@ func (p *parser) schedules(node *yaml.Node, j *job.Job) {
 }
 
 func (p *parser) command(node *yaml.Node, j *job.Job) {
+	j.Command = job.Command{Args: []string{"false"}} // when it is wrong, it is not missing as well
 	if node.Kind == yaml.SequenceNode {
-		j.Command.Args, _ = p.texts(node, "a word of the command")
-		if len(j.Command.Args) == 0 {
+		args, _ := p.texts(node, "a word of the command")
+		switch {
+		case len(node.Content) == 0:
 			p.errorf(node, "the command is an empty list")
-			j.Command.Args = []string{"false"}
+		case len(args) > 0 && args[0] == "":
+			p.errorf(node, "the command is empty")
+		case len(args) > 0:
+			j.Command.Args = args
 		}
 		return
 	}
 	if text, ok := p.text(node, "a command"); ok {
 		if strings.TrimSpace(text) == "" {
 			p.errorf(node, "the command is empty")
+			return
 		}
 		j.Command = job.Command{Text: text, Shell: "/bin/sh"}
 	}
@@ -413,6 +457,7 @@ func (p *parser) env(node *yaml.Node, j *job.Job) {
 	}
 	// defaults and the job's own list share no memory.
 	j.Env = slices.Clone(j.Env)
+	p.unique(node)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name := node.Content[i]
 		if name.Value == "" || strings.ContainsAny(name.Value, "= \t$") {
@@ -517,9 +562,14 @@ func (p *parser) after() {
 		byName[j.Name] = j
 	}
 	for _, j := range p.project.Jobs {
-		for _, parent := range j.After {
-			if byName[parent] == nil {
+		for i, parent := range j.After {
+			switch {
+			case byName[parent] == nil:
 				p.errorf(p.lines[j.Name], "%s comes after %q, which is not a job of this file%s", j.Name, parent, nearestJob(parent, p.project.Jobs))
+			case slices.Contains(j.After[:i], parent):
+				p.errorf(p.lines[j.Name], "%s comes after %q twice", j.Name, parent)
+			case onlyReboot(byName[parent]):
+				p.errorf(p.lines[j.Name], "%s comes after %q, which runs at @reboot only: nothing comes after that", j.Name, parent)
 			}
 		}
 		if len(j.After) > 0 && len(j.Schedules) > 0 {
@@ -570,6 +620,10 @@ func (p *parser) inherit(j *job.Job, byName map[string]*job.Job) {
 			p.errorf(p.lines[j.Name], "%s comes after %s and %s, whose schedules differ; give them the same schedule and time zone", j.Name, j.After[0], name)
 		}
 	}
+}
+
+func onlyReboot(j *job.Job) bool {
+	return len(j.Schedules) > 0 && !slices.ContainsFunc(j.Schedules, func(s crontab.Schedule) bool { return !s.Reboot() })
 }
 
 func nearestJob(name string, jobs []*job.Job) string {

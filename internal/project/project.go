@@ -68,11 +68,11 @@ func Find(dir string) (file string, err error) {
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		file := filepath.Join(at, FileName)
-		_, err := os.Stat(file)
-		if err == nil {
+		info, err := os.Stat(file)
+		if err == nil && !info.IsDir() {
 			return file, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("find %s: %w", FileName, err)
 		}
 		if at == filepath.Dir(at) {

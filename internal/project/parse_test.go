@@ -1,0 +1,421 @@
+package project
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/crontab"
+	"belfry/internal/job"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func defaults(t testing.TB) Defaults {
+	t.Helper()
+	zone, err := job.LoadZone("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Defaults{Owner: "me", Zone: zone}
+}
+
+// parse reads a text that stands in a folder called shop.
+func parse(t testing.TB, text string) (*Project, error) {
+	t.Helper()
+	return Parse([]byte(text), "/srv/shop/belfry.yaml", defaults(t))
+}
+
+func parsed(t testing.TB, text string) *Project {
+	t.Helper()
+	p, err := parse(t, text)
+	if err != nil {
+		t.Fatalf("%s\n%v", text, err)
+	}
+	return p
+}
+
+// wants checks the errors of a text, without the name of the file.
+func wants(t testing.TB, why, text, want string) {
+	t.Helper()
+	_, err := parse(t, text)
+	if err == nil {
+		t.Errorf("%s: %q is read, want %s", why, text, want)
+		return
+	}
+	if got := strings.ReplaceAll(err.Error(), "/srv/shop/belfry.yaml:", ""); got != want {
+		t.Errorf("%s: %q\n got %s\nwant %s", why, text, got, want)
+	}
+}
+
+func TestTheExampleIsRead(t *testing.T) {
+	t.Parallel()
+	p, err := Load(filepath.Join("..", "..", "examples", "ttandaudio", FileName), defaults(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Name != "ttandaudio" || p.Zone.String() != "Asia/Seoul" || len(p.Jobs) != 2 || !filepath.IsAbs(p.Dir) || filepath.Base(p.Dir) != "ttandaudio" {
+		t.Fatalf("got %+v", p)
+	}
+	top, related := p.Jobs[0], p.Jobs[1]
+	if top.ID.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || top.Retry != (job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
+		t.Errorf("top-tracks is %+v", top)
+	}
+	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !slices.Equal(top.Publish, want) {
+		t.Errorf("top-tracks publishes %+v, want %+v", top.Publish, want)
+	}
+	if got := top.Next(time.Date(2024, 5, 15, 0, 0, 0, 0, time.UTC)).UTC().Format(time.RFC3339); got != "2024-05-15T16:00:00Z" {
+		t.Errorf("top-tracks fires at %s, want one in the morning in Seoul", got)
+	}
+	if !slices.Equal(related.After, []string{"top-tracks"}) || !slices.Equal(related.Inherited, top.Schedules) || related.Schedules != nil || related.Timeout != 30*time.Minute {
+		t.Errorf("related-artists is %+v", related)
+	}
+	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !slices.Equal(related.Publish, want) {
+		t.Errorf("related-artists publishes %+v, want %+v", related.Publish, want)
+	}
+}
+
+func TestWhatInitWritesIsRead(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{fmt.Sprintf(Init, "Asia/Seoul"), strings.Replace(fmt.Sprintf(Init, "UTC"), "# publish:", "publish:", 1)} {
+		p := parsed(t, text)
+		if p.Name != "shop" || len(p.Jobs) != 1 || p.Jobs[0].Name != "hello" || p.Jobs[0].Timeout != 10*time.Minute {
+			t.Errorf("%s\nis %+v", text, p.Jobs[0])
+		}
+	}
+}
+
+func TestAJobHasTheDefaultsOfTheDesign(t *testing.T) {
+	t.Parallel()
+	j := parsed(t, "jobs:\n  a:\n    command: x\n").Jobs[0]
+	want := job.Job{
+		ID: job.ID{Project: "shop", Name: "a"}, Owner: "me", Source: job.Source{File: "/srv/shop/belfry.yaml", Line: 2}, Zone: j.Zone, Dir: "/srv/shop",
+		Command: job.Command{Text: "x", Shell: "/bin/sh"}, KillAfter: 10 * time.Second, CatchUp: job.CatchUpLatest, Overlap: job.OverlapSkip,
+		Retry: job.DefaultRetry, IfEmpty: job.IfEmptyError, Notify: job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery}},
+	}
+	if got := fmt.Sprintf("%+v", *j); got != fmt.Sprintf("%+v", want) || j.Zone.String() != "America/New_York" {
+		t.Errorf("in %v\n got %s\nwant %+v", j.Zone, got, want)
+	}
+}
+
+func TestValuesHaveSeveralForms(t *testing.T) {
+	t.Parallel()
+	get := func(text string) *job.Job {
+		t.Helper()
+		jobs := parsed(t, "jobs:\n  a:\n    command: x\n    "+strings.ReplaceAll(text, "\n", "\n    ")+"\n").Jobs
+		return jobs[0]
+	}
+	command := func(text string) string {
+		return fmt.Sprintf("%q", parsed(t, "jobs: {a: {command: "+text+"}}").Jobs[0].Command.Argv())
+	}
+	for _, c := range []struct{ why, got, want string }{
+		{"a schedule", fmt.Sprint(get(`schedule: "0 1 * * *"`).Schedules), "[0 1 * * *]"},
+		{"a schedule without quotes", fmt.Sprint(get(`schedule: 0 1 * * *`).Schedules), "[0 1 * * *]"},
+		{"a list of schedules", fmt.Sprint(get(`schedule: ["0 1 * * *", "@daily"]`).Schedules), "[0 1 * * * @daily]"},
+		{"a nickname", fmt.Sprint(get(`schedule: "@hourly"`).Schedules), "[@hourly]"},
+		{"retry as a number", fmt.Sprint(get(`retry: 5`).Retry), "{5 1m0s 1h0m0s}"},
+		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s}"},
+		{"a target", fmt.Sprint(get(`publish: out/`).Publish), "[{ out/}]"},
+		{"a target as a mapping", fmt.Sprint(get(`publish: {to: "s3://b/p/", from: x, if_empty: ok}`).Publish), "[{x s3://b/p/}]"},
+		{"targets", fmt.Sprint(get("publish:\n  - a\n  - {from: x, to: b}").Publish), "[{ a} {x b}]"},
+		{"if_empty is the job's", string(get(`publish: {to: a, if_empty: ok}`).IfEmpty), "ok"},
+		{"an address", fmt.Sprint(get(`notify: {to: "mailto:me", on: success}`).Notify), "{[me] [success]}"},
+		{"addresses", fmt.Sprint(get(`notify: {to: ["mailto:me", "mailto:you@example.com"]}`).Notify), "{[me you@example.com] [failure recovery]}"},
+		{"numbers and booleans are text in env", fmt.Sprint(get(`env: {A: 007, B: yes, C: 1.50, D: ""}`).Env), "[{A 007} {B yes} {C 1.50} {D }]"},
+		{"a file beside belfry.yaml", get(`env_file: .env`).EnvFile, "/srv/shop/.env"},
+		{"a file elsewhere", get(`env_file: /etc/../etc/env`).EnvFile, "/etc/env"},
+		{"no timeout", get(`timeout: 0`).Timeout.String(), "0s"},
+		{"a zone of its own", get(`timezone: UTC`).Zone.String(), "UTC"},
+		{"no events", fmt.Sprint(get(`notify: {on: []}`).Notify.On), "[]"},
+		{"a command as text", command(`echo "$HOME" | wc`), `["/bin/sh" "-c" "echo \"$HOME\" | wc"]`},
+		{"a command as a list", command(`[python3, x.py, 3, ""]`), `["python3" "x.py" "3" ""]`},
+		{"a command over lines", fmt.Sprintf("%q", parsed(t, "jobs:\n a:\n  command: |\n   cd x\n   ./y.sh\n").Jobs[0].Command.Argv()), `["/bin/sh" "-c" "cd x\n./y.sh\n"]`},
+		{"a command that is a word of YAML", command(`true`), `["/bin/sh" "-c" "true"]`},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %s, want %s", c.why, c.got, c.want)
+		}
+	}
+}
+
+func TestAJobsOwnValueWinsOverDefaults(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, `
+jobs:
+  a: {command: x}
+  b: {command: [y], timeout: 1m, env: {B: own, C: c}, retry: 2, notify: {on: success}, publish: [], schedule: [], timezone: UTC}
+  c: {}
+defaults:
+  command: [default, command]
+  schedule: "@daily"
+  timezone: Asia/Seoul
+  timeout: 30m
+  env: {A: a, B: b}
+  retry: {attempts: 3, backoff: 5s}
+  notify: {to: "mailto:me"}
+  publish: out/$BELFRY_JOB
+`)
+	var got []string
+	for _, j := range p.Jobs {
+		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, j.Publish))
+	}
+	want := []string{
+		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s} {[me] [failure recovery]} [{ out/$BELFRY_JOB}]",
+		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s} {[me] [success]} []",
+		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s} {[me] [failure recovery]} [{ out/$BELFRY_JOB}]",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if text := p.Jobs[1].Command.Text + p.Jobs[2].Command.Text; text != "" {
+		t.Errorf("a command as a list has the text %q too", text)
+	}
+}
+
+func TestSettingsOfTheDaemonAndTheProject(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, "project: my.shop\ntimezone: UTC\ndaemon: {slots: 7, mail: {spool: mail}}\njobs: {a: {command: x}}\n")
+	if p.Name != "my.shop" || p.Jobs[0].Project != "my.shop" || p.Zone != time.UTC || p.Daemon != (Daemon{7, "/srv/shop/mail"}) || p.Dir != "/srv/shop" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestAProjectIsCalledAfterItsFolder(t *testing.T) {
+	t.Parallel()
+	for folder, want := range map[string]string{"shop": "shop", "My Shop": "my-shop", "R&D (old)": "r-d-old", "shop.v2": "shop.v2", "env": "env", "이름": "job", "": "job"} {
+		p, err := Parse([]byte("jobs: {a: {command: x}}"), "/"+folder+"/belfry.yaml", defaults(t))
+		if err != nil || p.Name != want {
+			t.Errorf("in folder %q: %v, %v, want %q", folder, p, err, want)
+		}
+	}
+}
+
+func TestParentsComeBeforeTheirChildren(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, `
+jobs:
+  d: {command: x, after: [b, c]}
+  c: {command: x, after: a}
+  z: {command: x}
+  b: {command: x, after: [a]}
+  a: {command: x, schedule: ["0 1 * * *", "@daily"], timezone: Asia/Seoul}
+`)
+	var got []string
+	for _, j := range p.Jobs {
+		got = append(got, fmt.Sprint(j.Name, " ", len(j.Inherited), " ", j.Zone))
+	}
+	if want := []string{"a 0 Asia/Seoul", "b 2 Asia/Seoul", "c 2 Asia/Seoul", "d 2 Asia/Seoul", "z 0 America/New_York"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v: with the rhythm and zone of the parents", got, want)
+	}
+}
+
+func TestAnchorsAndAliasesAreFollowed(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, `
+jobs:
+  a: {command: &c [python3, x.py], schedule: &s "0 1 * * *", env: &e {A: "1"}, notify: &n {to: [&me "mailto:me"]}, publish: [&p {to: out}]}
+  b: {command: *c, schedule: [*s, "@daily"], env: *e, notify: {to: *me}, publish: *p}
+`)
+	a, b := p.Jobs[0], p.Jobs[1]
+	if !slices.Equal(a.Command.Args, b.Command.Args) || !slices.Equal(a.Env, []crontab.Var{{Name: "A", Value: "1"}}) || !slices.Equal(a.Env, b.Env) ||
+		len(b.Schedules) != 2 || b.Schedules[0] != a.Schedules[0] || !slices.Equal(a.Notify.To, b.Notify.To) || !slices.Equal(a.Publish, b.Publish) {
+		t.Errorf("a %+v\nb %+v", a, b)
+	}
+}
+
+func TestEverythingThatIsWrongIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := Load(filepath.Join("testdata", "wrong.yaml"), defaults(t))
+	var wrong Errors
+	if !errors.As(err, &wrong) {
+		t.Fatalf("got %v, want Errors", err)
+	}
+	golden := filepath.Join("testdata", "wrong.golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, readErr := os.ReadFile(golden)
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	if err.Error()+"\n" != string(want) {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestFilesThatAreNoProjects(t *testing.T) {
+	t.Parallel()
+	const empty = "1:1: the file is empty; “belfry init” writes one to begin with"
+	for _, c := range []struct{ why, text, want string }{
+		{"an empty file", "", empty},
+		{"blanks and comments", "\n  # jobs:\n\n", empty},
+		{"null", "~\n", `1:1: here stands nothing where a key of belfry.yaml is wanted, as in "project: …"`},
+		{"text", "hello\n", `1:1: here stands "hello" where a key of belfry.yaml is wanted, as in "project: …"`},
+		{"a list", "- a\n", `1:1: here stands a list where a key of belfry.yaml is wanted, as in "project: …"`},
+		{"no jobs", "timezone: UTC\n", "1:1: there are no jobs; add “jobs:” with at least one"},
+		{"nothing under jobs", "jobs:\n", "1:6: here stands nothing where jobs are wanted: a name for each, and its keys below it"},
+		{"an empty mapping of jobs", "jobs: {}\n", "1:7: here stands a mapping where jobs are wanted: a name for each, and its keys below it"},
+		{"a list of jobs", "jobs: [a]\n", "1:7: here stands a list where jobs are wanted: a name for each, and its keys below it"},
+		{"a tab", "jobs:\n\ta: {command: x}\n", "2:1: this is not YAML: found character that cannot start any token"},
+		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
+		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
+		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, timeout, kill_after, catch_up, overlap, retry, after, publish, notify\n1:11: a has no command"},
+		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
+		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
+		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},
+	} {
+		if len(c.text) < 1000 {
+			wants(t, c.why, c.text, c.want)
+		} else if _, err := parse(t, c.text); err == nil || !strings.Contains(err.Error(), "exceeded max depth") {
+			t.Errorf("%s: %v", c.why, err)
+		}
+	}
+}
+
+func TestErrorsOfASchedulePointIntoItsText(t *testing.T) {
+	t.Parallel()
+	const hour = `: "25" is not an hour (0–23)`
+	for _, c := range []struct{ why, value, want string }{
+		{"double quotes", `"0 25 * * *"`, "3:18" + hour},
+		{"single quotes", `'0 25 * * *'`, "3:18" + hour},
+		{"no quotes", `0 25 * * *`, "3:17" + hour},
+		{"in a list", `["@daily", "0 25 * * *"]`, "3:29" + hour},
+		{"Korean in front", `["0 1 * * *", # 매일` + "\n      '0 25 * * *']", "4:10" + hour},
+		{"a block, by its beginning", "|\n      0 25 * * *", "3:15" + hour},
+	} {
+		wants(t, c.why, "jobs:\n  a:\n    schedule: "+c.value+"\n    command: x\n", c.want)
+	}
+}
+
+func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ why, text, want string }{
+		{"three", "a: {command: x, after: c}\n  b: {command: x, after: a}\n  c: {command: x, after: [b]}", "2:26: these jobs wait for each other: a → c → b → a"},
+		{"itself", "a: {command: x, after: a}", "2:26: these jobs wait for each other: a → a"},
+		{"behind a good one", "z: {command: x, after: a}\n  a: {command: x, after: b}\n  b: {command: x, after: a}", "3:26: these jobs wait for each other: a → b → a"},
+		{"an unknown one", "top-tracks: {command: x}\n  b: {command: x, after: [toptracks]}", `3:26: b comes after "toptracks", which is not a job of this file; did you mean "top-tracks"?`},
+		{"with a schedule of its own", "a: {command: x}\n  b: {command: x, after: a, schedule: '@daily'}", "3:26: b has both a schedule and after; take the schedule away, it runs when a has been published"},
+		{"parents of different rhythm", "a: {command: x, schedule: '@daily'}\n  b: {command: x, schedule: '@hourly'}\n  c: {command: x, after: [a, b]}", "4:26: c comes after a and b, whose schedules differ; give them the same schedule and time zone"},
+		{"twice", "a: {command: x}\n  b: {command: x, after: [a, a]}", `3:26: b comes after "a" twice`},
+		{"a parent that fires at @reboot only", "a: {command: x, schedule: '@reboot'}\n  b: {command: x, after: a}", `3:26: b comes after "a", which runs at @reboot only: nothing comes after that`},
+	} {
+		wants(t, c.why, "jobs:\n  "+c.text+"\n", c.want)
+	}
+	// as wide and deep as a file gets
+	var text strings.Builder
+	text.WriteString("jobs:\n  j0: {command: x, schedule: '@daily'}\n")
+	for i := 1; i < 3000; i++ {
+		fmt.Fprintf(&text, "  j%d: {command: x, after: j%d}\n", i, i-1)
+	}
+	if p := parsed(t, text.String()); len(p.Jobs) != 3000 || len(p.Jobs[2999].Inherited) != 1 {
+		t.Error("a chain of 3000 jobs is not read")
+	}
+}
+
+func TestSuggestionsAreWhatWasMeant(t *testing.T) {
+	t.Parallel()
+	keys := (&parser{}).jobKeys(&job.Job{})
+	for word, want := range map[string]string{
+		"shedule": "schedule", "schedules": "schedule", "Schedule": "schedule", "comand": "command", "commands": "command", "retries": "retry",
+		"timezome": "timezone", "time_zone": "timezone", "kill-after": "kill_after", "env-file": "env_file", "envfile": "env_file", "timout": "timeout",
+		"notifiy": "notify", "pubish": "publish", "catchup": "catch_up", "overlaps": "overlap", "afer": "after",
+		// none of these is a slip of the finger: all keys are shown
+		"cron": "", "user": "", "cwd": "", "description": "", "depends_on": "", "on_failure": "", "environment": "", "name": "", "cmd": "", "at": "", "when": "", "output": "", "image": "", "tags": "", "": "", "한글": "",
+	} {
+		got := suggestion(word, keys)
+		if want == "" {
+			if !strings.HasPrefix(got, "; there are schedule, timezone, ") {
+				t.Errorf("%q: got %q, want all keys", word, got)
+			}
+		} else if got != fmt.Sprintf("; did you mean %q?", want) {
+			t.Errorf("%q: got %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestFindLooksUpward(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	deep := filepath.Join(top, "a", "b")
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(deep); !errors.Is(err, ErrNoProject) || !strings.Contains(err.Error(), deep) {
+		t.Errorf("without a file: %v, want ErrNoProject with the folder", err)
+	}
+	want := filepath.Join(top, FileName)
+	if err := os.WriteFile(want, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{top, deep} {
+		if got, err := Find(from); got != want || err != nil {
+			t.Errorf("from %s: %s, %v, want %s", from, got, err, want)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(deep, FileName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Find(deep); got != want {
+		t.Errorf("a folder of that name is no project: got %s, %v, want %s", got, err, want)
+	}
+}
+
+func TestLoadSaysWhichFileItCannotRead(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), FileName)
+	if _, err := Load(file, defaults(t)); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, file := range []string{filepath.Join("..", "..", "examples", "ttandaudio", FileName), filepath.Join("testdata", "wrong.yaml")} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	for _, text := range []string{fmt.Sprintf(Init, "UTC"), "", "jobs: &j {a: *j}", "jobs: {a: {after: a, command: x}}", "? [a]\n: b", "- a", "<<: {jobs: 1}", "!!binary x: y", "jobs: {a: {command: [], env: {? {}: 1}}}"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := Parse(text, "/srv/shop/belfry.yaml", Defaults{Owner: "me", Zone: time.UTC})
+		if err != nil {
+			var wrong Errors
+			if p != nil || !errors.As(err, &wrong) || len(wrong) == 0 {
+				t.Fatalf("%q: %v, %v: want Errors and no project", text, p, err)
+			}
+			for _, e := range wrong {
+				if e.Line < 1 || e.Column < 1 || e.Message == "" {
+					t.Fatalf("%q: %+v has no place or no message", text, e)
+				}
+			}
+			return
+		}
+		names := map[string]bool{}
+		for _, j := range p.Jobs {
+			if names[j.Name] || job.CheckName(j.Name) != nil || j.Zone == nil || len(j.Command.Argv()) == 0 || j.Command.Argv()[0] == "" {
+				t.Fatalf("%q: %+v is no job, or another has its name", text, j)
+			}
+			for _, parent := range j.After {
+				if !names[parent] {
+					t.Fatalf("%q: %s stands before its parent %s", text, j.Name, parent)
+				}
+			}
+			names[j.Name] = true
+			if _, err := job.ParseDefinition(j.Definition().JSON); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+		}
+	})
+}

@@ -78,6 +78,7 @@ type Known struct {
 	Key     string // the store's id
 	Name    string
 	Command string // Command.String()
+	Timing  string // Job.Timing()
 	Removed bool   // it was in no source when it was last looked for
 }
 
@@ -86,10 +87,10 @@ type Known struct {
 // stands in file order.
 //
 // A name that a person gave decides. Otherwise entries of a crontab are matched
-// by equal command, in file order, and then by the name of their program: so
-// lines can be moved, named, and their schedules or arguments edited without
-// losing their history, and equal lines are several jobs. Jobs that are still
-// there go before removed ones.
+// by equal command and schedule, then by equal command, then by the name of
+// their program, each in file order: so lines can be moved, named, and their
+// schedules or arguments edited without losing their history, and equal lines
+// are several jobs. Jobs that are still there go before removed ones.
 func Match(jobs []*Job, known []Known) (keys []string) {
 	m := matcher{jobs: jobs, keys: make([]string, len(jobs)), taken: map[string]bool{}, names: map[string]bool{}}
 	for _, j := range jobs {
@@ -101,6 +102,7 @@ func Match(jobs []*Job, known []Known) (keys []string) {
 	unnamed := func(j *Job) bool { return j.Name == "" }
 	ofCrontab := func(j *Job) bool { return j.Crontab }
 	m.by(known, named, func(j *Job) string { return j.Name }, func(k Known) string { return k.Name })
+	m.by(known, ofCrontab, func(j *Job) string { return j.Command.String() + "\x00" + j.Timing() }, func(k Known) string { return k.Command + "\x00" + k.Timing })
 	m.by(known, ofCrontab, func(j *Job) string { return j.Command.String() }, func(k Known) string { return k.Command })
 	m.by(known, unnamed, func(j *Job) string { return ProgramName(j.Command.String()) }, func(k Known) string { return ProgramName(k.Command) })
 	m.nameTheRest()

@@ -5,8 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"belfry/crontab"
 )
 
 func TestEntriesAreCalledAfterTheirProgram(t *testing.T) {
@@ -145,7 +148,7 @@ func (f *fleet) load(lines ...line) []string {
 			f.next++
 			keys[i] = fmt.Sprint(f.next)
 		}
-		known = append(known, Known{Key: keys[i], Name: j.Name, Command: j.Command.String()})
+		known = append(known, Known{Key: keys[i], Name: j.Name, Command: j.Command.String(), Timing: j.Timing()})
 		told = append(told, keys[i]+":"+j.Name)
 	}
 	for _, k := range f.known {
@@ -350,4 +353,28 @@ func TestMatchNeverLetsNamesCollideAndSettlesAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestMatchKeepsEqualCommandsOfDifferentSchedulesApart(t *testing.T) {
+	t.Parallel()
+	at := func(expr string) *Job {
+		return &Job{Crontab: true, Zone: time.UTC, Command: Command{Text: "sync"}, Schedules: []crontab.Schedule{crontab.MustParseSchedule(expr)}}
+	}
+	early, late := at("0 1 * * *"), at("0 13 * * *")
+	known := []Known{
+		{Key: "early", Name: "sync", Command: "sync", Timing: early.Timing()},
+		{Key: "late", Name: "sync-2", Command: "sync", Timing: late.Timing()},
+	}
+	for _, c := range []struct {
+		why  string
+		jobs []*Job
+		want []string
+	}{
+		{"the lines are swapped", []*Job{late, early}, []string{"late", "early"}},
+		{"one schedule is edited: the other keeps its own", []*Job{at("0 13 * * *"), at("0 2 * * *")}, []string{"late", "early"}},
+	} {
+		if keys := Match(c.jobs, known); !slices.Equal(keys, c.want) {
+			t.Errorf("%s: keys %v, want %v", c.why, keys, c.want)
+		}
+	}
 }

@@ -6,6 +6,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -367,7 +368,7 @@ func after(j Job, planned []Run, byJob map[string]map[time.Time]int) []Run {
 	place := map[time.Time]int{} // firing → place in runs
 	for _, name := range j.After {
 		parents := byJob[job.ID{Project: j.Project, Name: name}.String()]
-		for _, i := range slices.Sorted(mapValues(parents)) {
+		for _, i := range slices.Sorted(maps.Values(parents)) {
 			parent := planned[i]
 			if !parent.FiresAt.After(j.Since) {
 				continue
@@ -377,7 +378,7 @@ func after(j Job, planned []Run, byJob map[string]map[time.Time]int) []Run {
 				at = len(runs)
 				place[parent.FiresAt.UTC()] = at
 				runs = append(runs, Run{
-					Job: j, Key: "a/" + parent.FiresAt.UTC().Format(time.RFC3339), Cause: After, Verdict: Waits,
+					Job: j, Key: "a" + parent.Key[1:], Cause: After, Verdict: Waits,
 					FiresAt: parent.FiresAt, FiresUntil: parent.FiresUntil, Count: parent.Count, Named: parent.Named,
 				})
 			}
@@ -408,16 +409,6 @@ func waitsFor(run Run, planned []Run) string {
 
 // DependencyReason is the reason of a run that waits for its parents.
 const DependencyReason = "dependency"
-
-func mapValues(m map[time.Time]int) func(yield func(int) bool) {
-	return func(yield func(int) bool) {
-		for _, v := range m {
-			if !yield(v) {
-				return
-			}
-		}
-	}
-}
 
 // expire judges the runs that were queued when the last daemon stopped as if
 // they were firings of the downtime.

@@ -429,7 +429,7 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, "2024-05-15T12:00:00Z", newJob("a", time.UTC, "*/30 * * * *"), child("b", "a"), child("c", "b"))
 		w.live(30 * time.Minute)
-		if b, c := w.runs[1], w.runs[2]; !slices.Equal(b.Parents, []int{0}) || !slices.Equal(c.Parents, []int{1}) || b.Reason != DependencyReason || b.Key != "a/2024-05-15T12:30:00Z" {
+		if b, c := w.runs[1], w.runs[2]; !slices.Equal(b.Parents, []int{0}) || !slices.Equal(c.Parents, []int{1}) || b.Reason != DependencyReason || b.Key != "a/2024-05-15T12:30:00Z/0" {
 			t.Errorf("b %+v\nc %+v", b, c)
 		}
 		w.want("each waits for the one before", "due a 15 12:30\nwaits b 15 12:30\nwaits c 15 12:30")

@@ -152,6 +152,14 @@ func (d *Daemon) changed() {
 // Run works until ctx ends or, without Plan, until what it was asked for is
 // done. Processes go on after it.
 func (d *Daemon) Run(ctx context.Context) error {
+	err := d.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was in the middle of something: the next owner takes it up
+	}
+	return err
+}
+
+func (d *Daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if d.o.Plan {
@@ -263,7 +271,9 @@ func (d *Daemon) touchAlive(log *slog.Logger) {
 	now := d.o.Clock().Wall
 	err := os.Chtimes(path, now, now)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.WriteFile(path, nil, 0o600)
+		if err = os.WriteFile(path, nil, 0o600); err == nil {
+			err = os.Chtimes(path, now, now)
+		}
 	}
 	if err != nil {
 		log.Error("touch alive", "error", err)

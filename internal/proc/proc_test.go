@@ -627,7 +627,7 @@ func TestWhyAJobCouldNotBeStartedIsSaidInWords(t *testing.T) {
 		{args: []string{"true"}, cwd: "/no/such", want: "start folder /no/such: no such directory"},
 		{args: []string{"true"}, cwd: plain, want: "start folder " + plain + ": not a directory"},
 		{args: []string{orphan}, want: "start " + orphan + ": its interpreter /bin/nosuchinterpreter: no such file"},
-		{args: []string{noise}, want: "start " + noise + ": neither a program for this machine nor a script that begins with #!"},
+		{args: []string{noise}, want: "start " + noise + ": neither a program for this machine nor a script that begins with #! and its interpreter"},
 		{args: []string{"/bin/true", "a\x00b"}, want: "start /bin/true: an argument or a variable contains a NUL byte"},
 		{args: []string{"/bin/true", big}, want: "start /bin/true: argument list too long"},
 		{args: []string{"/bin/true"}, env: []string{"BIG=" + big}, want: "start /bin/true: argument list too long"},

@@ -1,0 +1,22 @@
+package daemon
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"belfry/internal/proc"
+)
+
+// The test binary is the keeper too: daemons execute themselves as
+// /proc/self/exe.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "exe" && len(os.Args) == 3 && os.Args[1] == "keeper" {
+		if proc.RunKeeper(os.Args[2], slog.New(slog.DiscardHandler)) != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,169 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+)
+
+// options are those of a daemon with a project of one job, in a folder of its own.
+func options(t *testing.T, dir string) Options {
+	t.Helper()
+	file := filepath.Join(dir, "belfry.yaml")
+	if err := os.WriteFile(file, []byte("jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return Options{
+		Data: filepath.Join(dir, "data"), Project: file, Plan: true,
+		Host: run.Host{User: "tester", Home: dir, Name: "here"}, Zone: time.UTC,
+		Self: []string{"/proc/self/exe"}, Clock: ReadClock, Version: "test", Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// serve runs a daemon until stop is called.
+func serve(t *testing.T, o Options) (client *api.Client, stop func()) {
+	t.Helper()
+	d, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(d.Run(ctx), d.Close()) }()
+	client = d.Client()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		client.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the daemon ended with %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return client, stop
+}
+
+func TestASocketPathMayBeLongerThanAnAddress(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("아주-긴-폴더", 10))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	client, _ := serve(t, options(t, dir))
+	health, err := client.Health(t.Context())
+	if err != nil || !health.Plans {
+		t.Errorf("health: %+v, %v", health, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "data", api.SocketName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v; want mode 0600", info, err)
+	}
+}
+
+func TestAFolderHasOneOwnerAtATime(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	_, stop := serve(t, o)
+	_, err := Open(t.Context(), o)
+	var owned *OwnedError
+	if !errors.As(err, &owned) || !strings.HasPrefix(owned.Owner, planner+", pid ") {
+		t.Errorf("the second owner gets %v", err)
+	}
+	stop()
+	serve(t, o)
+}
+
+// A clock that a test sets.
+type setClock struct{ reading plan.Reading }
+
+func (c *setClock) read() plan.Reading { return c.reading }
+
+func TestWhatADowntimeMissedIsAccountedForWhenTheDaemonComesBack(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &setClock{plan.Reading{Wall: time.Date(2026, 7, 8, 12, 0, 0, 0, time.UTC), Boot: "one"}}
+	o.Clock = clock.read
+	client, stop := serve(t, o)
+	if _, err := client.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	// Three nights later: two are missed, the newest is caught up.
+	clock.reading.Wall = time.Date(2026, 7, 11, 6, 0, 0, 0, time.UTC)
+	client, _ = serve(t, o)
+	runs, err := client.Runs(t.Context(), api.RunFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range runs {
+		state := r.State
+		if state != "missed" {
+			state = r.Cause
+		}
+		got = append(got, r.FiresAt.Format("2006-01-02T15:04")+" "+state)
+	}
+	want := "2026-07-11T01:00 catch-up, 2026-07-10T01:00 missed, 2026-07-09T01:00 missed"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("the account is %s; want %s", strings.Join(got, ", "), want)
+	}
+	if reason := runs[1].Reason; !strings.HasPrefix(reason, "belfry was not running from 2026-07-08 12:00:00 UTC to 2026-07-11 06:00:00 UTC") {
+		t.Errorf("the reason is %q", reason)
+	}
+}
+
+func TestABadFileLeavesTheOldJobsRunning(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	d, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	now := time.Now()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(o.Project, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d.jobs.reload(t.Context(), now)
+	}
+	write("jobs:\n  nightly: {shedule: x}\n")
+	if jobs := d.jobs.planned(); len(jobs) != 1 || !strings.Contains(d.jobs.trouble(), `did you mean "schedule"?`) {
+		t.Errorf("after a bad edit there are %d jobs, trouble %q", len(jobs), d.jobs.trouble())
+	}
+	write("jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n  second: {command: \"true\"}\n")
+	if jobs := d.jobs.planned(); len(jobs) != 2 || d.jobs.trouble() != "" {
+		t.Errorf("after it is mended there are %d jobs, trouble %q", len(jobs), d.jobs.trouble())
+	}
+}
+
+func TestTheHostsZoneHasAName(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ env, want string }{
+		{"TZ=Asia/Seoul", "Asia/Seoul"},
+		{"TZ=:Europe/Berlin", "Europe/Berlin"},
+		{"TZ=Etc/UTC", "UTC"},
+	} {
+		zone, err := HostZone([]string{c.env})
+		if err != nil || zone.String() != c.want {
+			t.Errorf("%s: %v, %v; want %s", c.env, zone, err, c.want)
+		}
+	}
+	if _, err := HostZone([]string{"TZ=Asia/Soul"}); err == nil || !strings.Contains(err.Error(), "Asia/Soul") {
+		t.Errorf("an unknown zone gives %v", err)
+	}
+}

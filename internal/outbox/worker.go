@@ -103,6 +103,8 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 		begun, err := w.o.Store.Begin(ctx, item.ID)
 		if err != nil {
 			w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+			free <- struct{}{}
+			return time.Second
 		}
 		if !begun {
 			free <- struct{}{}
@@ -129,9 +131,7 @@ func (w *Worker) send(ctx context.Context, item Item) {
 	if err != nil && !IsFinal(err) && now.Sub(item.Created) < w.o.Patience {
 		next := now.Add(wait(item.Tries, rand.Float64()))
 		log.Warn("could not send, will try again", "error", err, "next", next)
-		if err := w.o.Store.Again(ctx, item.ID, err.Error(), next); err != nil {
-			log.Error("put back what could not be sent", "error", err)
-		}
+		w.putBack(ctx, log, item, err, next)
 		w.o.Changed()
 		return
 	}
@@ -142,11 +142,26 @@ func (w *Worker) send(ctx context.Context, item Item) {
 	}
 	if err := w.o.Settled(ctx, item, err); err != nil {
 		log.Error("settle what was sent", "error", err)
-		if err := w.o.Store.Again(ctx, item.ID, err.Error(), now.Add(wait(item.Tries, rand.Float64()))); err != nil {
-			log.Error("put back what could not be settled", "error", err)
-		}
+		w.putBack(ctx, log, item, err, now.Add(wait(item.Tries, rand.Float64())))
 	}
 	w.o.Changed()
+}
+
+// putBack has an item tried again at next. Until the store takes that, nobody
+// else could send to its targets: so it is not given up before ctx ends.
+func (w *Worker) putBack(ctx context.Context, log *slog.Logger, item Item, cause error, next time.Time) {
+	for {
+		err := w.o.Store.Again(ctx, item.ID, cause.Error(), next)
+		if err == nil {
+			return
+		}
+		log.Error("put back what could not be sent", "error", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (w *Worker) sender(kind Kind) Sender {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"belfry/internal/job"
@@ -109,6 +110,9 @@ type Options struct {
 
 	Store Store
 	Procs Processes
+	// KillSurvivors ends what lives of an attempt whose keeper is dead, and
+	// returns when nothing is left; nil means proc.KillSurvivors.
+	KillSurvivors func(dir, run string, attempt int) error
 	// Job gives a job as it is defined now.
 	Job func(key string) (*job.Job, bool)
 	// Publish and Notices make the outbox items that a run owes.
@@ -128,15 +132,25 @@ type Runner struct {
 	// doubtful holds the running attempts whose state must be read from their
 	// records: after a restart, and when a keeper died.
 	doubtful map[string]bool
+	// killed says of attempts without a keeper that were killed what their end
+	// means: nobody else can tell.
+	killed  map[string]Move
+	killing map[string]bool // runs that work is at
+	work    sync.WaitGroup  // kills survivors
 }
 
 // NewRunner makes a Runner; Run sets it going.
 func NewRunner(o Options) *Runner {
+	if o.KillSurvivors == nil {
+		o.KillSurvivors = proc.KillSurvivors
+	}
 	return &Runner{
 		o:        o,
 		kick:     make(chan struct{}, 1),
 		calls:    make(chan func(context.Context)),
 		doubtful: map[string]bool{},
+		killed:   map[string]Move{},
+		killing:  map[string]bool{},
 	}
 }
 
@@ -148,16 +162,24 @@ func (r *Runner) Kick() {
 	}
 }
 
-// again is how soon a doubtful attempt is looked at again.
-const again = time.Second
+const (
+	// again is how soon a doubtful attempt is looked at again.
+	again = time.Second
+	// look is how often every running attempt is looked at: a keeper that did
+	// not answer when the daemon started sends no events.
+	look = time.Minute
+)
 
 // Run works until ctx ends. Processes go on; the next Runner adopts them.
 func (r *Runner) Run(ctx context.Context) error {
+	defer r.work.Wait()
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -165,8 +187,12 @@ func (r *Runner) Run(ctx context.Context) error {
 		case event := <-r.o.Procs.Events():
 			r.event(ctx, event)
 		case <-r.o.Procs.KeeperLost():
-			if err := r.adopt(ctx); err != nil {
+			if err := r.adopt(ctx); err != nil { // the ticker tries again
 				r.o.Log.Error("look for attempts of a dead keeper", "error", err)
+			}
+		case <-ticker.C:
+			if err := r.adopt(ctx); err != nil {
+				r.o.Log.Error("look at the running attempts", "error", err)
 			}
 		case call := <-r.calls:
 			call(ctx)
@@ -194,12 +220,13 @@ func (r *Runner) adopt(ctx context.Context) error {
 func (r *Runner) settle(ctx context.Context) {
 	for id := range r.doubtful {
 		run, err := r.o.Store.Run(ctx, id)
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			r.o.Log.Error("read a run", "run", id, "error", err)
 			continue
 		}
-		if run.State != Running {
+		if err != nil || run.State != Running {
 			delete(r.doubtful, id)
+			delete(r.killed, id)
 			continue
 		}
 		status, exit, err := r.o.Procs.Inspect(r.Dir(id, run.Attempt), id, run.Attempt)
@@ -211,6 +238,7 @@ func (r *Runner) settle(ctx context.Context) {
 		case proc.Running:
 			delete(r.doubtful, id)
 		case proc.Survivor: // its keeper is dead: look again until nothing of it lives
+			r.enforceTimeout(ctx, run)
 		case proc.Exited:
 			delete(r.doubtful, id)
 			r.ended(ctx, run, *exit)
@@ -232,6 +260,49 @@ func (r *Runner) settle(ctx context.Context) {
 			r.lost(ctx, run, "its process and its keeper are gone, and no exit status was left")
 		}
 	}
+}
+
+// enforceTimeout kills a survivor that has taken too long, as its keeper would
+// have. Only the wall clock tells how long it was.
+func (r *Runner) enforceTimeout(ctx context.Context, run Run) {
+	if m, killed := r.killed[run.ID]; killed {
+		r.kill(ctx, run, m) // again, if the first time did not help
+		return
+	}
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		r.o.Log.Error("look at a survivor", "run", run.ID, "error", err)
+		return
+	}
+	attempt, err := r.o.Store.Attempt(ctx, run.ID, run.Attempt)
+	if err != nil {
+		r.o.Log.Error("read an attempt", "run", run.ID, "error", err)
+		return
+	}
+	if j.Timeout > 0 && r.o.Now().Sub(attempt.StartedAt) >= j.Timeout {
+		r.kill(ctx, run, Move{To: Failed, Reason: timedOut(j)})
+	}
+}
+
+// kill ends a survivor. m is what its end will mean, which is told by no
+// record: should this daemon end first, the run will be lost.
+func (r *Runner) kill(ctx context.Context, run Run, m Move) {
+	r.killed[run.ID], r.doubtful[run.ID] = m, true
+	if r.killing[run.ID] {
+		return
+	}
+	r.killing[run.ID] = true
+	r.o.Log.Info("kill what outlived its keeper", "run", run.ID, "attempt", run.Attempt, "reason", m.Reason)
+	r.work.Go(func() {
+		err := r.o.KillSurvivors(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt)
+		if err != nil {
+			r.o.Log.Error("kill survivors", "run", run.ID, "attempt", run.Attempt, "error", err)
+		}
+		_ = r.do(ctx, func(context.Context) error { // fails only when the Runner ends
+			delete(r.killing, run.ID)
+			return nil
+		})
+	})
 }
 
 // pass starts what may start and says how long nothing will be due.
@@ -305,21 +376,30 @@ func (r *Runner) Dir(run string, attempt int) string {
 	return filepath.Join(r.o.Dir, run, strconv.Itoa(attempt))
 }
 
+// output is where an attempt leaves what is to be published.
+func (r *Runner) output(run string, attempt int) string {
+	return filepath.Join(r.Dir(run, attempt), "output")
+}
+
 // claim makes the runs ours, durably, and then starts them.
 func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) {
 	if len(runs) == 0 {
 		return
 	}
-	claims := make([]Claim, len(runs))
-	for i, run := range runs {
+	var claims []Claim
+	for _, run := range runs {
 		j := r.job(run)
-		claims[i] = Claim{
+		if j == nil {
+			continue // removed since it was admitted
+		}
+		c := Claim{
 			Run: run.ID, Attempt: run.Attempt + 1, Token: run.Token + 1, Node: r.o.Node, Boot: r.o.Boot,
 			Definition: j.Definition(), At: now,
 		}
-		if env, err := environ(j, run, run.Attempt+1, "", r.o.Host); err == nil {
-			claims[i].Targets, _ = targets(j, env) // an error ends the attempt in start
+		if env, err := environ(j, run, c.Attempt, r.output(run.ID, c.Attempt), r.o.Host); err == nil {
+			c.Targets, _ = targets(j, env) // an error ends the attempt in start
 		}
+		claims = append(claims, c)
 	}
 	claimed, err := r.o.Store.Claim(ctx, claims)
 	if err != nil {
@@ -334,7 +414,7 @@ func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) {
 func (r *Runner) start(ctx context.Context, runs []Run) {
 	var specs []proc.Spec
 	for _, run := range runs {
-		spec, err := r.spec(run)
+		spec, err := r.spec(ctx, run)
 		if err != nil {
 			delete(r.doubtful, run.ID)
 			now := r.o.Now()
@@ -360,13 +440,15 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 	}
 }
 
-func (r *Runner) spec(run Run) (proc.Spec, error) {
-	j := r.job(run)
-	if j == nil {
+func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
+	if r.job(run) == nil {
 		return proc.Spec{}, errors.New("the job was removed before it could be started")
 	}
-	dir := r.Dir(run.ID, run.Attempt)
-	output := filepath.Join(dir, "output")
+	j, err := r.definition(ctx, run) // as it was claimed, maybe by the daemon before this one
+	if err != nil {
+		return proc.Spec{}, err
+	}
+	dir, output := r.Dir(run.ID, run.Attempt), r.output(run.ID, run.Attempt)
 	env, err := environ(j, run, run.Attempt, output, r.o.Host)
 	if err != nil {
 		return proc.Spec{}, err
@@ -398,8 +480,14 @@ func (r *Runner) event(ctx context.Context, event proc.Event) {
 		return
 	}
 	run, err := r.o.Store.Run(ctx, event.Run)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotFound): // the store is new, or an older one was put back
+		r.o.Log.Warn("a run has ended that is not in the store", "run", event.Run, "attempt", event.Attempt)
+		r.forget(event.Run, event.Attempt)
+		return
+	case err != nil:
 		r.o.Log.Error("read a run that ended", "run", event.Run, "error", err)
+		r.doubtful[event.Run] = true // the event does not come again; its record stays
 		return
 	}
 	if run.State != Running || run.Attempt != event.Attempt || run.Token != event.Token {
@@ -425,8 +513,10 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) {
 		return
 	}
 	to, reason := outcome(j, exit)
-	ended := Attempt{Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,
-		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS}
+	ended := Attempt{
+		Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,
+		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS,
+	}
 	if exit.Error == "" && exit.Signal == "" {
 		ended.ExitCode = &exit.Code
 	}
@@ -437,10 +527,14 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) {
 			r.doubtful[run.ID] = true
 			return
 		}
-		output := filepath.Join(r.Dir(run.ID, run.Attempt), "output")
-		owed := []outbox.Item{r.o.Publish(j, run, output, list)}
-		r.end(ctx, j, run, Move{To: Publishing, Ended: &ended, Owed: owed})
-		return
+		if len(list) == len(j.Publish) {
+			owed := []outbox.Item{r.o.Publish(j, run, r.output(run.ID, run.Attempt), list)}
+			r.end(ctx, j, run, Move{To: Publishing, Ended: &ended, Owed: owed})
+			return
+		}
+		// Its env_file, say, was mended between its claim and its start.
+		to, reason = Failed, "publish: its targets were not known when it was claimed"
+		ended.Reason = reason
 	}
 	r.end(ctx, j, run, Move{To: to, Reason: reason, Ended: &ended})
 }
@@ -449,9 +543,15 @@ func (r *Runner) lost(ctx context.Context, run Run, reason string) {
 	j, err := r.definition(ctx, run)
 	if err != nil {
 		r.o.Log.Error("end a lost run", "run", run.ID, "error", err)
+		r.doubtful[run.ID] = true
 		return
 	}
-	r.end(ctx, j, run, Move{To: Lost, Reason: reason, Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason}})
+	m := Move{To: Lost, Reason: reason}
+	if meant, killed := r.killed[run.ID]; killed {
+		m = meant
+	}
+	m.Ended = &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: m.Reason}
+	r.end(ctx, j, run, m)
 }
 
 // end makes a running run's next state durable, with a retry where the job
@@ -464,14 +564,13 @@ func (r *Runner) end(ctx context.Context, j *job.Job, run Run, m Move) {
 		m.To, m.NotBefore = Queued, now.Add(backoff(j.Retry, run.Attempt, rand.Float64()))
 	}
 	m.Owed = append(m.Owed, r.news(ctx, j, run, m)...)
-	if r.move(ctx, m) {
-		r.forget(run.ID, run.Attempt)
-	} else {
-		r.doubtful[run.ID] = true // the record is still there: try again
+	if !r.move(ctx, m) {
+		r.doubtful[run.ID] = true // the record is still there: try again, and not at once
+		return
 	}
-	if m.To != Queued {
-		r.Kick()
-	}
+	delete(r.killed, run.ID)
+	r.forget(run.ID, run.Attempt)
+	r.Kick() // a place is free, or a retry has its time: the pass that called us does not know
 }
 
 // outcome says what the exit of an attempt means for its run, before retries.
@@ -480,9 +579,9 @@ func outcome(j *job.Job, exit proc.Exit) (State, string) {
 	case exit.Error != "":
 		return Failed, exit.Error
 	case exit.Stopped:
-		return Cancelled, "stopped by a person"
+		return Cancelled, stopped
 	case exit.TimedOut:
-		return Failed, fmt.Sprintf("timeout: it ran longer than %s", j.Timeout)
+		return Failed, timedOut(j)
 	case exit.Signal != "":
 		return Failed, "killed by " + exit.Signal
 	case exit.Code != 0:
@@ -493,10 +592,14 @@ func outcome(j *job.Job, exit proc.Exit) (State, string) {
 	return Succeeded, ""
 }
 
+const stopped = "stopped by a person"
+
+func timedOut(j *job.Job) string { return fmt.Sprintf("timeout: it ran longer than %s", j.Timeout) }
+
 // backoff is the wait before the next attempt, after the n-th: between half of
 // and all of Backoff·2ⁿ⁻¹, so that many jobs do not come back at once.
 func backoff(retry job.Retry, n int, chance float64) time.Duration {
-	wait := retry.Backoff
+	wait := min(retry.Backoff, 24*time.Hour)
 	for range n - 1 {
 		if wait *= 2; retry.MaxBackoff > 0 && wait > retry.MaxBackoff || wait > 24*time.Hour {
 			break
@@ -511,8 +614,10 @@ func backoff(retry job.Retry, n int, chance float64) time.Duration {
 
 // news gives the messages that a transition owes to people.
 func (r *Runner) news(ctx context.Context, j *job.Job, run Run, m Move) []outbox.Item {
-	n := News{Job: j, Run: run, Attempt: run.Attempt, State: m.To, Reason: m.Reason, At: m.At,
-		Log: filepath.Join(r.Dir(run.ID, run.Attempt), "log")}
+	n := News{
+		Job: j, Run: run, Attempt: run.Attempt, State: m.To, Reason: m.Reason, At: m.At,
+		Log: filepath.Join(r.Dir(run.ID, run.Attempt), "log"),
+	}
 	var items []outbox.Item
 	tell := func(event job.Event) {
 		if len(items) == 0 && j.Notify.Wants(event) { // one message for one transition
@@ -530,6 +635,9 @@ func (r *Runner) news(ctx context.Context, j *job.Job, run Run, m Move) []outbox
 		tell(job.OnFailure)
 	case Succeeded:
 		tell(job.OnSuccess)
+		if len(items) > 0 || !j.Notify.Wants(job.OnRecovery) {
+			break
+		}
 		if failed, err := r.o.Store.FailedBefore(ctx, run); err != nil {
 			r.o.Log.Error("read the run before", "run", run.ID, "error", err)
 		} else if failed {
@@ -609,7 +717,7 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 		}
 		switch run.State {
 		case Queued:
-			m := Move{Run: id, From: Queued, To: Cancelled, Reason: "stopped by a person", At: r.o.Now()}
+			m := Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()}
 			if err := r.o.Store.Move(ctx, m); err != nil {
 				return err
 			}
@@ -620,12 +728,42 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 			if kill {
 				kind = proc.Kill
 			}
-			return r.o.Procs.Signal(id, run.Attempt, kind)
+			err := r.o.Procs.Signal(id, run.Attempt, kind)
+			if errors.Is(err, proc.ErrUnknownAttempt) {
+				return r.stopWithoutKeeper(ctx, run, err)
+			}
+			return err
 		case Publishing:
 			return StopError(fmt.Sprintf("run %s is publishing; what has begun to be published is finished", id))
 		}
 		return StopError(fmt.Sprintf("run %s has ended: %s", id, run.State))
 	})
+}
+
+// stopWithoutKeeper ends a running run that no keeper has: what outlived its
+// keeper is killed, and what could not be handed to one never will be.
+func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, unknown error) error {
+	r.doubtful[run.ID] = true
+	status, _, err := r.o.Procs.Inspect(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt)
+	if err != nil {
+		return err
+	}
+	switch status {
+	case proc.Survivor:
+		r.kill(ctx, run, Move{To: Cancelled, Reason: stopped})
+		return nil
+	case proc.NeverStarted:
+		j, err := r.definition(ctx, run)
+		if err != nil {
+			return err
+		}
+		r.end(ctx, j, run, Move{
+			To: Cancelled, Reason: stopped,
+			Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: stopped},
+		})
+		return nil
+	}
+	return unknown // it has just ended
 }
 
 // Environ gives the whole environment of a run's newest attempt: its publisher
@@ -639,7 +777,7 @@ func (r *Runner) Environ(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := environ(j, run, run.Attempt, filepath.Join(r.Dir(id, run.Attempt), "output"), r.o.Host)
+	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), r.o.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 
@@ -20,14 +21,16 @@ var statuses = map[api.Code]int{
 // that points to the log.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // nobody listens any more
+		// Nobody listens any more, or the daemon ends: then the client must see
+		// that it had no answer, and not an empty one.
+		panic(http.ErrAbortHandler)
 	}
 	var problem *api.Error
 	if !errors.As(err, &problem) {
 		s.log.Error("answer a request", "method", r.Method, "path", r.URL.Path, "error", err)
 		problem = &api.Error{Code: api.Internal, Message: err.Error(), Hint: "the daemon's log has more"}
 	}
-	if err := answer(w, statuses[problem.Code], problem); err != nil {
+	if err := answer(w, cmp.Or(statuses[problem.Code], http.StatusInternalServerError), problem); err != nil {
 		s.log.Debug("answer a request", "path", r.URL.Path, "error", err)
 	}
 }

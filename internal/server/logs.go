@@ -44,8 +44,10 @@ func (s *server) runLog(w http.ResponseWriter, r *http.Request) error {
 	if err := http.NewResponseController(w).Flush(); err != nil { // the client has its answer now, whenever the first line comes
 		return err
 	}
-	if err := s.follow(w, r, path, found.ID, attempt, offset); err != nil && r.Context().Err() == nil {
-		s.log.Error("send a log", "run", found.ID, "attempt", attempt, "error", err)
+	if err := s.follow(w, r, path, found.ID, attempt, offset); err != nil {
+		if r.Context().Err() == nil {
+			s.log.Error("send a log", "run", found.ID, "attempt", attempt, "error", err)
+		}
 		panic(http.ErrAbortHandler) // half an answer was sent: the client must see that it is cut off
 	}
 	return nil
@@ -60,12 +62,12 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request, path, id string,
 		if err != nil {
 			return err
 		}
-		n, err := copyFrom(w, path, offset)
+		from := offset
+		offset, err = copyFrom(w, path, from)
 		if err != nil {
 			return err
 		}
-		offset += n
-		if n > 0 {
+		if offset != from {
 			if err := http.NewResponseController(w).Flush(); err != nil {
 				return err
 			}
@@ -76,7 +78,7 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request, path, id string,
 		select {
 		case <-ticker.C:
 		case <-r.Context().Done():
-			return nil
+			return r.Context().Err() // the daemon ends, and not the log
 		}
 	}
 }
@@ -94,19 +96,28 @@ func (s *server) ended(r *http.Request, id string, attempt int) (bool, error) {
 	return true, nil
 }
 
-// copyFrom sends what a log holds behind offset. A log that is not there yet,
-// or not any more, is empty.
-func copyFrom(w io.Writer, path string, offset int64) (n int64, err error) {
+// copyFrom sends what a log holds behind offset, and says up to where it has. A
+// log that is not there yet, or not any more, is empty; one that is shorter than
+// it was has been truncated by its job, and is sent from its beginning.
+func copyFrom(w io.Writer, path string, offset int64) (end int64, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return offset, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read the log: %w", err)
+		return offset, fmt.Errorf("read the log: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	if _, err := file.Seek(offset, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("read the log: %w", err)
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return offset, fmt.Errorf("read the log: %w", err)
 	}
-	return io.Copy(w, file)
+	if size < offset {
+		offset = 0
+	}
+	if _, err := file.Seek(offset, io.SeekStart); err != nil {
+		return offset, fmt.Errorf("read the log: %w", err)
+	}
+	n, err := io.Copy(w, file)
+	return offset + n, err
 }

@@ -185,8 +185,12 @@ type RunFilter struct {
 
 // Runs lists runs, the newest firing first.
 func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
+	query, args := runsQuery(f)
+	return list(ctx, s.read, scanRun, query, args...)
+}
+
+func runsQuery(f RunFilter) (query string, args []any) {
 	var where []string
-	var args []any
 	and := func(condition string, values ...any) {
 		for _, v := range values {
 			args = append(args, v)
@@ -203,7 +207,7 @@ func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
 	if !f.Covering.IsZero() {
 		and("run.fires_at <= $? AND run.fires_until >= $?", f.Covering.UnixMilli(), f.Covering.UnixMilli())
 	}
-	query := `SELECT ` + runColumns
+	query = `SELECT ` + runColumns
 	if len(where) > 0 {
 		query += `WHERE ` + strings.Join(where, " AND ")
 	}
@@ -211,7 +215,7 @@ func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
 	if f.Limit > 0 {
 		query += fmt.Sprintf(` LIMIT %d`, f.Limit)
 	}
-	return list(ctx, s.read, scanRun, query, args...)
+	return query, args
 }
 
 // Waiting lists the queued runs that wait for nothing but a turn, a slot or a
@@ -425,8 +429,10 @@ func (t *tx) settleChildren(parent string, state run.State, at time.Time) error 
 		return err
 	}
 	for _, child := range children {
-		m := run.Move{Run: child, From: run.Queued, To: run.Skipped, At: at,
-			Reason: fmt.Sprintf("%s: %s ended %s (run %s)", plan.DependencyReason, name, state, parent)}
+		m := run.Move{
+			Run: child, From: run.Queued, To: run.Skipped, At: at,
+			Reason: fmt.Sprintf("%s: %s ended %s (run %s)", plan.DependencyReason, name, state, parent),
+		}
 		if err := t.move(m); err != nil {
 			return err
 		}

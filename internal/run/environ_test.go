@@ -1,0 +1,246 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/crontab"
+	"belfry/internal/job"
+	"belfry/internal/plan"
+)
+
+var host = Host{User: "alice", Home: "/home/alice", Environ: []string{
+	"PATH=/opt/bin:/bin", "HOME=/home/alice", "LANG=ko_KR.UTF-8", "LC_TIME=C", "LANGUAGE=ko", "TZ=Asia/Seoul", "AWS_SECRET_ACCESS_KEY=daemons", "SHELL=/bin/zsh", "BELFRY_RUN=outer", "USER=root",
+}}
+
+func seoul(t *testing.T) *time.Location {
+	t.Helper()
+	zone, err := time.LoadLocation("Asia/Seoul")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+// nightly fires at 01:00 in Seoul.
+func nightly(t *testing.T) (*job.Job, Run) {
+	t.Helper()
+	j := &job.Job{ID: job.ID{Project: "lake", Name: "top"}, Zone: seoul(t), Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")}}
+	return j, Run{ID: "R1", Cause: plan.CatchUp, FiresAt: night, Named: j.Named(night)}
+}
+
+func vars(pairs ...string) []crontab.Var {
+	var list []crontab.Var
+	for _, p := range pairs {
+		name, value, _ := strings.Cut(p, "=")
+		list = append(list, crontab.Var{Name: name, Value: value})
+	}
+	return list
+}
+
+func wantEnviron(t *testing.T, got Environ, want ...string) {
+	t.Helper()
+	have := got.Strings()
+	slices.Sort(have)
+	slices.Sort(want)
+	if !slices.Equal(have, want) {
+		t.Errorf("got  %q\nwant %q", have, want)
+	}
+}
+
+// belfrys are the variables of every attempt of nightly's run.
+var belfrys = []string{
+	"BELFRY_JOB=top", "BELFRY_RUN=R1", "BELFRY_ATTEMPT=2", "BELFRY_CAUSE=catch-up", "BELFRY_OUTPUT=/out",
+	"BELFRY_FIRES_AT=2026-07-09T16:00:00Z", "BELFRY_DATE=2026-07-10", "BELFRY_HOUR=01", "BELFRY_STAMP=20260709T160000Z",
+	"BELFRY_INTERVAL_START=2026-07-08T16:00:00Z", "BELFRY_INTERVAL_END=2026-07-09T16:00:00Z", "BELFRY_START_DATE=2026-07-09",
+}
+
+func TestACrontabsJobHasExactlyCronsEnvironment(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	j.Crontab = true
+	j.Env = vars("MAILTO=me", "PATH=/usr/local/bin", "LOGNAME=mallory", "USER=mallory", "HOME=/srv", "SHELL=/bin/bash", "X=$HOME %", "X=again", "BELFRY_DATE=1999-01-01")
+	env, err := environ(j, r, 2, "/out", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{
+		"SHELL=/bin/bash", "HOME=/srv", "PATH=/usr/local/bin", "LOGNAME=alice", "USER=alice", "MAILTO=me", "X=again",
+		"LANG=ko_KR.UTF-8", "LC_TIME=C", "LANGUAGE=ko",
+	}, belfrys...)...)
+	j.Env = nil
+	wantEnviron(t, CronEnviron(j, Host{User: "bob", Home: "/home/bob"}),
+		"SHELL=/bin/sh", "HOME=/home/bob", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "LOGNAME=bob", "USER=bob")
+}
+
+func TestAJobOfAProjectHasTheEnvironmentOfTheDesign(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	env, err := environ(j, r, 2, "/out", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{"PATH=/opt/bin:/bin", "HOME=/home/alice", "LANG=ko_KR.UTF-8", "TZ=Asia/Seoul", "PYTHONUNBUFFERED=1"}, belfrys...)...)
+
+	env, err = environ(j, r, 2, "/out", Host{User: "alice", Home: "/home/alice", Environ: []string{"LANG=", "PATH=/bin"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{"PATH=/bin", "HOME=/home/alice", "LANG=C.UTF-8", "PYTHONUNBUFFERED=1"}, belfrys...)...)
+}
+
+func TestLaterSourcesOfTheEnvironmentGoBeforeEarlierOnes(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	j.EnvFile = envFile(t, 0o600, "PATH=/file\nPYTHONUNBUFFERED=0\nA=file\nB=file\nBELFRY_RUN=file\n")
+	j.Env = vars("A=env", "C=$B-$BELFRY_DATE-${A}", "PYTHONUNBUFFERED=env", "BELFRY_JOB=env", "D=$$5")
+	env, err := environ(j, r, 2, "/out", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{
+		"PATH=/file", "HOME=/home/alice", "LANG=ko_KR.UTF-8", "TZ=Asia/Seoul", "PYTHONUNBUFFERED=env", "A=env", "B=file", "C=file-2026-07-10-env", "D=$5",
+	}, belfrys...)...)
+}
+
+func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	for _, c := range []struct {
+		why        string
+		change     func(j *job.Job, r *Run)
+		start, day string
+	}{
+		{"a firing", func(*job.Job, *Run) {}, "2026-07-08T16:00:00Z", "2026-07-09"},
+		{"by hand at noon: from the firing before", func(_ *job.Job, r *Run) { r.FiresAt = night.Add(11 * time.Hour) }, "2026-07-09T16:00:00Z", "2026-07-10"},
+		{"after others: that of the parents", func(j *job.Job, _ *Run) { j.Inherited, j.Schedules = j.Schedules, nil }, "2026-07-08T16:00:00Z", "2026-07-09"},
+		{"@reboot has none", func(_ *job.Job, r *Run) { r.Cause = plan.Reboot }, "", ""},
+		{"nor has a job without a schedule", func(j *job.Job, _ *Run) { j.Schedules = nil }, "", ""},
+	} {
+		j, r := *j, r
+		c.change(&j, &r)
+		env, err := environ(&j, r, 1, "/out", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start, _ := env.Lookup("BELFRY_INTERVAL_START")
+		day, set := env.Lookup("BELFRY_START_DATE")
+		end, _ := env.Lookup("BELFRY_INTERVAL_END")
+		if start != c.start || day != c.day || set != (c.day != "") || set && end != r.FiresAt.Format(time.RFC3339) {
+			t.Errorf("%s: %q %q %q, want %q and %q", c.why, start, end, day, c.start, c.day)
+		}
+	}
+}
+
+func TestExpandTakesWhatIsSetAndNothingElse(t *testing.T) {
+	t.Parallel()
+	env := Environ(vars("A=1", "A_B=2", "EMPTY=", "D=$A"))
+	for _, c := range []struct{ text, want, err string }{
+		{text: "", want: ""},
+		{text: "plain/text", want: "plain/text"},
+		{text: "s3://b/dt=$A/", want: "s3://b/dt=1/"},
+		{text: "$A$A_B${A}x", want: "121x"},
+		{text: "[$EMPTY]", want: "[]"},
+		{text: "$D", want: "$A"}, // once
+		{text: "$$A $$$A", want: "$A $1"},
+		{text: "5$ and $", want: "5$ and $"},
+		{text: "$ A $- $종", want: "$ A $- $종"},
+		{text: "$NO", err: "$NO is not set"},
+		{text: "s3cret $B $NO ${B}", err: "$B, $NO is not set"},
+		{text: "s3cret ${A", err: "a ${ is not closed"},
+		{text: "s3cret ${}", err: "$ is not set"},
+		{text: "s3cret ${A:-x}", err: "$A:-x is not set"},
+		{text: "s3cret $1", err: "$1 is not set"},
+	} {
+		got, err := Expand(c.text, env)
+		switch {
+		case c.err == "" && (err != nil || got != c.want):
+			t.Errorf("%q: %q, %v, want %q", c.text, got, err, c.want)
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "s3cret")):
+			t.Errorf("%q: %q, %v, want an error with %q and without the text", c.text, got, err, c.err)
+		}
+	}
+}
+
+func TestAnUnsetNameInEnvNamesTheVariableAndNotItsValue(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	j.Env = vars("URL=postgres://me:s3cret@$NO")
+	_, err := environ(j, r, 1, "/out", host)
+	if err == nil || !strings.Contains(err.Error(), "URL") || !strings.Contains(err.Error(), "$NO") || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func envFile(t *testing.T, mode os.FileMode, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // the umask has no say
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEnvFileIsReadAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	got, err := readEnvFile(envFile(t, 0o644, strings.Join([]string{
+		"# a comment", "", "A=1", "  B = two words ", "export C=3", `D="in quotes "`, "E='$A # no'", "F=", `G="`, "H=a=b", "I=it's\r", "A=again",
+	}, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := vars("A=1", "B=two words", "C=3", "D=in quotes ", "E=$A # no", "F=", `G="`, "H=a=b", "I=it's", "A=again")
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestEnvFileErrorsShowNoValue(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why, text string
+		mode      os.FileMode
+		want      string
+	}{
+		{"the world may write", "A=s3cret", 0o602, "can be written by others (mode 0602)"},
+		{"a group may write", "A=s3cret", 0o620, "can be written by others (mode 0620)"},
+		{"no name", "A=1\n=s3cret", 0o600, ":2: not a NAME=VALUE line"},
+		{"no equals sign", "A=1\n\ns3cret", 0o600, ":3: not a NAME=VALUE line"},
+		{"a name in quotes", `"s3cret"=1`, 0o600, ":1: not a NAME=VALUE line"},
+		{"a command", "source s3cret=1", 0o600, ":1: not a NAME=VALUE line"},
+	} {
+		if _, err := readEnvFile(envFile(t, c.mode, c.text)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: got %v, want %q without the text", c.why, err, c.want)
+		}
+	}
+	if _, err := readEnvFile("/no/such/.env"); err == nil || !strings.Contains(err.Error(), "env_file") {
+		t.Errorf("a file that is not there gives %v", err)
+	}
+}
+
+func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
+	t.Parallel()
+	env := Environ(vars("HOME=/home/alice", "BELFRY_DATE=2026-07-10"))
+	for _, c := range []struct{ to, dir, want, why string }{
+		{"s3://lake/dt=$BELFRY_DATE/", "/p", "s3://lake/dt=2026-07-10/", "a bucket"},
+		{"/lake/$BELFRY_DATE", "/p", "/lake/2026-07-10", "an absolute folder"},
+		{"out/$BELFRY_DATE", "/p", "/p/out/2026-07-10", "relative to the project"},
+		{"../out/", "/p/q", "/p/out", "above it"},
+		{"out", "", "/home/alice/out", "relative to home, for a crontab"},
+	} {
+		got, err := targets(&job.Job{Dir: c.dir, Publish: []job.Target{{From: "f", To: c.to}}}, env)
+		if err != nil || len(got) != 1 || got[0] != (job.Target{From: "f", To: c.want}) {
+			t.Errorf("%s: %+v, %v, want %s", c.why, got, err, c.want)
+		}
+	}
+	if _, err := targets(&job.Job{Publish: []job.Target{{To: "s3://x/$NO"}}}, env); err == nil || !strings.Contains(err.Error(), "$NO") || !strings.Contains(err.Error(), "s3://x/") {
+		t.Errorf("a name that is not set gives %v", err)
+	}
+}

@@ -1,0 +1,68 @@
+package run
+
+import (
+	"testing"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/proc"
+)
+
+func TestBackoffGrowsWithinItsBounds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why   string
+		retry job.Retry
+		n     int
+		full  time.Duration // half of it at least
+	}{
+		{"none is asked for", job.Retry{}, 1, 0},
+		{"none, however often", job.Retry{}, 1000, 0},
+		{"the first", job.Retry{Backoff: time.Minute}, 1, time.Minute},
+		{"it doubles", job.Retry{Backoff: time.Minute}, 2, 2 * time.Minute},
+		{"and again", job.Retry{Backoff: time.Minute}, 5, 16 * time.Minute},
+		{"up to its cap", job.Retry{Backoff: time.Minute, MaxBackoff: 10 * time.Minute}, 5, 10 * time.Minute},
+		{"exactly its cap", job.Retry{Backoff: time.Minute, MaxBackoff: 8 * time.Minute}, 4, 8 * time.Minute},
+		{"a cap below the first", job.Retry{Backoff: time.Hour, MaxBackoff: time.Minute}, 1, time.Minute},
+		{"a day at most", job.Retry{Backoff: time.Minute}, 1000, 24 * time.Hour},
+		{"a day, with a higher cap", job.Retry{Backoff: time.Minute, MaxBackoff: 100 * time.Hour}, 1000, 24 * time.Hour},
+		{"a day, from the first", job.Retry{Backoff: 1 << 62}, 1, 24 * time.Hour},
+		{"no overflow", job.Retry{Backoff: 1 << 62}, 1000, 24 * time.Hour},
+	} {
+		for _, chance := range []float64{0, 0.5, 0.999999} {
+			got := backoff(c.retry, c.n, chance)
+			want := c.full/2 + time.Duration(chance*float64(c.full/2))
+			if got != want {
+				t.Errorf("%s: after attempt %d of %+v by chance %v: %s, want %s", c.why, c.n, c.retry, chance, got, want)
+			}
+		}
+	}
+}
+
+func TestOutcomeSaysWhatAnExitMeans(t *testing.T) {
+	t.Parallel()
+	plain, publishes := &job.Job{Timeout: time.Minute}, &job.Job{Publish: []job.Target{{To: "/x"}}}
+	for _, c := range []struct {
+		why    string
+		job    *job.Job
+		exit   proc.Exit
+		state  State
+		reason string
+	}{
+		{"it went well", plain, proc.Exit{}, Succeeded, ""},
+		{"and has something to publish", publishes, proc.Exit{}, Publishing, ""},
+		{"it failed", plain, proc.Exit{Code: 3}, Failed, "exit status 3"},
+		{"a failed run publishes nothing", publishes, proc.Exit{Code: 3}, Failed, "exit status 3"},
+		{"it was killed", plain, proc.Exit{Code: -1, Signal: "SIGSEGV"}, Failed, "killed by SIGSEGV"},
+		{"it took too long", plain, proc.Exit{Code: -1, Signal: "SIGTERM", TimedOut: true}, Failed, "timeout: it ran longer than 1m0s"},
+		{"it took too long and ended well", plain, proc.Exit{TimedOut: true}, Failed, "timeout: it ran longer than 1m0s"},
+		{"it was stopped", plain, proc.Exit{Code: -1, Signal: "SIGTERM", Stopped: true}, Cancelled, "stopped by a person"},
+		{"it was stopped and ended well", publishes, proc.Exit{Stopped: true}, Cancelled, "stopped by a person"},
+		{"it was stopped when its time was over", plain, proc.Exit{TimedOut: true, Stopped: true}, Cancelled, "stopped by a person"},
+		{"it could not be started", publishes, proc.Exit{Code: -1, Error: "no such file"}, Failed, "no such file"},
+	} {
+		if state, reason := outcome(c.job, c.exit); state != c.state || reason != c.reason {
+			t.Errorf("%s: %+v is %s (%q), want %s (%q)", c.why, c.exit, state, reason, c.state, c.reason)
+		}
+	}
+}

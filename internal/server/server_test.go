@@ -1,0 +1,497 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/crontab"
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+	"belfry/internal/server"
+)
+
+var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
+
+// house is a Backend with one job and its runs.
+type house struct {
+	dir string
+
+	mu       sync.Mutex
+	runs     []run.Run                // guarded by mu
+	attempts map[string][]run.Attempt // guarded by mu
+	asked    []string                 // guarded by mu
+	fail     error                    // guarded by mu
+	changed  chan struct{}            // guarded by mu
+	waiting  chan struct{}            // gets a value for each look at changed
+}
+
+func (h *house) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fail
+}
+
+func (h *house) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, fmt.Sprintf(format, args...))
+}
+
+func (h *house) Health(context.Context) api.Health {
+	return api.Health{Version: "1", PID: 7, Since: night, Plans: true, Data: h.dir}
+}
+
+func (h *house) Jobs(context.Context) ([]server.Job, error) {
+	zone, err := time.LoadLocation("Asia/Seoul")
+	if err != nil {
+		return nil, err
+	}
+	j := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "top"}, Owner: "alice", Zone: zone, Command: job.Command{Text: "true"}, Source: job.Source{File: "ops", Line: 3},
+		Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")}}
+	paused := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "paused"}, Zone: time.UTC, After: []string{"top"}, Inherited: j.Schedules}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := server.Job{Job: plan.Job{Job: j, Key: "K1"}}
+	if len(h.runs) > 0 {
+		out.Last = &h.runs[0]
+	}
+	return []server.Job{out, {Job: plan.Job{Job: paused, Key: "K2", Paused: true}}}, h.fail
+}
+
+func (h *house) JobByName(ctx context.Context, _ string) (server.Job, error) {
+	jobs, err := h.Jobs(ctx)
+	return jobs[0], err
+}
+
+func (h *house) Runs(_ context.Context, f server.RunFilter) ([]run.Run, error) {
+	h.note("runs %+v", f)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.runs), h.fail
+}
+
+func (h *house) RunByRef(_ context.Context, ref string) (run.Run, error) {
+	h.note("ref %s", ref)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.runs {
+		if strings.HasPrefix(r.ID, ref) || ref == "cron.d/ops/top" || ref == "top@2026-07-10T01:00:00+09:00" {
+			return r, h.fail
+		}
+	}
+	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "look"}
+}
+
+func (h *house) Attempts(_ context.Context, id string) ([]run.Attempt, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.attempts[id]), nil
+}
+
+func (h *house) ItemsOf(context.Context, string) ([]outbox.Item, error) {
+	return []outbox.Item{{Kind: outbox.Notice, State: outbox.Pending, Tries: 2, Error: "no route", NextAt: night}, {Kind: outbox.Publish, State: outbox.Sent, Tries: 1, NextAt: night}}, nil
+}
+
+func (h *house) Request(_ context.Context, r api.RunRequest) ([]run.Run, error) {
+	h.note("request %+v", r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.runs, h.fail
+}
+
+func (h *house) Stop(_ context.Context, id string, kill bool) error {
+	h.note("stop %s %v", id, kill)
+	return h.failure()
+}
+
+func (h *house) LogPath(id string, attempt int) string {
+	return filepath.Join(h.dir, fmt.Sprintf("%s-%d.log", id, attempt))
+}
+
+func (h *house) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case h.waiting <- struct{}{}:
+	default:
+	}
+	return h.changed
+}
+
+// change changes the first run, and tells.
+func (h *house) change(f func(r *run.Run)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(&h.runs[0])
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+const id = "01K00000000000000000000001"
+
+// serve gives a house and a Client that talks to it over a unix socket.
+func serve(t *testing.T) (*house, *api.Client, *httptest.Server) {
+	t.Helper()
+	return serveIn(t, t.TempDir())
+}
+
+func serveIn(t *testing.T, dir string) (*house, *api.Client, *httptest.Server) {
+	t.Helper()
+	code := 0
+	h := &house{dir: dir, changed: make(chan struct{}), waiting: make(chan struct{}, 1), attempts: map[string][]run.Attempt{id: {
+		{Run: id, Number: 1, Node: "n", StartedAt: night, EndedAt: night.Add(time.Second), ExitCode: &code, UserCPU: time.Second, SystemCPU: 500 * time.Millisecond, MaxRSS: 9},
+		{Run: id, Number: 2, Node: "n", StartedAt: night.Add(time.Minute)},
+	}}, runs: []run.Run{{
+		ID: id, Job: "K1", Project: "cron.d/ops", Name: "top", Cause: plan.Scheduled, State: run.Running, FiresAt: night, FiresUntil: night, Count: 1,
+		Named: night.Add(9 * time.Hour), Attempt: 2, QueuedAt: night, StartedAt: night, Node: "n", Parents: []string{"P"}, Published: json.RawMessage(`{"targets":[{"to":"/x","files":2,"bytes":3,"manifest":"m"}]}`),
+	}}}
+	// Bound through a descriptor, as the daemon does: the path may be long.
+	folder, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), api.SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := folder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server.New(h, slog.New(slog.DiscardHandler)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}}
+	srv.Start()
+	client := api.Unix(dir)
+	t.Cleanup(func() {
+		client.Close()
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return h, client, srv
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	ctx := t.Context()
+
+	health, err := client.Health(ctx)
+	check(t, err)
+	if want := h.Health(ctx); health != want {
+		t.Errorf("health is %+v, want %+v", health, want)
+	}
+
+	jobs, err := client.Jobs(ctx)
+	check(t, err)
+	if len(jobs) != 2 || jobs[0].Name != "top" || jobs[0].Timezone != "Asia/Seoul" || jobs[0].Source != "ops:3" || jobs[0].Next == nil || jobs[0].Last == nil || jobs[0].Last.ID != id {
+		t.Errorf("jobs are %+v", jobs)
+	}
+	if jobs[1].Next != nil || jobs[1].Last != nil || jobs[1].Schedules == nil || !slices.Equal(jobs[1].After, []string{"top"}) || jobs[0].After == nil {
+		t.Errorf("a paused job is %+v", jobs[1])
+	}
+
+	runs, err := client.Runs(ctx, api.RunFilter{Job: "a&b", State: "running", Limit: 3})
+	check(t, err)
+	if len(runs) != 1 || runs[0].Date != "2026-07-10" || runs[0].Timezone != "Asia/Seoul" || len(runs[0].Published) != 1 || runs[0].Published[0].Files != 2 || runs[0].FiresUntil != nil || runs[0].EndedAt != nil {
+		t.Errorf("runs are %+v", runs)
+	}
+	if !slices.Contains(h.asked, "runs {Job:a&b State:running Limit:3}") {
+		t.Errorf("asked were %v", h.asked)
+	}
+
+	for _, ref := range []string{"01K", id, "cron.d/ops/top", "top@2026-07-10T01:00:00+09:00"} {
+		r, err := client.Run(ctx, ref)
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+			continue
+		}
+		if len(r.Attempts) != 2 || r.Attempts[0].CPUSeconds != 1.5 || r.Attempts[1].EndedAt != nil || r.Attempts[1].Log != h.LogPath(id, 2) || !slices.Equal(r.Waits, []string{"P"}) ||
+			len(r.Notices) != 2 || r.Notices[0].Next == nil || r.Notices[1].Next != nil || r.Finished() {
+			t.Errorf("%s: %+v", ref, r)
+		}
+	}
+
+	started, err := client.Start(ctx, api.RunRequest{Job: "top", Date: "2026-07-10", WithAfter: true})
+	check(t, err)
+	if len(started) != 1 || started[0].ID != id {
+		t.Errorf("started are %+v", started)
+	}
+	stopped, err := client.Stop(ctx, "01K", api.StopRequest{Kill: true})
+	check(t, err)
+	if stopped.ID != id || !slices.Contains(h.asked, "stop "+id+" true") || !slices.Contains(h.asked, "request {Job:top Date:2026-07-10 At: WithAfter:true DryRun:false}") {
+		t.Errorf("stopped is %+v, asked were %v", stopped, h.asked)
+	}
+}
+
+func TestCodesAreToldAsStatusAndComeBackAsErrors(t *testing.T) {
+	t.Parallel()
+	h, client, srv := serve(t)
+	for _, c := range []struct {
+		err    error
+		status int
+		code   api.Code
+	}{
+		{&api.Error{Code: api.Invalid, Message: "bad", Hint: "do"}, 400, api.Invalid},
+		{&api.Error{Code: api.NotFound, Message: "gone"}, 404, api.NotFound},
+		{fmt.Errorf("wrapped: %w", &api.Error{Code: api.Refused, Message: "busy"}), 409, api.Refused},
+		{&api.Error{Code: api.Unavailable, Message: "nobody"}, 503, api.Unavailable},
+		{&api.Error{Code: "of the future", Message: "new"}, 500, "of the future"},
+		{errors.New("the disk is full"), 500, api.Internal},
+	} {
+		h.mu.Lock()
+		h.fail = c.err
+		h.mu.Unlock()
+		_, err := client.Jobs(t.Context())
+		var got *api.Error
+		if !errors.As(err, &got) || got.Code != c.code || !strings.HasSuffix(c.err.Error(), got.Message) {
+			t.Errorf("%v came as %v", c.err, err)
+		}
+		if status, _ := raw(t, srv, "GET", "/api/v1/jobs", ""); status != c.status {
+			t.Errorf("%v is status %d, want %d", c.err, status, c.status)
+		}
+	}
+}
+
+// raw makes a request without the Client.
+func raw(t *testing.T, srv *httptest.Server, method, path, body string) (int, string) {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	srv.Config.Handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+	return recorder.Code, recorder.Body.String()
+}
+
+func TestBadInputIsRefusedWithASentence(t *testing.T) {
+	t.Parallel()
+	_, _, srv := serve(t)
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"GET", "/api/v1/runs?limit=x", "", 400, `\"x\" is not a number of runs`},
+		{"GET", "/api/v1/runs?limit=-1", "", 400, "is not a number"},
+		{"GET", "/api/v1/runs?limit=0", "", 200, id},
+		{"GET", "/api/v1/runs/NONE", "", 404, "there is no run or job"},
+		{"GET", "/api/v1/runs/NONE/log", "", 404, "there is no run or job"},
+		{"POST", "/api/v1/runs/NONE/stop", "{}", 404, "there is no run or job"},
+		{"POST", "/api/v1/runs", "", 400, "not the JSON"},
+		{"POST", "/api/v1/runs", "[]", 400, "not the JSON"},
+		{"POST", "/api/v1/runs", `{"job":"top","of_the_future":1}`, 201, id},
+		{"POST", "/api/v1/runs", `{"job":"` + strings.Repeat("x", 1<<20) + `"}`, 400, "not the JSON"},
+		{"POST", "/api/v1/runs/" + id + "/stop", "kill", 400, "not the JSON"},
+		{"GET", "/api/v1/runs/" + id + "/log?attempt=0", "", 404, "has no attempt"},
+		{"GET", "/api/v1/runs/" + id + "/log?attempt=3", "", 404, "it has had 2"},
+		{"GET", "/api/v1/runs/" + id + "/log?attempt=x", "", 404, "has no attempt"},
+		{"GET", "/api/v1/runs/" + id + "/log?offset=-1", "", 400, "is not an offset"},
+		{"GET", "/api/v1/runs/" + id + "/log?offset=x", "", 400, "is not an offset"},
+		{"DELETE", "/api/v1/runs", "", 404, "there is no route DELETE /api/v1/runs"},
+		{"GET", "/", "", 404, "there is no route"},
+	} {
+		status, body := raw(t, srv, c.method, c.path, c.body)
+		if status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s %s: %d %s, want %d and %q", c.method, c.path, status, body, c.status, c.says)
+		}
+	}
+}
+
+func TestAwaitAnswersWhenTheRunIsNoLongerAsItWasSeen(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	seen, err := client.Run(t.Context(), id)
+	check(t, err)
+	stale := seen
+	stale.State = "queued"
+	if got, err := client.Await(t.Context(), stale); err != nil || got.State != "running" {
+		t.Errorf("what was seen is old: %v, %v", got.State, err)
+	}
+	for len(h.waiting) > 0 {
+		<-h.waiting
+	}
+	got := make(chan api.Run, 1)
+	go func() {
+		r, err := client.Await(t.Context(), seen)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- r
+	}()
+	<-h.waiting
+	h.change(func(*run.Run) {}) // of another run: it goes on waiting
+	<-h.waiting
+	select {
+	case r := <-got:
+		t.Errorf("it was answered with %+v, which was seen", r)
+	default:
+	}
+	h.change(func(r *run.Run) { r.State, r.Reason = run.Failed, "exit status 1" })
+	if r := <-got; r.State != "failed" || r.Reason != "exit status 1" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	check(t, err)
+	_, err = file.WriteString(text)
+	check(t, errors.Join(err, file.Close()))
+}
+
+func readLog(t *testing.T, client *api.Client, r api.LogRequest) string {
+	t.Helper()
+	log, err := client.Log(t.Context(), id, r)
+	check(t, err)
+	text, err := io.ReadAll(log)
+	check(t, errors.Join(err, log.Close()))
+	return string(text)
+}
+
+func TestALogIsGivenByAttemptAndOffset(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	if got := readLog(t, client, api.LogRequest{}); got != "" {
+		t.Errorf("a log that is not there is %q", got)
+	}
+	write(t, h.LogPath(id, 1), "one\n")
+	write(t, h.LogPath(id, 2), "two\n")
+	for _, c := range []struct {
+		r    api.LogRequest
+		want string
+	}{
+		{api.LogRequest{}, "two\n"},
+		{api.LogRequest{Attempt: 1}, "one\n"},
+		{api.LogRequest{Attempt: 1, Offset: 2}, "e\n"},
+		{api.LogRequest{Attempt: 1, Offset: 4}, ""},
+		{api.LogRequest{Attempt: 1, Follow: true}, "one\n"}, // it has ended
+	} {
+		if got := readLog(t, client, c.r); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.r, got, c.want)
+		}
+	}
+	h.change(func(r *run.Run) { r.Attempt = 0 })
+	if got := readLog(t, client, api.LogRequest{Follow: true}); got != "" {
+		t.Errorf("a run without an attempt has the log %q", got)
+	}
+}
+
+func TestALogIsFollowedUntilItsAttemptHasEnded(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	log, err := client.Log(t.Context(), id, api.LogRequest{Follow: true, Offset: 4})
+	check(t, err)
+	defer log.Close() //nolint:errcheck // read to its end
+	expect := func(want string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(log, got); err != nil || string(got) != want {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	write(t, h.LogPath(id, 2), "old\nnew\n")
+	expect("new\n")
+	write(t, h.LogPath(id, 2), "newer\n")
+	expect("newer\n")
+	check(t, os.Truncate(h.LogPath(id, 2), 0)) // as > /dev/stdout does
+	write(t, h.LogPath(id, 2), "anew\n")
+	expect("anew\n")
+	h.mu.Lock()
+	write(t, h.LogPath(id, 2), "last\n")
+	h.attempts[id][1].EndedAt = night
+	h.mu.Unlock()
+	if rest, err := io.ReadAll(log); err != nil || string(rest) != "last\n" {
+		t.Errorf("the end is %q, %v", rest, err)
+	}
+}
+
+func TestARequestThatTheDaemonsEndCutsOffIsNotTakenForAnAnswer(t *testing.T) {
+	t.Parallel()
+	h, client, srv := serve(t)
+	base, end := context.WithCancel(t.Context())
+	// A second server on the same backend, whose life is base.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	ending := &http.Server{Handler: srv.Config.Handler, BaseContext: func(net.Listener) context.Context { return base }, ErrorLog: srv.Config.ErrorLog}
+	done := make(chan error, 1)
+	go func() { done <- ending.Serve(listener) }()
+	defer func() {
+		check(t, ending.Close())
+		<-done
+	}()
+	other := api.New(func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
+	})
+	defer other.Close()
+	log, err := other.Log(t.Context(), id, api.LogRequest{Follow: true})
+	check(t, err)
+	defer log.Close() //nolint:errcheck // it was cut off
+	seen, err := client.Run(t.Context(), id)
+	check(t, err)
+	for len(h.waiting) > 0 {
+		<-h.waiting
+	}
+	awaited := make(chan error, 1)
+	go func() {
+		_, err := other.Await(t.Context(), seen)
+		awaited <- err
+	}()
+	<-h.waiting
+	end()
+	if _, err := io.ReadAll(log); err == nil {
+		t.Error("the log ended as if its attempt had")
+	}
+	var answer *api.Error
+	if err := <-awaited; err == nil || errors.As(err, &answer) {
+		t.Errorf("the run that was awaited gave %v, want an error of the connection", err)
+	}
+}
+
+func TestASocketMayLieDeeperThanAnAddressIsLong(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int{107 - 6, 108, 200} { // of the folder, with /sock and something to spare
+		dir := t.TempDir()
+		for len(dir)+1 < length {
+			dir = filepath.Join(dir, strings.Repeat("d", min(50, length-len(dir)-1)))
+		}
+		check(t, os.MkdirAll(dir, 0o700))
+		_, client, _ := serveIn(t, dir)
+		if _, err := client.Health(t.Context()); err != nil {
+			t.Errorf("a socket at %d bytes: %v", len(dir)+5, err)
+		}
+	}
+}
+
+func TestWithoutADaemonTheClientsErrorIsNotAnAnswer(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{t.TempDir(), "/no/such/folder", "/no/such/" + url.PathEscape(strings.Repeat("/x", 60))} {
+		client := api.Unix(dir)
+		_, err := client.Health(t.Context())
+		var answer *api.Error
+		if err == nil || errors.As(err, &answer) {
+			t.Errorf("%s: %v", dir, err)
+		}
+		client.Close()
+	}
+}

@@ -1,0 +1,616 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+)
+
+func TestTheSameFiringIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	d := due(night, save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b", "a"))...)
+	for range 3 {
+		record(t, s, d, night)
+	}
+	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) != 2 {
+		t.Errorf("there are %d runs, want 2", len(runs))
+	}
+}
+
+func TestAFiringIsReadAsItWasRecorded(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night.Add(-time.Hour), nightly("a"))[0]
+	named := time.Date(2026, 7, 10, 1, 0, 0, 0, time.UTC)
+	d := plan.Decision{Clock: plan.Clock{Mark: night, High: night}, Runs: []plan.Run{
+		{Job: j, Key: "t/1", Cause: plan.CatchUp, Reason: "it slept", FiresAt: night, FiresUntil: night, Count: 1, Named: named},
+		{Job: j, Key: "t/2", Cause: plan.Scheduled, Verdict: plan.Missed, Reason: "down", FiresAt: night.Add(-48 * time.Hour), FiresUntil: night.Add(-24 * time.Hour), Count: 200, Named: named},
+		{Job: j, Key: "t/3", Cause: plan.Scheduled, Verdict: plan.Skipped, Reason: "paused", FiresAt: night.Add(-time.Hour), Count: 1, Named: named},
+	}}
+	now := night.Add(3 * time.Millisecond)
+	record(t, s, d, now)
+	runs := must(s.Runs(t.Context(), RunFilter{}))(t)
+	want := []run.Run{
+		{State: run.Queued, Cause: plan.CatchUp, Reason: "it slept", FiresAt: night, FiresUntil: night, Count: 1},
+		{State: run.Skipped, Cause: plan.Scheduled, Reason: "paused", FiresAt: night.Add(-time.Hour), FiresUntil: night.Add(-time.Hour), Count: 1, EndedAt: now},
+		{State: run.Missed, Cause: plan.Scheduled, Reason: "down", FiresAt: night.Add(-48 * time.Hour), FiresUntil: night.Add(-24 * time.Hour), Count: 200, EndedAt: now},
+	}
+	for i, w := range want {
+		w.ID, w.Key, w.Job, w.Project, w.Name = runs[i].ID, runs[i].Key, j.Key, "lake", "a"
+		w.Definition, w.Named, w.QueuedAt = j.Definition().Hash, named, now
+		if got := fmt.Sprintf("%+v", runs[i]); got != fmt.Sprintf("%+v", w) {
+			t.Errorf("got  %s\nwant %+v", got, w)
+		}
+	}
+	text := must(s.Definition(t.Context(), runs[0].Definition))(t)
+	if string(text) != string(j.Definition().JSON) {
+		t.Errorf("the definition is %s", text)
+	}
+	if runs[0].Date() != "2026-07-10" {
+		t.Errorf("its date is %s", runs[0].Date())
+	}
+}
+
+func TestRecordIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b"))
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken := due(night, jobs...)
+	broken.Expired = []plan.Expired{{Run: "of nobody"}}
+	badClock := due(night, jobs[0], plan.Job{Job: nightly("stranger"), Key: "of nobody"})
+	for _, c := range []struct {
+		why string
+		ctx context.Context
+		d   plan.Decision
+	}{
+		{"its context has ended", cancelled, due(night, jobs...)},
+		{"a run that expires is not queued", t.Context(), broken},
+		{"a job does not exist", t.Context(), badClock},
+	} {
+		if _, err := s.Record(c.ctx, c.d, night); err == nil {
+			t.Errorf("%s: it was recorded", c.why)
+		}
+		if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) > 0 {
+			t.Errorf("%s: %d runs were recorded", c.why, len(runs))
+		}
+		if clock := must(s.Clock(t.Context()))(t); !clock.Mark.IsZero() {
+			t.Errorf("%s: the clock was written: %+v", c.why, clock)
+		}
+	}
+	record(t, s, due(night, jobs...), night)
+}
+
+func TestFiringsQueuedTogetherWaitInTheirOrder(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	var jobs []*job.Job
+	for i := range 20 {
+		jobs = append(jobs, nightly(fmt.Sprintf("j%02d", i)))
+	}
+	saved := save(t, s, night.Add(-time.Hour), jobs...)
+	first, second := due(night, saved...), due(night.Add(time.Minute), saved...)
+	d := first
+	d.Runs = nil
+	for i := range first.Runs { // as the planner lists them: by job
+		d.Runs = append(d.Runs, first.Runs[i], second.Runs[i])
+	}
+	record(t, s, d, night.Add(2*time.Minute))
+	var got, want []string
+	for _, r := range must(s.Waiting(t.Context()))(t) {
+		got = append(got, fmt.Sprint(r.Name, r.FiresAt))
+	}
+	for _, at := range []time.Time{night, night.Add(time.Minute)} {
+		for _, j := range jobs {
+			want = append(want, fmt.Sprint(j.Name, at))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestExpiredRunsAreMissedWithTheDecisionThatSaysSo(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b", "a"))
+	record(t, s, plan.Decision{Clock: plan.Clock{Mark: night, High: night}, Expired: []plan.Expired{{Run: ids["a"], Reason: "too late"}}}, night)
+	wantState(t, s, ids["a"], run.Missed, "too late")
+	wantState(t, s, ids["b"], run.Skipped, "dependency: a ended missed (run "+ids["a"]+")")
+}
+
+func TestAChildOfAParentThatWasRecordedBeforeIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		parent run.State
+		want   run.State
+		reason string
+	}{
+		{run.Queued, run.Queued, plan.DependencyReason},
+		{run.Running, run.Queued, plan.DependencyReason},
+		{run.Succeeded, run.Queued, ""},
+		{run.Failed, run.Skipped, "dependency: a ended failed (run %s)"},
+	} {
+		t.Run(string(c.parent), func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			ids := family(t, s, nightly("a"))
+			switch c.parent {
+			case run.Queued:
+			case run.Running:
+				claim(t, s, ids["a"], night)
+			default:
+				end(t, s, ids["a"], c.parent)
+			}
+			record(t, s, due(night, save(t, s, night, nightly("a"), nightly("b", "a"))...), night)
+			child := must(s.Runs(t.Context(), RunFilter{}))(t)
+			i := slices.IndexFunc(child, func(r run.Run) bool { return r.Name == "b" })
+			if i < 0 {
+				t.Fatal("it was not recorded")
+			}
+			if got := read(t, s, child[i].ID); !slices.Equal(got.Parents, []string{ids["a"]}) {
+				t.Errorf("its parents are %v, want %s", got.Parents, ids["a"])
+			}
+			reason := c.reason
+			if strings.Contains(reason, "%s") {
+				reason = fmt.Sprintf(reason, ids["a"])
+			}
+			wantState(t, s, child[i].ID, c.want, reason)
+		})
+	}
+}
+
+func TestClaimTakesARunOnceAndOnlyUnderTheTokenItFollows(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b"), nightly("c"))
+	claim(t, s, ids["b"], night)
+	a, b, c := read(t, s, ids["a"]), read(t, s, ids["b"]), read(t, s, ids["c"])
+	stale := claimOf(c, night)
+	stale.Token = 7
+	unknown := claimOf(a, night)
+	unknown.Run = "of nobody"
+	at := night.Add(time.Second)
+	claimed := must(s.Claim(t.Context(), []run.Claim{claimOf(a, at), claimOf(b, at), stale, unknown, claimOf(a, at)}))(t)
+	if len(claimed) != 1 || claimed[0].ID != a.ID {
+		t.Fatalf("claimed are %v, want a only", claimed)
+	}
+	got := claimed[0]
+	if got.State != run.Running || got.Attempt != 1 || got.Token != 1 || got.Node != "node" || !got.StartedAt.Equal(at) {
+		t.Errorf("a is %+v", got)
+	}
+	wantState(t, s, ids["c"], run.Queued, "")
+	attempts := must(s.Attempts(t.Context(), a.ID))(t)
+	if len(attempts) != 1 || attempts[0].Number != 1 || attempts[0].Token != 1 || attempts[0].Boot != "boot" || !attempts[0].StartedAt.Equal(at) || !attempts[0].EndedAt.IsZero() {
+		t.Errorf("its attempts are %+v", attempts)
+	}
+	if targets := must(s.Targets(t.Context(), a.ID, 1))(t); len(targets) != 1 || targets[0] != (job.Target{From: "a", To: "/lake/a"}) {
+		t.Errorf("its targets are %+v", targets)
+	}
+	if _, err := s.Targets(t.Context(), a.ID, 2); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the targets of an attempt that is not there give %v", err)
+	}
+	if _, err := s.Attempt(t.Context(), a.ID, 2); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an attempt that is not there gives %v", err)
+	}
+}
+
+func TestMoveRefusesEveryTransitionThatIsNotInTheTable(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	id := family(t, s, nightly("a"))["a"]
+	for _, from := range run.States() {
+		for _, to := range run.States() {
+			exec(t, s, `UPDATE run SET state = $1, reason = '', token = 3 WHERE id = $2`, from, id)
+			err := s.Move(t.Context(), run.Move{Run: id, From: from, To: to, Token: 3, At: night})
+			got := read(t, s, id)
+			switch {
+			case from.CanBecome(to) && (err != nil || got.State != to):
+				t.Errorf("%s → %s: %v, and it is %s", from, to, err, got.State)
+			case !from.CanBecome(to) && (err == nil || got.State != from):
+				t.Errorf("%s → %s was not refused: it is %s", from, to, got.State)
+			}
+			if err == nil && got.State.Finished() == got.EndedAt.IsZero() {
+				t.Errorf("%s → %s: it ended at %q", from, to, got.EndedAt)
+			}
+		}
+	}
+}
+
+func TestMoveGivesAConflictWhenTheRunIsNotAsExpected(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	id := family(t, s, nightly("a"))["a"]
+	r := claim(t, s, id, night)
+	item := outbox.Item{Run: id, Kind: outbox.Notice, Payload: json.RawMessage(`{}`)}
+	for _, c := range []struct {
+		why string
+		m   run.Move
+	}{
+		{"an old token", run.Move{Run: id, From: run.Running, To: run.Failed, Token: r.Token - 1}},
+		{"a token of the future", run.Move{Run: id, From: run.Running, To: run.Failed, Token: r.Token + 1}},
+		{"another state", run.Move{Run: id, From: run.Queued, To: run.Cancelled}},
+		{"no such run", run.Move{Run: "of nobody", From: run.Running, To: run.Failed, Token: r.Token}},
+	} {
+		c.m.At, c.m.Owed = night, []outbox.Item{item}
+		if c.m.Token == 0 && c.m.From == run.Running {
+			c.m.Token = 99 // 0 means any
+		}
+		if err := s.Move(t.Context(), c.m); !errors.Is(err, run.ErrConflict) {
+			t.Errorf("%s: got %v, want ErrConflict", c.why, err)
+		}
+	}
+	wantState(t, s, id, run.Running, "")
+	if items := must(s.ItemsOf(t.Context(), id))(t); len(items) > 0 {
+		t.Errorf("a conflict owes %v", items)
+	}
+}
+
+func TestMoveWritesTheAttemptWhatIsOwedAndTheChildrenTogether(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b", "a"))
+	r := claim(t, s, ids["a"], night)
+	code := 3
+	ended := run.Attempt{
+		Run: r.ID, Number: 1, EndedAt: night.Add(time.Minute), ExitCode: &code, Reason: "exit status 3",
+		UserCPU: 2 * time.Second, SystemCPU: time.Second, MaxRSS: 1 << 20,
+	}
+	m := run.Move{
+		Run: r.ID, From: run.Running, To: run.Failed, Token: r.Token, Reason: "exit status 3", At: night.Add(time.Minute), Ended: &ended,
+		Owed: []outbox.Item{{Run: r.ID, Kind: outbox.Notice, Payload: json.RawMessage(`{"to":"a"}`)}, {Run: "of nobody", Kind: outbox.Notice, Payload: json.RawMessage(`{}`)}},
+	}
+	if err := s.Move(t.Context(), m); err == nil {
+		t.Fatal("an item of a run that does not exist was owed")
+	}
+	wantState(t, s, ids["a"], run.Running, "")
+	wantState(t, s, ids["b"], run.Queued, plan.DependencyReason)
+	if a := must(s.Attempt(t.Context(), r.ID, 1))(t); !a.EndedAt.IsZero() || a.ExitCode != nil {
+		t.Errorf("half of it was written: %+v", a)
+	}
+
+	m.Owed = m.Owed[:1]
+	check(t, s.Move(t.Context(), m))
+	wantState(t, s, ids["a"], run.Failed, "exit status 3")
+	wantState(t, s, ids["b"], run.Skipped, "dependency: a ended failed (run "+r.ID+")")
+	a := must(s.Attempt(t.Context(), r.ID, 1))(t)
+	if a.ExitCode == nil || *a.ExitCode != 3 || !a.EndedAt.Equal(ended.EndedAt) || a.UserCPU != ended.UserCPU || a.SystemCPU != ended.SystemCPU || a.MaxRSS != 1<<20 || a.Reason != "exit status 3" {
+		t.Errorf("the attempt is %+v", a)
+	}
+	if got := read(t, s, r.ID); got.ExitCode == nil || *got.ExitCode != 3 || !got.EndedAt.Equal(m.At) {
+		t.Errorf("the run is %+v", got)
+	}
+	if items := must(s.ItemsOf(t.Context(), r.ID))(t); len(items) != 1 || string(items[0].Payload) != `{"to":"a"}` || items[0].State != outbox.Pending {
+		t.Errorf("owed are %+v", items)
+	}
+}
+
+func TestARetryForgetsTheExitOfTheAttemptBefore(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	id := family(t, s, nightly("a"))["a"]
+	r := claim(t, s, id, night)
+	code := 1
+	check(t, s.Move(t.Context(), run.Move{
+		Run: id, From: run.Running, To: run.Queued, Token: r.Token, Reason: "retry", At: night, NotBefore: night.Add(time.Minute),
+		Ended: &run.Attempt{Run: id, Number: 1, EndedAt: night, ExitCode: &code},
+	}))
+	waits := read(t, s, id)
+	if waits.State != run.Queued || !waits.NotBefore.Equal(night.Add(time.Minute)) || waits.ExitCode == nil || !waits.EndedAt.IsZero() {
+		t.Errorf("it waits as %+v", waits)
+	}
+	again := claim(t, s, id, night.Add(time.Minute))
+	if again.Attempt != 2 || again.Token != 2 || again.ExitCode != nil || !again.NotBefore.IsZero() || !again.StartedAt.Equal(night) {
+		t.Errorf("its second attempt is %+v", again)
+	}
+}
+
+func TestAPublishThatEndsIsWrittenWithItsRun(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	id := family(t, s, nightly("a"))["a"]
+	item := publishing(t, s, id)
+	item.State, item.Result = outbox.Sent, json.RawMessage(`{"targets":[]}`)
+	check(t, s.Move(t.Context(), run.Move{Run: id, From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item}))
+	if r := read(t, s, id); r.State != run.Succeeded || string(r.Published) != `{"targets":[]}` {
+		t.Errorf("the run is %+v", r)
+	}
+	if got := must(s.ItemsOf(t.Context(), id))(t)[0]; got.State != outbox.Sent || string(got.Result) != `{"targets":[]}` {
+		t.Errorf("the item is %+v", got)
+	}
+}
+
+func TestAPublishOfARunThatHasMovedOnLeavesItsTargets(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b"))
+	first, second := publishing(t, s, ids["a"]), publishing(t, s, ids["b"])
+	if !must(s.Begin(t.Context(), first.ID))(t) || must(s.Begin(t.Context(), second.ID))(t) {
+		t.Fatal("the first should be sent, and the second wait")
+	}
+	check(t, s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Publishing, To: run.Cancelled, Token: 1, At: night}))
+	first.State = outbox.Sent
+	err := s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &first})
+	if !errors.Is(err, run.ErrConflict) {
+		t.Errorf("got %v, want ErrConflict", err)
+	}
+	wantState(t, s, ids["a"], run.Cancelled, "")
+	if !must(s.Begin(t.Context(), second.ID))(t) {
+		t.Error("the target is still taken")
+	}
+}
+
+func TestChildrenFollowTheirParents(t *testing.T) {
+	t.Parallel()
+	// c comes after a and b, d after c.
+	for _, c := range []struct {
+		why        string
+		steps      []string // job=state
+		c, d       run.State
+		cBy, dBy   string // what the reason names
+		cFree      bool   // of its dependency
+		then       []string
+		thenC      run.State
+		thenD      run.State
+		thenDWaits bool
+	}{
+		{why: "one parent is not enough", steps: []string{"a=succeeded"}, c: run.Queued, d: run.Queued},
+		{why: "the last parent starts it", steps: []string{"a=succeeded", "b=succeeded"}, c: run.Queued, cFree: true, d: run.Queued},
+		{why: "in any order", steps: []string{"b=succeeded", "a=succeeded"}, c: run.Queued, cFree: true, d: run.Queued},
+		{why: "a failure skips it and its children", steps: []string{"a=failed"}, c: run.Skipped, cBy: "a ended failed", d: run.Skipped, dBy: "c ended skipped"},
+		{why: "so does a loss", steps: []string{"b=lost"}, c: run.Skipped, cBy: "b ended lost", d: run.Skipped, dBy: "c ended skipped"},
+		{why: "so does a stop", steps: []string{"a=succeeded", "b=cancelled"}, c: run.Skipped, cBy: "b ended cancelled", d: run.Skipped, dBy: "c ended skipped"},
+		{
+			why: "a parent that succeeds after all starts it after all", steps: []string{"a=failed", "b=succeeded"},
+			c: run.Skipped, cBy: "a ended failed", d: run.Skipped, dBy: "c ended skipped",
+			then: []string{"a=succeeded"}, thenC: run.Queued, thenD: run.Skipped,
+		},
+		{
+			why: "and its children when it succeeds", steps: []string{"a=failed", "b=succeeded"},
+			c: run.Skipped, cBy: "a ended failed", d: run.Skipped, dBy: "c ended skipped",
+			then: []string{"a=succeeded", "c=succeeded"}, thenC: run.Succeeded, thenD: run.Queued,
+		},
+		{
+			why: "but not while the other one has failed", steps: []string{"a=failed", "b=failed"},
+			c: run.Skipped, cBy: "a ended failed", d: run.Skipped, dBy: "c ended skipped",
+			then: []string{"a=succeeded"}, thenC: run.Skipped, thenD: run.Skipped,
+		},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			ids := family(t, s, nightly("a"), nightly("b"), nightly("c", "a", "b"), nightly("d", "c"))
+			step := func(step string) {
+				name, to, _ := strings.Cut(step, "=")
+				if r := read(t, s, ids[name]); r.State.Finished() { // a retry by hand
+					check(t, s.Move(t.Context(), run.Move{Run: r.ID, From: r.State, To: run.Queued, At: night}))
+				}
+				end(t, s, ids[name], run.State(to))
+			}
+			for _, text := range c.steps {
+				step(text)
+			}
+			gotC, gotD := read(t, s, ids["c"]), read(t, s, ids["d"])
+			if gotC.State != c.c || gotD.State != c.d || !strings.Contains(gotC.Reason, c.cBy) || !strings.Contains(gotD.Reason, c.dBy) {
+				t.Errorf("c is %s (%q) and d %s (%q)", gotC.State, gotC.Reason, gotD.State, gotD.Reason)
+			}
+			if free := gotC.Reason == ""; free != c.cFree {
+				t.Errorf("c waits for %q", gotC.Reason)
+			}
+			waiting := must(s.Waiting(t.Context()))(t)
+			if has := slices.ContainsFunc(waiting, func(r run.Run) bool { return r.ID == ids["c"] }); has != c.cFree {
+				t.Errorf("c may start: %v, want %v", has, c.cFree)
+			}
+			for _, text := range c.then {
+				step(text)
+			}
+			if len(c.then) == 0 {
+				return
+			}
+			gotC, gotD = read(t, s, ids["c"]), read(t, s, ids["d"])
+			if gotC.State != c.thenC || gotD.State != c.thenD {
+				t.Errorf("then c is %s (%q) and d %s (%q)", gotC.State, gotC.Reason, gotD.State, gotD.Reason)
+			}
+			if gotC.State == run.Queued && (gotC.Reason != "" || !gotC.EndedAt.IsZero()) {
+				t.Errorf("c is back as %+v", gotC)
+			}
+		})
+	}
+}
+
+func TestAJobThatWasSkippedForAnotherReasonIsNotStartedByItsParent(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b", "a"))
+	exec(t, s, `UPDATE run SET state = 'skipped', reason = 'the job is paused' WHERE id = $1`, ids["b"])
+	end(t, s, ids["a"], run.Succeeded)
+	wantState(t, s, ids["b"], run.Skipped, "the job is paused")
+}
+
+func TestRunsAreFilteredAndTheNewestFiringComesFirst(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b"))
+	for i := range 3 {
+		record(t, s, due(night.Add(time.Duration(i)*24*time.Hour), jobs...), night)
+	}
+	d := due(night, jobs[0])
+	d.Runs[0].Key, d.Runs[0].FiresAt, d.Runs[0].FiresUntil, d.Runs[0].Count, d.Runs[0].Verdict = "t/many", night.Add(-9*time.Hour), night.Add(-2*time.Hour), 150, plan.Missed
+	record(t, s, d, night)
+	for _, c := range []struct {
+		filter RunFilter
+		want   string // name+days, newest first
+		why    string
+	}{
+		{RunFilter{}, "b2 a2 b1 a1 b0 a0 a-", "all; within an instant the last of the file first"},
+		{RunFilter{Limit: 2}, "b2 a2", "the newest"},
+		{RunFilter{Job: jobs[0].Key}, "a2 a1 a0 a-", "one job"},
+		{RunFilter{Job: jobs[0].Key, Limit: 1}, "a2", "its newest"},
+		{RunFilter{State: run.Missed}, "a-", "one state"},
+		{RunFilter{Job: jobs[1].Key, State: run.Missed}, "", "none"},
+		{RunFilter{Covering: night}, "b0 a0", "an instant"},
+		{RunFilter{Job: jobs[0].Key, Covering: night.Add(-9 * time.Hour)}, "a-", "the first of many"},
+		{RunFilter{Job: jobs[0].Key, Covering: night.Add(-5 * time.Hour)}, "a-", "in the middle of many"},
+		{RunFilter{Job: jobs[0].Key, Covering: night.Add(-2 * time.Hour)}, "a-", "the last of many"},
+		{RunFilter{Job: jobs[0].Key, Covering: night.Add(-time.Hour)}, "", "after the last of many"},
+	} {
+		var got []string
+		for _, r := range must(s.Runs(t.Context(), c.filter))(t) {
+			day := fmt.Sprint(int(r.FiresAt.Sub(night).Hours()) / 24)
+			if r.Count > 1 {
+				day = "-"
+			}
+			got = append(got, r.Name+day)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %+v gives %v, want %s", c.why, c.filter, got, c.want)
+		}
+	}
+}
+
+func TestRunsByPrefixTellsOneFromSeveral(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night, nightly("a"))[0]
+	for _, id := range []string{"01A00000000000000000000000", "01AZZZZZZZZZZZZZZZZZZZZZZZ", "01B00000000000000000000000"} {
+		check(t, s.AddRuns(t.Context(), []run.Run{{ID: id, Job: j.Key, Key: "m/" + id, Cause: plan.Manual, State: run.Queued, FiresAt: night, FiresUntil: night, Count: 1, Named: night, QueuedAt: night}},
+			[]job.Definition{j.Definition()}))
+	}
+	for _, c := range []struct {
+		prefix string
+		want   int
+	}{
+		{"", 2},
+		{"0", 2},
+		{"01A", 2},
+		{"01AZ", 1},
+		{"01A0", 1},
+		{"01B", 1},
+		{"01C", 0},
+		{"1", 0},
+		{"01AZZZZZZZZZZZZZZZZZZZZZZZ", 1},
+		{"01AZZZZZZZZZZZZZZZZZZZZZZZZ", 0},
+		{"01A%", 0},
+		{"TOP-TRACKS", 0},
+		{"~", 0},
+		{"종", 0},
+	} {
+		if got := must(s.RunsByPrefix(t.Context(), c.prefix))(t); len(got) != c.want {
+			t.Errorf("%q gives %d runs, want %d", c.prefix, len(got), c.want)
+		}
+	}
+}
+
+func TestAddRunsIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night, nightly("a"))[0]
+	first := run.Run{ID: run.NewID(night), Job: j.Key, Key: "m/1", Cause: plan.Manual, State: run.Queued, FiresAt: night, FiresUntil: night, Count: 1, Named: night, QueuedAt: night}
+	child := first
+	child.ID, child.Key, child.Cause, child.Parents = run.NewID(night), "m/2", plan.After, []string{"of nobody"}
+	definitions := []job.Definition{j.Definition(), j.Definition()}
+	if err := s.AddRuns(t.Context(), []run.Run{first, child}, definitions); err == nil {
+		t.Error("a run with a parent that does not exist was recorded")
+	}
+	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) > 0 {
+		t.Errorf("half of it was recorded: %v", runs)
+	}
+	child.Parents = []string{first.ID}
+	check(t, s.AddRuns(t.Context(), []run.Run{first, child}, definitions))
+	if got := read(t, s, child.ID); !slices.Equal(got.Parents, child.Parents) {
+		t.Errorf("its parents are %v", got.Parents)
+	}
+}
+
+func TestQueuedFiringsAreThoseThatWaitForTheirFirstAttempt(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("waits"), nightly("child", "waits"), nightly("runs"), nightly("retries"), nightly("ended"), nightly("byhand"))
+	claim(t, s, ids["runs"], night)
+	end(t, s, ids["retries"], run.Queued)
+	end(t, s, ids["ended"], run.Succeeded)
+	exec(t, s, `UPDATE run SET cause = 'manual' WHERE id = $1`, ids["byhand"])
+	got := must(s.QueuedFirings(t.Context()))(t)
+	if len(got) != 1 || got[0].Run != ids["waits"] || !got[0].FiresAt.Equal(night) || got[0].Job != read(t, s, ids["waits"]).Job {
+		t.Errorf("got %+v, want only %s", got, ids["waits"])
+	}
+}
+
+func TestUnfinishedCountsWhatAnOwnerHasToWaitFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why    string
+		state  run.State
+		queued time.Duration // after the owner began
+		tries  int
+		want   int
+	}{
+		{"it runs", run.Running, -time.Hour, 1, 1},
+		{"it is being published", run.Publishing, -time.Hour, 1, 1},
+		{"it was asked for", run.Queued, 0, 0, 1},
+		{"it waits for a retry", run.Queued, -time.Hour, 1, 1},
+		{"a serve left it behind", run.Queued, -time.Hour, 0, 0},
+		{"it has ended", run.Failed, time.Hour, 1, 0},
+	} {
+		s := openStore(t)
+		id := family(t, s, nightly("a"))["a"]
+		exec(t, s, `UPDATE run SET state = $1, queued_at = $2, attempt = $3 WHERE id = $4`, c.state, night.Add(c.queued).UnixMilli(), c.tries, id)
+		if got := must(s.Unfinished(t.Context(), night))(t); got != c.want {
+			t.Errorf("%s: %d, want %d", c.why, got, c.want)
+		}
+	}
+}
+
+func TestFailedBeforeAsksTheNewestOutcome(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		before []run.State // in the order they ended
+		want   bool
+	}{
+		{nil, false},
+		{[]run.State{run.Succeeded}, false},
+		{[]run.State{run.Failed}, true},
+		{[]run.State{run.Lost}, true},
+		{[]run.State{run.Failed, run.Succeeded}, false},
+		{[]run.State{run.Succeeded, run.Failed}, true},
+		{[]run.State{run.Failed, run.Skipped, run.Missed, run.Cancelled}, true},
+	} {
+		s := openStore(t)
+		j := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("other"))
+		for i, state := range c.before {
+			at := night.Add(time.Duration(i) * time.Hour)
+			record(t, s, due(at, j[0]), at)
+			r := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
+			exec(t, s, `UPDATE run SET state = $1, ended_at = $2 WHERE id = $3`, state, at.UnixMilli(), r.ID)
+		}
+		at := night.Add(100 * time.Hour)
+		record(t, s, due(at, j...), at)
+		exec(t, s, `UPDATE run SET state = 'failed', ended_at = $1 WHERE job = $2`, at.UnixMilli(), j[1].Key)
+		this := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
+		if got := must(s.FailedBefore(t.Context(), this))(t); got != c.want {
+			t.Errorf("after %v: %v, want %v", c.before, got, c.want)
+		}
+	}
+}
+
+func TestWaitNotesReasonsOfQueuedRunsOnly(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b"))
+	claim(t, s, ids["b"], night)
+	check(t, s.Wait(t.Context(), map[string]string{ids["a"]: "slot: all 1 are taken", ids["b"]: "slot: all 1 are taken"}))
+	wantState(t, s, ids["a"], run.Queued, "slot: all 1 are taken")
+	wantState(t, s, ids["b"], run.Running, "")
+}

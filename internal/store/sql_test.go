@@ -1,0 +1,162 @@
+package store
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// statements gives the SQL of the package by the function it stands in.
+func statements(t *testing.T) map[string][]string {
+	t.Helper()
+	columns := map[string]string{"runColumns": runColumns, "attemptColumns": attemptColumns, "itemColumns": itemColumns}
+	found := map[string][]string{}
+	for _, entry := range must(os.ReadDir("."))(t) {
+		if !strings.HasSuffix(entry.Name(), ".go") || strings.HasSuffix(entry.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), entry.Name(), nil, 0)
+		check(t, err)
+		var text func(e ast.Expr) (string, bool)
+		text = func(e ast.Expr) (string, bool) {
+			switch e := e.(type) {
+			case *ast.BasicLit:
+				s, err := strconv.Unquote(e.Value)
+				return s, e.Kind == token.STRING && err == nil
+			case *ast.Ident:
+				s, ok := columns[e.Name]
+				return s, ok
+			case *ast.BinaryExpr:
+				left, ok := text(e.X)
+				right, ok2 := text(e.Y)
+				return left + right, ok && ok2
+			}
+			return "", false
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				e, ok := n.(ast.Expr)
+				if !ok {
+					return true
+				}
+				s, ok := text(e)
+				if ok && regexp.MustCompile(`^(SELECT|INSERT INTO|UPDATE|DELETE FROM) `).MatchString(s) {
+					found[f.Name.Name] = append(found[f.Name.Name], s)
+					return false
+				}
+				return true
+			})
+		}
+	}
+	return found
+}
+
+// places counts the parameters of a statement.
+func places(query string) []any {
+	var n int
+	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+		i, _ := strconv.Atoi(m[1])
+		n = max(n, i)
+	}
+	return make([]any, n)
+}
+
+func plans(t *testing.T, s *Store, query string, args []any) []string {
+	t.Helper()
+	return must(list(t.Context(), s.write, func(scan func(...any) error) (string, error) {
+		var id, parent, unused int
+		var detail string
+		err := scan(&id, &parent, &unused, &detail)
+		return detail, err
+	}, "EXPLAIN QUERY PLAN "+query, args...))(t)
+}
+
+func TestNoStatementReadsTheWholeHistory(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	scan := regexp.MustCompile(`SCAN (run|attempt|outbox|run_parent|outbox_target|other)\b`)
+	all, count := statements(t), 0
+	for name, queries := range all {
+		for _, query := range queries {
+			if name == "runsQuery" {
+				continue // built, see below
+			}
+			count++
+			for _, step := range plans(t, s, query, places(query)) {
+				if scan.MatchString(step) && !strings.HasSuffix(step, "INDEX outbox_open") { // holds open items only
+					t.Errorf("%s: %s\n%s", name, step, query)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"Waiting", "Running", "FailedBefore", "Unfinished", "QueuedFirings", "Untried", "Pending", "ItemsOf", "settleChildren", "Begin"} {
+		if len(all[name]) == 0 {
+			t.Errorf("no statement was found in %s: this test is blind", name)
+		}
+	}
+	if count < 30 {
+		t.Errorf("only %d statements were found: this test is blind", count)
+	}
+}
+
+func TestRunsOfAJobAreReadInOrderFromAnIndex(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for _, c := range []struct {
+		filter RunFilter
+		index  string
+	}{
+		{RunFilter{}, "run_by_time"},
+		{RunFilter{Limit: 50}, "run_by_time"},
+		{RunFilter{Job: "x"}, "run_by_job"},
+		{RunFilter{Job: "x", State: "failed", Limit: 1}, "run_by_job"},
+		{RunFilter{Job: "x", Covering: night}, "run_by_job"},
+	} {
+		query, args := runsQuery(c.filter)
+		steps := strings.Join(plans(t, s, query, args), "; ")
+		if !strings.Contains(steps, c.index) || strings.Contains(steps, "ORDER BY") {
+			t.Errorf("%+v is read by %s, want %s and no sorting", c.filter, steps, c.index)
+		}
+	}
+}
+
+func TestSQLIsWrittenForBothDatabases(t *testing.T) {
+	t.Parallel()
+	query, _ := runsQuery(RunFilter{Job: "j", State: "failed", Covering: time.Unix(1, 0), Limit: 3})
+	all := statements(t)
+	all["runsQuery"] = []string{query}
+	for name, queries := range all {
+		for _, query := range queries {
+			for _, c := range []struct{ pattern, why string }{
+				{`\?`, "a parameter is $N"},
+				{`(?i)\b(INSERT OR|REPLACE INTO|IFNULL|rowid|strftime|datetime\(|GLOB|AUTOINCREMENT|json_)`, "only SQLite knows it"},
+				{`"`, "text stands in single quotes"},
+				{`== `, "equality is ="},
+			} {
+				if regexp.MustCompile(c.pattern).MatchString(query) {
+					t.Errorf("%s: %s: %s", name, c.why, query)
+				}
+			}
+			used := map[string]bool{}
+			for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+				used[m[1]] = true
+			}
+			for i := range places(query) {
+				if !used[fmt.Sprint(i+1)] {
+					t.Errorf("%s: $%d is left out, whose type PostgreSQL could not tell: %s", name, i+1, query)
+				}
+			}
+		}
+	}
+}

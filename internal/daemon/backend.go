@@ -27,6 +27,7 @@ type history struct {
 	data  string
 	store *store.Store
 	jobs  func() []plan.Job
+	byKey func(key string) (*job.Job, bool)
 	now   func() time.Time
 }
 
@@ -38,6 +39,9 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 			return nil, err
 		}
 		out := server.Job{Job: j}
+		if !j.Paused {
+			out.Next = j.Next(h.now())
+		}
 		if len(last) > 0 {
 			out.Last = &last[0]
 		}
@@ -46,9 +50,17 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 	return list, nil
 }
 
-func (h *history) JobByName(_ context.Context, name string) (server.Job, error) {
-	j, err := h.find(name)
-	return server.Job{Job: j}, err
+// Zone is that of the job as it is now, or as the run found it.
+func (h *history) Zone(ctx context.Context, r run.Run) string {
+	if j, ok := h.byKey(r.Job); ok {
+		return j.Zone.String()
+	}
+	if text, err := h.store.Definition(ctx, r.Definition); err == nil {
+		if j, err := job.ParseDefinition(text); err == nil {
+			return j.Zone.String()
+		}
+	}
+	return time.UTC.String()
 }
 
 // find takes a bare name where it is unique, else project/name.
@@ -194,7 +206,7 @@ type backend struct {
 }
 
 func newBackend(d *Daemon) *backend {
-	return &backend{&history{data: d.o.Data, store: d.store, jobs: d.jobs.planned, now: d.now}, d}
+	return &backend{&history{data: d.o.Data, store: d.store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now}, d}
 }
 
 func (b *backend) Health(context.Context) api.Health {
@@ -220,29 +232,7 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	if err := b.free(ctx, j, firesAt); err != nil {
 		return nil, err
 	}
-	first := run.Run{
-		ID: run.NewID(now), Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
-		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now,
-	}
-	first.Key = "m/" + first.ID
-	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
-	if r.WithAfter {
-		asked := map[string]string{j.Name: first.ID} // job → its run in this request
-		for _, child := range b.jobs() {             // parents come before their children
-			waiting := first
-			waiting.ID, waiting.Job, waiting.Name = run.NewID(now), child.Key, child.Name
-			waiting.Cause, waiting.Reason, waiting.Parents = plan.After, plan.DependencyReason, nil
-			for _, parent := range child.After {
-				if id, ok := asked[parent]; ok && child.Project == j.Project {
-					waiting.Parents = append(waiting.Parents, id)
-				}
-			}
-			if len(waiting.Parents) > 0 {
-				asked[child.Name] = waiting.ID
-				runs, definitions = append(runs, waiting), append(definitions, child.Definition())
-			}
-		}
-	}
+	runs, definitions := requested(j, b.jobs(), r.WithAfter, firesAt, named, now)
 	if r.DryRun {
 		return runs, nil
 	}
@@ -252,6 +242,40 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	b.d.runner.Kick()
 	b.d.changed()
 	return runs, nil
+}
+
+// requested makes the run that a person asked for and, withAfter, those of the
+// jobs that come after it, directly or not. They follow each other by id too.
+func requested(j plan.Job, jobs []plan.Job, withAfter bool, firesAt, named, now time.Time) ([]run.Run, []job.Definition) {
+	ids := make([]string, len(jobs)+1)
+	for i := range ids {
+		ids[i] = run.NewID(now)
+	}
+	slices.Sort(ids)
+	first := run.Run{
+		ID: ids[0], Key: "m/" + ids[0], Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
+		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now,
+	}
+	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
+	if !withAfter {
+		return runs, definitions
+	}
+	asked := map[string]string{j.Name: first.ID} // job → its run in this request
+	for i, child := range jobs {                 // parents come before their children
+		waiting := first
+		waiting.ID, waiting.Job, waiting.Name = ids[i+1], child.Key, child.Name
+		waiting.Cause, waiting.Reason, waiting.Parents = plan.After, plan.DependencyReason, nil
+		for _, parent := range child.After {
+			if id, ok := asked[parent]; ok && child.Project == j.Project {
+				waiting.Parents = append(waiting.Parents, id)
+			}
+		}
+		if len(waiting.Parents) > 0 {
+			asked[child.Name] = waiting.ID
+			runs, definitions = append(runs, waiting), append(definitions, child.Definition())
+		}
+	}
+	return runs, definitions
 }
 
 // free refuses a run by hand that would have to be skipped.

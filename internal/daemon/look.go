@@ -31,7 +31,14 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
-	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, now: func() time.Time { return o.Clock().Wall }}
+	byKey := func(key string) (*job.Job, bool) {
+		at := slices.IndexFunc(jobs, func(j plan.Job) bool { return j.Key == key })
+		if at < 0 {
+			return nil, false
+		}
+		return jobs[at].Job, true
+	}
+	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
 	listener := newPipeListener()
 	srv := &http.Server{Handler: server.New(&onlooker{h, o}, o.Log), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})

@@ -71,7 +71,11 @@ func own(ctx context.Context, o Options) (release func() error, err error) {
 	if _, err := fmt.Fprintf(file, "%s, pid %d\n", kind, os.Getpid()); err != nil {
 		return nil, errors.Join(&FolderError{o.Data, &os.PathError{Op: "write", Path: path, Err: err}}, file.Close())
 	}
-	return file.Close, nil
+	return func() error {
+		// Closing is not enough at once: a process that is just being forked holds
+		// a copy of the descriptor until it executes.
+		return errors.Join(unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close())
+	}, nil
 }
 
 // listen binds the socket in the data folder, for its owner alone. A path that

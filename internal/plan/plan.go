@@ -81,6 +81,8 @@ type Queued struct {
 	Run     string
 	Job     string // Job.Key
 	FiresAt time.Time
+	// AskedAt is when a person asked for it; zero for a firing of the schedule.
+	AskedAt time.Time
 }
 
 // Input is all that a decision depends on.
@@ -423,7 +425,7 @@ func (d *Decision) expire(in Input, now time.Time) {
 		}
 	}
 	for _, q := range in.Queued {
-		if q.FiresAt.After(newest[q.Job]) {
+		if q.AskedAt.IsZero() && q.FiresAt.After(newest[q.Job]) {
 			newest[q.Job] = q.FiresAt
 		}
 	}
@@ -435,6 +437,10 @@ func (d *Decision) expire(in Input, now time.Time) {
 	for _, q := range in.Queued {
 		j, known := jobs[q.Job]
 		switch {
+		case known && !q.AskedAt.IsZero():
+			if now.Sub(q.AskedAt) > small { // whoever asked has gone away by now
+				d.Expired = append(d.Expired, Expired{q.Run, g.reason + ", after this run was asked for"})
+			}
 		case !known:
 			d.Expired = append(d.Expired, Expired{q.Run, "the job was removed while this run was queued"})
 		case !dueNow(j, firing{at: q.FiresAt}, q.FiresAt.Equal(newest[q.Job]), now, g):

@@ -510,10 +510,12 @@ func TestQueuedRunsAreJudgedWhenADaemonComesBack(t *testing.T) {
 	cron, yaml := newJob("cron", time.UTC, "* 1 * * *"), latest(newJob("yaml", time.UTC, "0 1 * * *"))
 	hourly := newJob("hourly", time.UTC, "59 11 * * *")
 	queued := []Queued{
-		{"cron-old", cron.Key, when("11:56")}, {"cron-new", cron.Key, when("11:57")},
-		{"yaml-old", yaml.Key, when("02:00")}, {"yaml-new", yaml.Key, when("03:00")},
-		{"gone", "key-gone", when("11:57")},
-		{"hourly", hourly.Key, when("11:57")},
+		{Run: "cron-old", Job: cron.Key, FiresAt: when("11:56")}, {Run: "cron-new", Job: cron.Key, FiresAt: when("11:57")},
+		{Run: "yaml-old", Job: yaml.Key, FiresAt: when("02:00")}, {Run: "yaml-new", Job: yaml.Key, FiresAt: when("03:00")},
+		{Run: "gone", Job: "key-gone", FiresAt: when("11:57")},
+		{Run: "hourly", Job: hourly.Key, FiresAt: when("11:57")},
+		{Run: "asked", Job: yaml.Key, FiresAt: when("01:00"), AskedAt: when("11:56")},
+		{Run: "asked-long-ago", Job: yaml.Key, FiresAt: when("11:57"), AskedAt: when("11:50")},
 	}
 	w := newWorld(t, "2024-05-15T11:58:00Z", cron, yaml, hourly)
 	w.down(2 * time.Minute)
@@ -527,6 +529,7 @@ func TestQueuedRunsAreJudgedWhenADaemonComesBack(t *testing.T) {
 		"cron-old" + down, "yaml-old" + down,
 		"gone: the job was removed while this run was queued",
 		"hourly" + down, // the firing of 11:59 is newer, and runs
+		"asked-long-ago: belfry was not running from 2024-05-15 11:58:00 UTC to 2024-05-15 12:00:00 UTC, after this run was asked for",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("expired\n got %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))

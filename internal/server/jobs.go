@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"time"
 
 	"belfry/api"
 )
@@ -14,18 +13,15 @@ func (s *server) jobs(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := make([]api.Job, len(jobs))
 	for i, j := range jobs {
-		list[i] = jobOf(j, time.Now())
+		list[i] = jobOf(j)
 	}
 	return answer(w, http.StatusOK, list)
 }
 
-func jobOf(j Job, now time.Time) api.Job {
+func jobOf(j Job) api.Job {
 	out := api.Job{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Schedules: j.ScheduleTexts(), After: j.After,
-		Timezone: j.Zone.String(), Command: j.Command.String(), Source: j.Source.String(), Paused: j.Paused,
-	}
-	if !j.Paused {
-		out.Next = api.Time(j.Next(now))
+		Timezone: j.Zone.String(), Command: j.Command.String(), Source: j.Source.String(), Paused: j.Paused, Next: api.Time(j.Next),
 	}
 	if j.Last != nil {
 		last := runOf(*j.Last, j.Zone.String())

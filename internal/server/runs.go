@@ -26,28 +26,11 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	zones, err := s.zones(r.Context())
-	if err != nil {
-		return err
-	}
 	list := make([]api.Run, len(runs))
 	for i, run := range runs {
-		list[i] = runOf(run, zones[run.Job])
+		list[i] = runOf(run, s.backend.Zone(r.Context(), run))
 	}
 	return answer(w, http.StatusOK, list)
-}
-
-// zones gives each job's time zone by the store's id.
-func (s *server) zones(ctx context.Context) (map[string]string, error) {
-	jobs, err := s.backend.Jobs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	zones := map[string]string{}
-	for _, j := range jobs {
-		zones[j.Key] = j.Zone.String()
-	}
-	return zones, nil
 }
 
 // patience is how long a request may wait for a change.
@@ -82,11 +65,7 @@ func (s *server) run(w http.ResponseWriter, r *http.Request) error {
 
 // whole is a run with all that belongs to it.
 func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
-	zones, err := s.zones(ctx)
-	if err != nil {
-		return api.Run{}, err
-	}
-	out := runOf(r, zones[r.Job])
+	out := runOf(r, s.backend.Zone(ctx, r))
 	out.Waits = r.Parents
 	attempts, err := s.backend.Attempts(ctx, r.ID)
 	if err != nil {
@@ -138,13 +117,9 @@ func (s *server) startRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	zones, err := s.zones(r.Context())
-	if err != nil {
-		return err
-	}
 	list := make([]api.Run, len(runs))
 	for i, run := range runs {
-		list[i] = runOf(run, zones[run.Job])
+		list[i] = runOf(run, s.backend.Zone(r.Context(), run))
 	}
 	return answer(w, http.StatusCreated, list)
 }

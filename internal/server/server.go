@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"belfry/api"
 	"belfry/internal/outbox"
@@ -19,8 +20,8 @@ import (
 type Backend interface {
 	Health(ctx context.Context) api.Health
 	Jobs(ctx context.Context) ([]Job, error)
-	// JobByName finds a job by its name, or project/name.
-	JobByName(ctx context.Context, name string) (Job, error)
+	// Zone gives the name of the time zone that a run's job is in.
+	Zone(ctx context.Context, r run.Run) string
 	Runs(ctx context.Context, f RunFilter) ([]run.Run, error)
 	// RunByRef finds a run by the beginning of its id, JOB, or JOB@TIME.
 	RunByRef(ctx context.Context, ref string) (run.Run, error)
@@ -33,9 +34,10 @@ type Backend interface {
 	Changed() <-chan struct{}
 }
 
-// Job is a job with its newest run.
+// Job is a job with its next firing and its newest run.
 type Job struct {
 	plan.Job
+	Next time.Time // zero: none, or it is paused
 	Last *run.Run
 }
 

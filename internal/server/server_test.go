@@ -69,17 +69,14 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 	paused := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "paused"}, Zone: time.UTC, After: []string{"top"}, Inherited: j.Schedules}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := server.Job{Job: plan.Job{Job: j, Key: "K1"}}
+	out := server.Job{Job: plan.Job{Job: j, Key: "K1"}, Next: time.Date(2026, 7, 8, 16, 0, 0, 0, time.UTC)}
 	if len(h.runs) > 0 {
 		out.Last = &h.runs[0]
 	}
 	return []server.Job{out, {Job: plan.Job{Job: paused, Key: "K2", Paused: true}}}, h.fail
 }
 
-func (h *house) JobByName(ctx context.Context, _ string) (server.Job, error) {
-	jobs, err := h.Jobs(ctx)
-	return jobs[0], err
-}
+func (h *house) Zone(context.Context, run.Run) string { return "Asia/Seoul" }
 
 func (h *house) Runs(_ context.Context, f server.RunFilter) ([]run.Run, error) {
 	h.note("runs %+v", f)

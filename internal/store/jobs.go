@@ -30,7 +30,7 @@ func (s *Store) KnownJobs(ctx context.Context, project string) ([]job.Known, err
 	return list(ctx, s.read, func(scan func(...any) error) (job.Known, error) {
 		var k job.Known
 		var body string
-		if err := scan(&k.Key, &k.Name, &k.Removed, &body); err != nil {
+		if err := scan(&k.Key, &k.Name, &k.Removed, &k.Timing, &body); err != nil {
 			return k, err
 		}
 		j, err := job.ParseDefinition([]byte(body))
@@ -39,7 +39,7 @@ func (s *Store) KnownJobs(ctx context.Context, project string) ([]job.Known, err
 		}
 		k.Command = j.Command.String()
 		return k, nil
-	}, `SELECT job.id, job.name, job.removed_at IS NOT NULL, definition.body FROM job JOIN definition ON definition.hash = job.definition
+	}, `SELECT job.id, job.name, job.removed_at IS NOT NULL, job.timing, definition.body FROM job JOIN definition ON definition.hash = job.definition
 		WHERE job.project = $1 ORDER BY job.line, job.id`, project)
 }
 

@@ -230,23 +230,24 @@ func (s *Store) Running(ctx context.Context) ([]run.Run, error) {
 	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.state = 'running' ORDER BY run.id`)
 }
 
-// QueuedFirings lists the firings that wait for their first attempt.
+// QueuedFirings lists the firings, and the runs asked for by hand, that wait for
+// their first attempt.
 func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
 	return list(ctx, s.read, func(scan func(...any) error) (plan.Queued, error) {
 		var q plan.Queued
-		var firesAt sql.NullInt64
-		err := scan(&q.Run, &q.Job, &firesAt)
-		q.FiresAt = fromMillis(firesAt)
+		var firesAt, askedAt sql.NullInt64
+		err := scan(&q.Run, &q.Job, &firesAt, &askedAt)
+		q.FiresAt, q.AskedAt = fromMillis(firesAt), fromMillis(askedAt)
 		return q, err
-	}, `SELECT id, job, fires_at FROM run WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up') ORDER BY id`,
+	}, `SELECT id, job, fires_at, CASE WHEN cause = 'manual' THEN queued_at END FROM run
+		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual') ORDER BY id`,
 		plan.DependencyReason)
 }
 
-// Unfinished counts the runs that are running or publishing, and the queued
-// ones that were queued or tried since.
+// Unfinished counts the runs that were queued since and have not ended.
 func (s *Store) Unfinished(ctx context.Context, since time.Time) (int, error) {
 	return one(ctx, s.read, value[int], `SELECT COUNT(*) FROM run WHERE (state = 'queued' OR state = 'running' OR state = 'publishing')
-		AND (state <> 'queued' OR queued_at >= $1 OR attempt > 0)`, since.UnixMilli())
+		AND queued_at >= $1`, since.UnixMilli())
 }
 
 // FailedBefore reports whether the newest finished run of the job before r had

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
@@ -543,8 +545,13 @@ func TestQueuedFiringsAreThoseThatWaitForTheirFirstAttempt(t *testing.T) {
 	end(t, s, ids["ended"], run.Succeeded)
 	exec(t, s, `UPDATE run SET cause = 'manual' WHERE id = $1`, ids["byhand"])
 	got := must(s.QueuedFirings(t.Context()))(t)
-	if len(got) != 1 || got[0].Run != ids["waits"] || !got[0].FiresAt.Equal(night) || got[0].Job != read(t, s, ids["waits"]).Job {
-		t.Errorf("got %+v, want only %s", got, ids["waits"])
+	asked := read(t, s, ids["byhand"])
+	want := []plan.Queued{
+		{Run: ids["waits"], Job: read(t, s, ids["waits"]).Job, FiresAt: night},
+		{Run: asked.ID, Job: asked.Job, FiresAt: night, AskedAt: asked.QueuedAt},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -557,11 +564,12 @@ func TestUnfinishedCountsWhatAnOwnerHasToWaitFor(t *testing.T) {
 		tries  int
 		want   int
 	}{
-		{"it runs", run.Running, -time.Hour, 1, 1},
-		{"it is being published", run.Publishing, -time.Hour, 1, 1},
 		{"it was asked for", run.Queued, 0, 0, 1},
-		{"it waits for a retry", run.Queued, -time.Hour, 1, 1},
-		{"a serve left it behind", run.Queued, -time.Hour, 0, 0},
+		{"it runs", run.Running, 0, 1, 1},
+		{"it is being published", run.Publishing, 0, 1, 1},
+		{"it waits for a retry", run.Queued, time.Hour, 1, 1},
+		{"a serve left it running: its keeper goes on, and the next owner finds it", run.Running, -time.Hour, 1, 0},
+		{"a serve left it queued", run.Queued, -time.Hour, 0, 0},
 		{"it has ended", run.Failed, time.Hour, 1, 0},
 	} {
 		s := openStore(t)

@@ -333,7 +333,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 	var err error
 	if j.Zone, err = LoadZone(d.Timezone); err != nil {
 		// The machine's zone data has changed. What was is still to be read.
-		j.Zone, err = time.FixedZone(d.Timezone, 0), nil
+		j.Zone = time.FixedZone(d.Timezone, 0)
 	}
 	if j.Schedules, err = parseSchedules(d.Schedules); err != nil {
 		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)

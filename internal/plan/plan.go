@@ -164,7 +164,7 @@ func Decide(in Input) Decision {
 			}
 			d.Runs = append(d.Runs, run)
 		}
-		runs[j.ID.String()] = byInstant
+		runs[j.String()] = byInstant
 		if next := j.Next(now); len(j.After) == 0 && !next.IsZero() && next.Before(d.Wake) {
 			d.Wake = next
 		}

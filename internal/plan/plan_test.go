@@ -510,8 +510,10 @@ func TestQueuedRunsAreJudgedWhenADaemonComesBack(t *testing.T) {
 	cron, yaml := newJob("cron", time.UTC, "* 1 * * *"), latest(newJob("yaml", time.UTC, "0 1 * * *"))
 	hourly := newJob("hourly", time.UTC, "59 11 * * *")
 	queued := []Queued{
-		{Run: "cron-old", Job: cron.Key, FiresAt: when("11:56")}, {Run: "cron-new", Job: cron.Key, FiresAt: when("11:57")},
-		{Run: "yaml-old", Job: yaml.Key, FiresAt: when("02:00")}, {Run: "yaml-new", Job: yaml.Key, FiresAt: when("03:00")},
+		{Run: "cron-old", Job: cron.Key, FiresAt: when("11:56")},
+		{Run: "cron-new", Job: cron.Key, FiresAt: when("11:57")},
+		{Run: "yaml-old", Job: yaml.Key, FiresAt: when("02:00")},
+		{Run: "yaml-new", Job: yaml.Key, FiresAt: when("03:00")},
 		{Run: "gone", Job: "key-gone", FiresAt: when("11:57")},
 		{Run: "hourly", Job: hourly.Key, FiresAt: when("11:57")},
 		{Run: "asked", Job: yaml.Key, FiresAt: when("01:00"), AskedAt: when("11:56")},

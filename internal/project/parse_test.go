@@ -64,7 +64,7 @@ func TestTheExampleIsRead(t *testing.T) {
 		t.Fatalf("got %+v", p)
 	}
 	top, related := p.Jobs[0], p.Jobs[1]
-	if top.ID.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || top.Retry != (job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
+	if top.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || top.Retry != (job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
 		t.Errorf("top-tracks is %+v", top)
 	}
 	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !slices.Equal(top.Publish, want) {

@@ -185,9 +185,11 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 				t.Error(err)
 			}
 		}()
-		s := &scene{t: t, dir: t.TempDir(), store: &flaky{Store: real, fail: map[string]int{}}, boot: "boot", slots: 10,
+		s := &scene{
+			t: t, dir: t.TempDir(), store: &flaky{Store: real, fail: map[string]int{}}, boot: "boot", slots: 10,
 			procs: &processes{events: make(chan proc.Event), lost: make(chan string), status: map[string]proc.Status{}, exits: map[string]*proc.Exit{}},
-			jobs:  map[string]*job.Job{}, keys: map[string]string{}}
+			jobs:  map[string]*job.Job{}, keys: map[string]string{},
+		}
 		saved, err := real.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
 		if err != nil {
 			t.Fatal(err)

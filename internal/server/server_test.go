@@ -64,8 +64,10 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "top"}, Owner: "alice", Zone: zone, Command: job.Command{Text: "true"}, Source: job.Source{File: "ops", Line: 3},
-		Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")}}
+	j := &job.Job{
+		ID: job.ID{Project: "cron.d/ops", Name: "top"}, Owner: "alice", Zone: zone, Command: job.Command{Text: "true"}, Source: job.Source{File: "ops", Line: 3},
+		Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")},
+	}
 	paused := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "paused"}, Zone: time.UTC, After: []string{"top"}, Inherited: j.Schedules}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -435,7 +437,7 @@ func TestARequestThatTheDaemonsEndCutsOffIsNotTakenForAnAnswer(t *testing.T) {
 	go func() { done <- ending.Serve(listener) }()
 	defer func() {
 		check(t, ending.Close())
-		<-done
+		_ = <-done
 	}()
 	other := api.New(func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())

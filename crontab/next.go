@@ -13,18 +13,20 @@ func (s Schedule) Next(t time.Time) time.Time {
 	loc, sec := t.Location(), t.Unix()
 	g := segmentAt(loc, sec)
 	for {
-		w := max(floorDiv(sec+g.offset, 60)+1, g.first)
-		if w-g.first < large && g.start != -forever {
-			handled := g.handled(loc)
-			if _, ok := s.skipped(&g, handled); ok && w == g.first {
+		w := g.wall(sec) + 1
+		if g.young(sec) {
+			first, handled := g.first(), g.handled(loc)
+			w = max(w, first)
+			if _, ok := s.skipped(first, handled); ok && w == first {
 				return at(loc, g.instant(w))
 			}
 			if !s.Wildcard() {
 				w = max(w, handled+1)
 			}
 		}
-		if w, ok := s.after(w, g.last); ok {
-			return at(loc, g.instant(w))
+		found, ok := s.after(w, forever)
+		if ok && g.instant(found) < g.end {
+			return at(loc, g.instant(found))
 		}
 		if g.end == forever {
 			return time.Time{}
@@ -32,12 +34,15 @@ func (s Schedule) Next(t time.Time) time.Time {
 		// Nothing in this segment. Go on to the next one; or, when the calendar has nothing for a long while, straight to
 		// the neighbourhood of the next date it has. Two days cover every gap and repeat that there ever was.
 		const near = 2 * dayMinutes
-		far, ok := s.after(g.last+1-near, forever)
+		last := g.last()
+		if w > last+1-near {
+			found, ok = s.after(last+1-near, forever)
+		}
 		if !ok {
 			return time.Time{}
 		}
-		if far > g.last+2*near {
-			sec = g.instant(far - near)
+		if found > last+2*near {
+			sec = g.instant(found - near)
 			g = segmentAt(loc, sec)
 			continue
 		}
@@ -57,16 +62,16 @@ func (s Schedule) Prev(t time.Time) time.Time {
 	}
 	g := segmentAt(loc, sec)
 	for {
-		w := min(floorDiv(sec+g.offset, 60), g.last)
-		found, ok := s.before(w, g.first)
-		if g.start != -forever && (!ok || found-g.first < large) {
+		w, first := min(g.wall(sec), g.last()), g.first()
+		found, ok := s.before(w, first)
+		if g.start != -forever && (!ok || found-first < large) {
 			handled := g.handled(loc)
 			if ok && !s.Wildcard() && found <= handled {
 				ok = false
 			}
-			if !ok && w >= g.first {
-				found = g.first
-				_, ok = s.skipped(&g, handled)
+			if !ok && w >= first {
+				found = first
+				_, ok = s.skipped(first, handled)
 			}
 		}
 		if !ok && g.start == -forever {
@@ -79,18 +84,17 @@ func (s Schedule) Prev(t time.Time) time.Time {
 		}
 		if offsetAt(loc, probe) != g.offset {
 			g.start = boundsAt(loc, probe).end
-			g.measure()
 			continue
 		}
 		if ok {
 			return at(loc, g.instant(found))
 		}
 		const near = 2 * dayMinutes
-		far, ok := s.before(g.first+near, -forever)
+		far, ok := s.before(first+near, -forever)
 		if !ok {
 			return time.Time{}
 		}
-		if far < g.first-2*near {
+		if far < first-2*near {
 			sec = g.instant(far + near)
 			g = segmentAt(loc, sec)
 			continue
@@ -126,21 +130,21 @@ func (s Schedule) Match(t time.Time) bool {
 func (s Schedule) Named(firing time.Time) time.Time {
 	loc, sec := firing.Location(), firing.Unix()
 	g := segmentAt(loc, sec)
-	if g.start != -forever && !s.never() && sec == g.instant(g.first) {
-		if w, ok := s.skipped(&g, g.handled(loc)); ok {
+	if first := g.first(); g.start != -forever && !s.never() && sec == g.instant(first) {
+		if w, ok := s.skipped(first, g.handled(loc)); ok {
 			return time.Unix(w*60, 0).UTC()
 		}
 	}
 	return time.Unix(sec+g.offset, int64(firing.Nanosecond())).UTC()
 }
 
-// skipped returns the first wall minute that the schedule names and that the clocks skipped when they came to g, if the
-// schedule makes up for it at g.first.
-func (s *Schedule) skipped(g *segment, handled int64) (int64, bool) {
-	if handled >= g.first-1 || s.Wildcard() && g.first-handled > small {
+// skipped returns the first wall minute that the schedule names and that the clocks skipped when they came to a segment
+// whose first it is given, if the schedule makes up for it there.
+func (s *Schedule) skipped(first, handled int64) (int64, bool) {
+	if handled >= first-1 || s.Wildcard() && first-handled > small {
 		return 0, false
 	}
-	return s.after(handled+1, g.first-1)
+	return s.after(handled+1, first-1)
 }
 
 func at(loc *time.Location, sec int64) time.Time { return time.Unix(sec, 0).In(loc) }

@@ -7,10 +7,11 @@ import (
 
 // segment is a stretch of time in which a zone's offset from UTC does not change. Within it, local time runs as evenly
 // as UTC does, and a wall minute (minutes of local time since 1970-01-01 00:00 local) is one instant.
+//
+// It is small so that it lives in registers: Next does little more than look at one.
 type segment struct {
-	start, end  int64 // Unix seconds, [start, end); ±forever where the zone has no bound
-	offset      int64 // seconds east of UTC
-	first, last int64 // the wall minutes whose instants lie in the segment
+	start, end int64 // Unix seconds, [start, end); ±forever where the zone has no bound
+	offset     int64 // seconds east of UTC
 }
 
 const (
@@ -27,17 +28,19 @@ const (
 // of the year, where nothing changes (harmless, see handled); on the last day of a leap year its end lies in the past;
 // and its start may lie before the last listed transition, where another offset held (America/Ojinaga left Mountain
 // Time on 2022-11-30; by the rule alone its winter had begun on the 6th).
+//
+// So the zone is asked about three hours earlier. Mostly that is the same segment, and where exactly it began is then
+// too long ago to matter; otherwise the segment begins where the earlier one ends, or later.
+//
+// So the zone is asked about an instant three hours earlier. Mostly that is in the same segment, and where that began is
+// then too long ago to matter; otherwise the way from there leads over the right start.
 func segmentAt(loc *time.Location, sec int64) segment {
 	if loc == time.UTC {
-		g := segment{start: -forever, end: forever}
-		g.measure()
-		return g
+		return segment{start: -forever, end: forever}
 	}
-	g := boundsAt(loc, sec)
-	const back = large * 60
-	if sec-g.start > back && offsetAt(loc, sec-back) != g.offset {
-		g.start = boundsAt(loc, sec-back).end
-		g.measure()
+	g := boundsAt(loc, sec-large*60)
+	for g.end <= sec {
+		g = g.next(loc)
 	}
 	return g
 }
@@ -45,18 +48,17 @@ func segmentAt(loc *time.Location, sec int64) segment {
 func boundsAt(loc *time.Location, sec int64) segment {
 	t := time.Unix(sec, 0).In(loc)
 	_, offset := t.Zone()
+	from, to := t.ZoneBounds()
 	g := segment{start: -forever, end: forever, offset: int64(offset)}
-	start, end := t.ZoneBounds()
-	if !start.IsZero() {
-		g.start = start.Unix()
+	if !from.IsZero() {
+		g.start = from.Unix()
 	}
-	if !end.IsZero() {
-		g.end = end.Unix()
+	if !to.IsZero() {
+		g.end = to.Unix()
 	}
 	if g.end <= sec {
 		g.end = (floorDiv(sec, 24*60*60) + 1) * 24 * 60 * 60
 	}
-	g.measure()
 	return g
 }
 
@@ -65,27 +67,30 @@ func offsetAt(loc *time.Location, sec int64) int64 {
 	return int64(offset)
 }
 
-func (g *segment) measure() {
-	g.first = -floorDiv(-(g.start + g.offset), 60)
-	g.last = -floorDiv(-(g.end+g.offset), 60) - 1
-}
+// first and last are the first and the last wall minute that begin in g.
+func (g segment) first() int64 { return -floorDiv(-(g.start + g.offset), 60) }
+func (g segment) last() int64  { return -floorDiv(-(g.end+g.offset), 60) - 1 }
+
+// wall is the wall minute in which the instant sec lies.
+func (g segment) wall(sec int64) int64 { return floorDiv(sec+g.offset, 60) }
 
 // instant is the Unix second at which the wall minute w begins in g.
-func (g *segment) instant(w int64) int64 { return w*60 - g.offset }
+func (g segment) instant(w int64) int64 { return w*60 - g.offset }
+
+// young reports whether cron may be busy at sec with the change of clocks that g began with.
+func (g segment) young(sec int64) bool { return sec-g.start < large*60 && g.start != -forever }
 
 // next returns the segment after g; g.end must not be forever.
-func (g *segment) next(loc *time.Location) segment {
+func (g segment) next(loc *time.Location) segment {
 	n := boundsAt(loc, g.end)
 	n.start = g.end
-	n.measure()
 	return n
 }
 
 // previous returns the segment before g; g.start must not be forever ago.
-func (g *segment) previous(loc *time.Location) segment {
+func (g segment) previous(loc *time.Location) segment {
 	p := boundsAt(loc, g.start-1)
 	p.end = g.start
-	p.measure()
 	return p
 }
 
@@ -96,17 +101,18 @@ func (g *segment) previous(loc *time.Location) segment {
 // The procedure of cron's loop starts with the first segment of the zone and carries this number along. Looking back
 // gives the same: in a segment of three hours or more cron has caught up with itself by the end, whatever it began
 // with, so the search stops at the first such segment. That is nearly always the one before.
-func (g *segment) handled(loc *time.Location) int64 {
+func (g segment) handled(loc *time.Location) int64 {
+	first := g.first()
 	if g.start == -forever {
-		return g.first - 1
+		return first - 1
 	}
 	p := g.previous(loc)
-	before := p.last
-	if p.last-p.first+1 < large {
+	before := p.last()
+	if before-p.first()+1 < large {
 		before = max(before, p.handled(loc))
 	}
-	if jump := g.first - before; jump > large || jump <= -large {
-		return g.first - 1
+	if jump := first - before; jump > large || jump <= -large {
+		return first - 1
 	}
 	return before
 }

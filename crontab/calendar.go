@@ -13,7 +13,21 @@ func (s *Schedule) never() bool { return s.minute == 0 || s.hour == 0 || s.month
 
 // daily reports whether every day is one of the schedule's.
 func (s *Schedule) daily() bool {
-	return s.dom == 1<<32-2 && s.month == 1<<13-2 && s.dow == 1<<7-1
+	week, ok := s.week()
+	return ok && week == everyDay
+}
+
+const everyDay = 1<<7 - 1
+
+// week returns the weekdays of a schedule that names no dates, only weekdays or every day.
+func (s *Schedule) week() (days uint8, ok bool) {
+	if s.dom != 1<<32-2 || s.month != 1<<13-2 {
+		return 0, false
+	}
+	if s.flags&(domStar|dowStar) == 0 { // either will do, and every date does
+		return everyDay, true
+	}
+	return s.dow, true
 }
 
 // after returns the first wall minute from w to last that the schedule names.
@@ -22,11 +36,15 @@ func (s *Schedule) after(w, last int64) (int64, bool) {
 		return 0, false
 	}
 	day := floorDiv(w, dayMinutes)
-	if s.daily() {
-		m := s.minuteFrom(int(w - day*dayMinutes))
+	if week, ok := s.week(); ok {
+		m, today := -1, weekday(day)
+		if week>>today&1 != 0 {
+			m = s.minuteFrom(int(w - day*dayMinutes))
+		}
 		if m < 0 {
-			day++
-			m = s.minuteFrom(0)
+			later := uint(week)<<7 | uint(week)
+			day += 1 + int64(bits.TrailingZeros(later>>(today+1)))
+			m = s.firstMinute()
 		}
 		w = day*dayMinutes + int64(m)
 		return w, w <= last
@@ -44,7 +62,7 @@ func (s *Schedule) after(w, last int64) (int64, bool) {
 	for end := year + searchYears; ; {
 		if rest != 0 {
 			day = first + int64(bits.TrailingZeros32(rest)) - 1
-			w = day*dayMinutes + int64(s.minuteFrom(0))
+			w = day*dayMinutes + int64(s.firstMinute())
 			return w, w <= last
 		}
 		if later := s.month >> uint(month+1); later != 0 {
@@ -66,11 +84,15 @@ func (s *Schedule) before(w, earliest int64) (int64, bool) {
 		return 0, false
 	}
 	day := floorDiv(w, dayMinutes)
-	if s.daily() {
-		m := s.minuteTo(int(w - day*dayMinutes))
+	if week, ok := s.week(); ok {
+		m, today := -1, weekday(day)
+		if week>>today&1 != 0 {
+			m = s.minuteTo(int(w - day*dayMinutes))
+		}
 		if m < 0 {
-			day--
-			m = s.minuteTo(dayMinutes - 1)
+			earlier := (uint(week)<<7 | uint(week)) & (1<<(today+7) - 1)
+			day -= int64(today) + 8 - int64(bits.Len(earlier))
+			m = s.lastMinute()
 		}
 		w = day*dayMinutes + int64(m)
 		return w, w >= earliest
@@ -88,7 +110,7 @@ func (s *Schedule) before(w, earliest int64) (int64, bool) {
 	for end := year - searchYears; ; {
 		if rest != 0 {
 			day = first + int64(bits.Len32(rest)) - 2
-			w = day*dayMinutes + int64(s.minuteTo(dayMinutes-1))
+			w = day*dayMinutes + int64(s.lastMinute())
 			return w, w >= earliest
 		}
 		if earlier := s.month & (1<<uint(month) - 1); earlier != 0 {
@@ -103,6 +125,10 @@ func (s *Schedule) before(w, earliest int64) (int64, bool) {
 		rest = s.days(year, month, first)
 	}
 }
+
+// firstMinute and lastMinute are the schedule's first and last minute of a day.
+func (s *Schedule) firstMinute() int { return set(s.hour).min()*60 + set(s.minute).min() }
+func (s *Schedule) lastMinute() int  { return set(s.hour).max()*60 + set(s.minute).max() }
 
 // minuteFrom returns the first minute of the day from m on that the schedule names, or -1.
 func (s *Schedule) minuteFrom(m int) int {

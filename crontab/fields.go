@@ -60,6 +60,9 @@ func (s set) max() int       { return bits.Len64(uint64(s)) - 1 }
 
 // span returns the set of every step-th value from low to high.
 func span(low, high, step int) set {
+	if step == 1 {
+		return 1<<uint(high+1) - 1<<uint(low)
+	}
 	var s set
 	for n := low; n <= high; n += step {
 		s |= 1 << uint(n)

@@ -12,21 +12,22 @@ import (
 //
 // What ~ stands for is drawn from expr itself; a crontab read with [Parse] draws from its lines and [Options].Seed.
 func ParseSchedule(expr string) (Schedule, error) {
-	r := &lineReader{line: expr, number: 1, seed: ""}
+	r := &lineReader{line: expr, number: 1}
 	r.skipBlanks()
-	if err := r.foreignShape(); err != nil {
-		return Schedule{}, err
-	}
+	start := r.pos
 	s, err := r.schedule()
-	if err != nil {
-		return Schedule{}, err
-	}
-	r.skipBlanks()
-	if r.pos < len(r.line) {
+	if err == nil {
+		if r.skipBlanks(); r.pos == len(r.line) {
+			return s, nil
+		}
 		rest := strings.TrimRight(r.rest(), " \t")
-		return Schedule{}, r.errorAt(r.pos, rest, "%q is too much: %q is a whole schedule", rest, s.text)
+		err = r.errorAt(r.pos, rest, "%q is too much: %q is a whole schedule", rest, s.text)
 	}
-	return s, nil
+	r.pos = start
+	if foreign := r.foreignShape(); foreign != nil {
+		err = foreign
+	}
+	return Schedule{}, err
 }
 
 // MustParseSchedule is ParseSchedule for expressions that stand in a program; it panics when there is an error.
@@ -51,8 +52,10 @@ type lineReader struct {
 func (r *lineReader) rest() string { return r.line[r.pos:] }
 
 // Only space and tab separate fields. A no-break space, pasted from a web page, is part of a field.
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
 func (r *lineReader) skipBlanks() {
-	for r.pos < len(r.line) && (r.line[r.pos] == ' ' || r.line[r.pos] == '\t') {
+	for r.pos < len(r.line) && isBlank(r.line[r.pos]) {
 		r.pos++
 	}
 }
@@ -60,10 +63,8 @@ func (r *lineReader) skipBlanks() {
 // word reads up to the next blank.
 func (r *lineReader) word() string {
 	start := r.pos
-	if i := strings.IndexAny(r.rest(), " \t"); i >= 0 {
-		r.pos += i
-	} else {
-		r.pos = len(r.line)
+	for r.pos < len(r.line) && !isBlank(r.line[r.pos]) {
+		r.pos++
 	}
 	return r.line[start:r.pos]
 }
@@ -110,10 +111,10 @@ func (r *lineReader) schedule() (Schedule, *Error) {
 		if text[0] == '*' {
 			s.flags |= f.star
 		}
-		if strings.Contains(text, "~") {
-			s.flags |= drawn
-		}
 		s.setField(f, v)
+	}
+	if r.draws > 0 {
+		s.flags |= drawn
 	}
 	s.text = r.line[start:r.pos]
 	return s, nil
@@ -136,8 +137,12 @@ func (r *lineReader) missing(i int) *Error {
 // field reads one field, whose text stands at pos.
 func (r *lineReader) field(f *field, text string, pos int) (set, *Error) {
 	var v set
-	for part := range strings.SplitSeq(text, ",") {
-		p, err := r.part(f, part, pos)
+	for at := 0; ; at++ { // over the comma
+		part := text[at:]
+		if comma := strings.IndexByte(part, ','); comma >= 0 {
+			part = part[:comma]
+		}
+		p, err := r.part(f, part, pos+at)
 		if err != nil {
 			if part == "" {
 				err.Text = text
@@ -146,13 +151,20 @@ func (r *lineReader) field(f *field, text string, pos int) (set, *Error) {
 			return 0, err
 		}
 		v |= p
-		pos += len(part) + 1
+		if at += len(part); at == len(text) {
+			return v, nil
+		}
 	}
-	return v, nil
 }
 
 // part reads what stands between two commas: "*", "*/n", "a", "a-b", "a-b/n", "a~b", "a~", "~b" or "~".
 func (r *lineReader) part(f *field, part string, pos int) (set, *Error) {
+	if part == "*" {
+		return f.full(), nil
+	}
+	if n, ok := number(part); ok && n >= f.low && n <= f.high {
+		return 1 << uint(n), nil
+	}
 	bad := func(text, format string, args ...any) (set, *Error) {
 		if message := foreign(f, part); message != "" {
 			return 0, r.errorAt(pos, part, "%s", message)
@@ -262,16 +274,15 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // number reads decimal digits, zeros in front included. Nine of them are enough for everything: where cronie lets an
 // int overflow and reads 4294967301 as 5, there is an error.
-func number(text string) (int, bool) {
-	if text == "" || strings.Trim(text, "0123456789") != "" {
-		return 0, false
+func number(text string) (n int, ok bool) {
+	for _, c := range []byte(text) {
+		digit := c - '0'
+		if digit > 9 || n >= 1e8 {
+			return 0, false
+		}
+		n = n*10 + int(digit)
 	}
-	text = strings.TrimLeft(text[:len(text)-1], "0") + text[len(text)-1:]
-	if len(text) > 9 {
-		return 0, false
-	}
-	n, err := strconv.Atoi(text)
-	return n, err == nil
+	return n, text != ""
 }
 
 // turned says how to write a range that runs past the end of its field: 22-4 is 22-23,0-4.

@@ -23,6 +23,8 @@ type times struct {
 	tz   string
 }
 
+const mostTimes = 100000
+
 func (t *times) flags(cmd *cobra.Command, n int) {
 	cmd.Flags().IntVarP(&t.n, "n", "n", n, "how many times")
 	cmd.Flags().StringVar(&t.from, "from", "", "those after this time (2026-07-09, 2026-07-09T02:30 or RFC 3339; default now)")
@@ -31,8 +33,8 @@ func (t *times) flags(cmd *cobra.Command, n int) {
 
 // zone gives the time zone that a schedule is read in.
 func (t *times) zone(c *command) (zone *time.Location, err error) {
-	if t.n < 0 || t.n > 100000 {
-		return nil, usage("-n %d: a number of times is 0–100000", t.n)
+	if t.n < 0 || t.n > mostTimes {
+		return nil, usage("-n %d: a number of times is 0–%d", t.n, mostTimes)
 	}
 	if t.tz != "" {
 		zone, err = job.LoadZone(t.tz)
@@ -55,7 +57,7 @@ func (t *times) begin(zone *time.Location) (time.Time, error) {
 			return at.In(zone), nil
 		}
 	}
-	return time.Time{}, usage("--from %q is not a time; write 2026-07-09, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00", t.from)
+	return time.Time{}, fmt.Errorf("%q is not a time; write 2026-07-09, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00", t.from)
 }
 
 // explanation is what explain tells about one schedule.
@@ -96,7 +98,7 @@ EXPR is five fields in quotes, or an @nickname; a JOB's schedules are read in it
 			}
 			from, err := t.begin(zone)
 			if err != nil {
-				return err
+				return usage("--from %v", err)
 			}
 			var list []explanation
 			for _, s := range schedules {
@@ -245,8 +247,11 @@ func moved(s crontab.Schedule, at time.Time) string {
 }
 
 func firings(s crontab.Schedule, from time.Time, n int) []time.Time {
-	list := []time.Time{}
-	for at := s.Next(from); !at.IsZero() && len(list) < n; at = s.Next(at) {
+	list := make([]time.Time, 0, min(n, 64))
+	for at := from; len(list) < n; {
+		if at = s.Next(at); at.IsZero() {
+			break
+		}
 		list = append(list, at)
 	}
 	return list

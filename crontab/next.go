@@ -12,6 +12,9 @@ func (s Schedule) Next(t time.Time) time.Time {
 	}
 	loc, sec := t.Location(), t.Unix()
 	g := segmentAt(loc, sec)
+	// A date may come again and again, and always when the clocks skip the hour: 2 o'clock on a Sunday the 30th of March,
+	// in Berlin.
+	limit := g.wall(sec) + searchYears*366*dayMinutes
 	for {
 		w := g.wall(sec) + 1
 		if g.young(sec) {
@@ -38,7 +41,7 @@ func (s Schedule) Next(t time.Time) time.Time {
 		if w > last+1-near {
 			found, ok = s.after(last+1-near, forever)
 		}
-		if !ok {
+		if !ok || found > limit {
 			return time.Time{}
 		}
 		if found > last+2*near {

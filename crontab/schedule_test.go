@@ -40,6 +40,23 @@ func TestNextFindsRareDatesAndGivesUpOnImpossibleOnes(t *testing.T) {
 	}
 }
 
+func TestNextGivesUpOnTimesThatTheClocksAlwaysSkip(t *testing.T) {
+	for _, c := range []struct{ expr, zone string }{
+		{"*/30 2 30 3 */7", "Europe/Berlin"}, // on a Sunday, the 30th is the last one
+		{"* 2 8 3 */7", "America/New_York"},  // and the 8th the second
+	} {
+		from := time.Date(2026, 1, 1, 0, 0, 0, 0, zone(t, c.zone))
+		if got := mustParse(t, c.expr).Next(from); !got.IsZero() {
+			t.Errorf("%q in %s fires at %v", c.expr, c.zone, got)
+		}
+	}
+	// Fixed times are made up for.
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, zone(t, "Europe/Berlin"))
+	if got, want := mustParse(t, "30 2 30 3 */7").Next(from).Format(time.RFC3339), "2031-03-30T03:00:00+02:00"; got != want {
+		t.Errorf("next %v, want %v", got, want)
+	}
+}
+
 func TestNextAndPrevAreStrict(t *testing.T) {
 	s := MustParseSchedule("30 * * * *")
 	at := time.Date(2024, 5, 1, 10, 30, 0, 0, time.UTC)
@@ -198,6 +215,19 @@ func TestExplainSaysWhatAPersonWouldSay(t *testing.T) {
 	for _, c := range []struct{ expr, want string }{} {
 		if got := mustParse(t, c.expr).Explain(); got != c.want {
 			t.Errorf("%q\n got %s\nwant %s", c.expr, got, c.want)
+		}
+	}
+}
+
+func TestNextAndParseScheduleDoNotAllocate(t *testing.T) {
+	at := time.Date(2026, 3, 7, 10, 7, 30, 0, zone(t, "America/New_York"))
+	for _, expr := range []string{"* * * * *", "*/5 1,2,3 * jan-mar mon-fri", "30 2 * * 0", "0 0 29 2 *", "0 0 30 2 *", "@daily"} {
+		s := mustParse(t, expr)
+		if n := testing.AllocsPerRun(100, func() { s.Next(at); s.Prev(at) }); n != 0 {
+			t.Errorf("%q: Next and Prev allocate %v times", expr, n)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, _ = ParseSchedule(expr) }); n != 0 {
+			t.Errorf("ParseSchedule(%q) allocates %v times", expr, n)
 		}
 	}
 }

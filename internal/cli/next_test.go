@@ -25,7 +25,9 @@ func TestNextAnswersWhoeverWaitsForTheAnswer(t *testing.T) {
 			t.Errorf("%s: %v\n got %swant %s", c.question, err, got, c.want)
 		}
 	}
-	questions.Close()
+	if err := questions.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -41,3 +41,11 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkPrev(b *testing.B) {
+	for _, expr := range expressions {
+		b.Run(strings.ReplaceAll(expr, " ", "_"), benchmarkPrev(expr))
+	}
+}
+
+func BenchmarkBetween(b *testing.B) { benchmarkBetween(b) }

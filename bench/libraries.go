@@ -78,7 +78,7 @@ var libraries = []library{
 
 // netresearchParser is its standard parser with the option that its documentation names for cron's rule of the two day
 // fields; without it, 0 0 13 * 5 is another schedule than it is to the rest.
-var netresearchParser = netresearch.NewParser(netresearch.Minute | netresearch.Hour | netresearch.Dom | netresearch.Month |
+var netresearchParser = netresearch.MustNewParser(netresearch.Minute | netresearch.Hour | netresearch.Dom | netresearch.Month |
 	netresearch.Dow | netresearch.Descriptor | netresearch.DowOrDom)
 
 // starts are times all over a year, to the second, in an order that neither a cache nor a branch predictor can learn by

@@ -4,15 +4,11 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"belfry/crontab"
 )
 
 var errNotValid = errors.New("not valid")
-
-// What is measured is kept here, lest the compiler find that nobody wants it.
-var (
-	sinkTime  time.Time
-	sinkError error
-)
 
 func benchmarkNext(l library, expr string) func(*testing.B) {
 	return func(b *testing.B) {
@@ -20,7 +16,9 @@ func benchmarkNext(l library, expr string) func(*testing.B) {
 		b.ReportAllocs()
 		b.ResetTimer()
 		for i := range b.N {
-			sinkTime = next(times[i%len(times)])
+			if next(times[i%len(times)]).IsZero() {
+				b.Fatal("it never fires")
+			}
 		}
 	}
 }
@@ -29,10 +27,39 @@ func benchmarkParse(l library, expr string) func(*testing.B) {
 	return func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			sinkError = l.parse(expr)
+			if err := l.parse(expr); err != nil {
+				b.Fatal(err)
+			}
 		}
-		if sinkError != nil {
-			b.Fatal(sinkError)
+	}
+}
+
+func benchmarkPrev(expr string) func(*testing.B) {
+	return func(b *testing.B) {
+		s, times := crontab.MustParseSchedule(expr), starts()
+		b.ReportAllocs()
+		b.ResetTimer()
+		for i := range b.N {
+			if s.Prev(times[i%len(times)]).IsZero() {
+				b.Fatal("it never fired")
+			}
+		}
+	}
+}
+
+func benchmarkBetween(b *testing.B) {
+	s, loc := crontab.MustParseSchedule("*/5 * * * *"), must(time.LoadLocation(zone))
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, loc)
+	end := begin.AddDate(1, 0, 0)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		count := 0
+		for range s.Between(begin, end) {
+			count++
+		}
+		if count != 365*24*12 {
+			b.Fatalf("%d firings", count)
 		}
 	}
 }

@@ -295,11 +295,7 @@ func (d *Daemon) untilIdle(ctx context.Context) error {
 	}
 	for {
 		changed := d.changes.next()
-		idle, err := d.idle(ctx)
-		if ctx.Err() != nil || idle {
-			return nil
-		}
-		if err != nil {
+		if idle, err := d.idle(ctx); idle || err != nil {
 			return err
 		}
 		select {

@@ -67,7 +67,7 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 	for _, file := range j.sources() {
 		stamps[file] = stampOf(file) // before it is read: a later write is seen
 	}
-	loaded, settings, err := Load(j.o, j.log)
+	loaded, settings, err := read(j.o, j.log)
 	if err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -162,10 +162,10 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Load reads the project and the crontabs of o. A line of a crontab that is
+// read reads the project and the crontabs of o. A line of a crontab that is
 // wrong is told in the log and left out; anything wrong in a belfry.yaml, or a
 // file that cannot be read, is an error.
-func Load(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
+func read(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
 	var sources []source
 	var settings project.Daemon
 	if o.Project != "" {

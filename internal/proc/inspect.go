@@ -94,7 +94,7 @@ func (c *Client) inspect(dir, run string, attempt int) (Status, *Exit, error) {
 func (c *Client) inspectQueues(run string, attempt int, otherwise Status) (Status, *Exit, error) {
 	var status Status
 	var exit *Exit
-	err := c.ask(run, attempt, message{Type: typeList, Run: run, Attempt: attempt}, func(list message) bool {
+	err := c.ask(message{Type: typeList, Run: run, Attempt: attempt}, func(list message) bool {
 		for _, a := range list.Attempts {
 			status, exit = Running, a.Exit
 			if exit != nil {

@@ -658,7 +658,7 @@ func (r *Runner) move(ctx context.Context, m Move) bool {
 		return false
 	}
 	if m.To != Queued {
-		r.o.Log.Info(string(m.To), "run", m.Run, "reason", m.Reason)
+		r.o.Log.Info("a run went on", "run", m.Run, "state", m.To, "reason", m.Reason)
 	}
 	r.o.Changed()
 	return true
@@ -695,7 +695,7 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 		if err := r.o.Store.Move(ctx, m); err != nil && !errors.Is(err, ErrConflict) {
 			return err
 		}
-		r.o.Log.Info(string(m.To), "run", m.Run, "reason", m.Reason)
+		r.o.Log.Info("a run went on", "run", m.Run, "state", m.To, "reason", m.Reason)
 		r.o.Changed()
 		r.Kick()
 		return nil

@@ -176,21 +176,21 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		real, err := store.Open(t.Context(), t.TempDir())
+		kept, err := store.Open(t.Context(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() {
-			if err := real.Close(); err != nil {
+			if err := kept.Close(); err != nil {
 				t.Error(err)
 			}
 		}()
 		s := &scene{
-			t: t, dir: t.TempDir(), store: &flaky{Store: real, fail: map[string]int{}}, boot: "boot", slots: 10,
+			t: t, dir: t.TempDir(), store: &flaky{Store: kept, fail: map[string]int{}}, boot: "boot", slots: 10,
 			procs: &processes{events: make(chan proc.Event), lost: make(chan string), status: map[string]proc.Status{}, exits: map[string]*proc.Exit{}},
 			jobs:  map[string]*job.Job{}, keys: map[string]string{},
 		}
-		saved, err := real.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
+		saved, err := kept.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ func (p *fileParser) line(text string, number int, ended bool) {
 	if text[r.pos] == '#' {
 		if strings.HasPrefix(r.rest(), optionsMark) {
 			p.comments = append(p.comments, r)
-		} else {
+		} else if !isIgnore(r.line) { // which is for Lint, and may stand between
 			p.comments = nil
 		}
 		return

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"belfry/crontab"
-	"belfry/internal/daemon"
 	"belfry/internal/job"
 )
 
@@ -55,12 +54,9 @@ command line is wrong.`,
 			if len(args) == 0 {
 				return usage("lint needs a file").hint("belfry lint FILE, or crontab -l | belfry lint -")
 			}
-			zone, err := daemon.HostZone(c.environ())
-			if tz != "" {
-				zone, err = job.LoadZone(tz)
-			}
+			zone, err := (&times{tz: tz}).zone()
 			if err != nil {
-				return usage("%v", err)
+				return err
 			}
 			o := crontab.LintOptions{
 				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists, Portable: portable,

@@ -32,7 +32,7 @@ standard input, one a line.`,
 		Example: "  belfry next -n 3 --tz Asia/Seoul '0 1 * * *'\n  belfry next --json - < expressions",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			zone, err := t.zone(c)
+			zone, err := t.zone()
 			if err != nil {
 				return err
 			}

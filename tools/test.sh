@@ -18,7 +18,7 @@ if [ -n "$missing" ]; then
 		echo "installing$missing"
 		apt-get update -qq
 		# shellcheck disable=SC2086
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $missing >/dev/null
 	else
 		echo "the tests need these Debian packages:$missing" >&2
 		exit 1

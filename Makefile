@@ -4,7 +4,7 @@ LDFLAGS := -s -w -X belfry/internal/cli.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 LINT    := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build try test bench lint fmt check clean
+.PHONY: help build try test bench lint fmt check broom clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ check: ## all that a change must pass
 	@go mod tidy -diff
 	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
 	@$(MAKE) --no-print-directory lint
+
+broom: ## now and then: what could be newer, what is dead, a minute of fuzzing for each parser
+	@go fix -diff ./... || true
+	@go tool -modfile=tools/go.mod deadcode -test ./...
+	@for target in FuzzParse FuzzParseSchedule FuzzAssignment; do go test ./crontab -run NONE -fuzz "^$$target$$" -fuzztime 1m; done
+	@go test ./internal/project -run NONE -fuzz '^FuzzParse$$' -fuzztime 1m -fuzzminimizetime 5x
 
 clean: ## remove what was built and what make try left
 	@rm -rf bin examples/ttandaudio/.belfry examples/ttandaudio/lake

@@ -122,6 +122,7 @@ type Code string
 // The codes.
 const (
 	Invalid     Code = "invalid"     // the request cannot be met as it stands
+	BadFile     Code = "bad_file"    // a file that jobs come from has a mistake
 	NotFound    Code = "not_found"   // what it names is not there
 	Refused     Code = "refused"     // not now: the state of things forbids it
 	Unavailable Code = "unavailable" // nobody is there who could do it

@@ -70,7 +70,7 @@ type RunFilter struct {
 	Limit int
 }
 
-// Runs lists runs, the newest firing first.
+// Runs lists runs, what was queued last first.
 func (c *Client) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	query := url.Values{}
 	if f.Job != "" {
@@ -98,8 +98,17 @@ func (c *Client) Await(ctx context.Context, seen Run) (Run, error) {
 	return call[Run](ctx, c, http.MethodGet, "/runs/"+url.PathEscape(seen.ID)+"?"+query.Encode(), nil)
 }
 
-// Version is a text that changes with each step of a run's life.
-func Version(r Run) string { return fmt.Sprintf("%s/%d/%s", r.State, r.Attempt, r.Reason) }
+// Version is a text that changes with each step of a run's life, and with each
+// try to publish.
+func Version(r Run) string {
+	tries := 0
+	for _, n := range r.Notices {
+		if n.Kind == "publish" && n.State == "pending" {
+			tries += n.Tries
+		}
+	}
+	return fmt.Sprintf("%s/%d/%d/%s", r.State, r.Attempt, tries, r.Reason)
+}
 
 // Start asks for a run, and with WithAfter for those that come after it. The
 // first is the one that was asked for.

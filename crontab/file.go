@@ -16,6 +16,9 @@ type Options struct {
 // maxLine is cronie's limit for a command or an assignment; what is longer it cuts off without a word.
 const maxLine = 131071
 
+// maxAssignments is cronie's limit for the assignments of a user's crontab.
+const maxAssignments = 1000
+
 // File is a crontab that was read.
 type File struct {
 	Name    string
@@ -67,11 +70,13 @@ func Parse(name string, src []byte, o Options) (*File, error) {
 
 // fileParser carries what the lines above mean for the lines below.
 type fileParser struct {
-	options  Options
-	file     *File
-	env      []Var
-	comments []*lineReader // the #belfry: lines directly above
-	errs     Errors
+	options     Options
+	file        *File
+	env         []Var
+	assignments int           // how many there were
+	zone        string        // the CRON_TZ in force
+	comments    []*lineReader // the #belfry: lines directly above
+	errs        Errors
 }
 
 func (p *fileParser) line(text string, number int, ended bool) {
@@ -84,7 +89,7 @@ func (p *fileParser) line(text string, number int, ended bool) {
 	if text[r.pos] == '#' {
 		if strings.HasPrefix(r.rest(), optionsMark) {
 			p.comments = append(p.comments, r)
-		} else {
+		} else if !isIgnore(r.line) { // which is for Lint, and may stand between
 			p.comments = nil
 		}
 		return
@@ -101,7 +106,14 @@ func (p *fileParser) line(text string, number int, ended bool) {
 		if err := zoneValue(r, v); err != nil {
 			p.errs = append(p.errs, err)
 		}
+		if p.assignments++; p.assignments > maxAssignments {
+			p.errs = append(p.errs, r.errorAt(r.pos, v.Name, "this is one assignment too many: cron takes %d from a crontab", maxAssignments))
+			return
+		}
 		p.env = assign(p.env, v)
+		if v.Name == "CRON_TZ" {
+			p.zone = cmp.Or(v.Value, "UTC") // what an empty TZ is to the C library
+		}
 		return
 	}
 	e, err := r.entry(p.options)
@@ -116,12 +128,7 @@ func (p *fileParser) line(text string, number int, ended bool) {
 		}
 		e.Options = append(e.Options, options...)
 	}
-	e.Env = p.env
-	for _, v := range p.env {
-		if v.Name == "CRON_TZ" {
-			e.Zone = cmp.Or(v.Value, "UTC") // what an empty TZ is to the C library
-		}
-	}
+	e.Env, e.Zone = p.env, p.zone
 	p.file.Entries = append(p.file.Entries, e)
 }
 

@@ -2,6 +2,7 @@ package crontab
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -217,5 +218,22 @@ func TestARandomFieldIsDrawnFromTheSeedAndTheLine(t *testing.T) {
 	}
 	if other := draw("another/ops", "~ 0~5 * * * x"); other == a {
 		t.Errorf("another host draws the same: %q", other.Explain())
+	}
+}
+
+func TestParseTakesAsManyAssignmentsAsCron(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for i := range maxAssignments + 1 {
+		fmt.Fprintf(&text, "V%d=%d\n", i, i)
+	}
+	text.WriteString("* * * * * true\n")
+	file, err := Parse("big", []byte(text.String()), Options{})
+	want := "big:1001:1: this is one assignment too many: cron takes 1000 from a crontab"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if len(file.Entries) != 1 || len(file.Entries[0].Env) != maxAssignments {
+		t.Errorf("the entry below has %d variables, want %d", len(file.Entries[0].Env), maxAssignments)
 	}
 }

@@ -29,14 +29,14 @@ func foreign(f *field, part string) string {
 		if part == "$" {
 			whose = "ISC cron's"
 		}
-		return fmt.Sprintf("%q for the last day of the month is %s; write \"28-31\" and begin the command with [ \"$(date -d tomorrow +\\%%d)\" = 01 ] &&", part, whose)
+		return fmt.Sprintf("%q for the last day of the month is %s; write \"28-31\" and begin the command with [ \"$(date -d tomorrow +\\%%d)\" = 01 ] || exit 0;", part, whose)
 	case f == domField && strings.HasPrefix(up, "L-"):
 		return fmt.Sprintf("%q for a day counted from the end of the month is Quartz's; write the days it can be, as \"25-31\", and test the date in the command", part)
 	case f == domField && strings.HasSuffix(up, "W"):
 		return fmt.Sprintf("%q for the nearest working day is Quartz's; write the days it can be and test the date in the command", part)
 	case f == dowField && strings.HasSuffix(up, "L") && len(up) > 1:
 		if day, ok := f.value(part[:len(part)-1]); ok {
-			return fmt.Sprintf("%q for the last such day of the month is Quartz's; write \"%d\" and begin the command with [ \"$(date -d +7days +\\%%m)\" != \"$(date +\\%%m)\" ] &&", part, day)
+			return fmt.Sprintf("%q for the last such day of the month is Quartz's; write \"%d\" and begin the command with [ \"$(date -d +7days +\\%%m)\" != \"$(date +\\%%m)\" ] || exit 0;", part, day)
 		}
 	case f == dowField && strings.Contains(part, "#"):
 		name, nth, _ := strings.Cut(part, "#")
@@ -44,7 +44,7 @@ func foreign(f *field, part string) string {
 		n, err := strconv.Atoi(nth)
 		if ok && err == nil && n >= 1 && n <= 5 && day <= 7 {
 			days := fmt.Sprintf("%d-%d", n*7-6, min(n*7, 31))
-			return fmt.Sprintf("%q for one such day of the month is Quartz's; write %q as the day of the month, \"*\" as the day of the week, and begin the command with [ \"$(date +\\%%u)\" = %d ] &&",
+			return fmt.Sprintf("%q for one such day of the month is Quartz's; write %q as the day of the month, \"*\" as the day of the week, and begin the command with [ \"$(date +\\%%u)\" = %d ] || exit 0;",
 				part, days, (day+6)%7+1)
 		}
 		return fmt.Sprintf("%q is Quartz's; cron has no nth day of a month", part)

@@ -10,6 +10,7 @@ need gcc gcc
 need python3 python3
 need s3cmd s3cmd
 need ps procps
+[ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
 if [ -n "$missing" ]; then
@@ -17,7 +18,7 @@ if [ -n "$missing" ]; then
 		echo "installing$missing"
 		apt-get update -qq
 		# shellcheck disable=SC2086
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $missing >/dev/null
 	else
 		echo "the tests need these Debian packages:$missing" >&2
 		exit 1

@@ -11,7 +11,6 @@ import (
 
 	"belfry/api"
 	"belfry/crontab"
-	"belfry/internal/daemon"
 	"belfry/internal/job"
 	"belfry/internal/project"
 )
@@ -32,16 +31,14 @@ func (t *times) flags(cmd *cobra.Command, n int) {
 }
 
 // zone gives the time zone that a schedule is read in.
-func (t *times) zone(c *command) (zone *time.Location, err error) {
+func (t *times) zone() (zone *time.Location, err error) {
 	if t.n < 0 || t.n > mostTimes {
 		return nil, usage("-n %d: a number of times is 0–%d", t.n, mostTimes)
 	}
-	if t.tz != "" {
-		zone, err = job.LoadZone(t.tz)
-	} else {
-		zone, err = daemon.HostZone(c.environ())
+	if t.tz == "" {
+		return hostZone()
 	}
-	if err != nil {
+	if zone, err = job.LoadZone(t.tz); err != nil {
 		return nil, usage("%v", err)
 	}
 	return zone, nil
@@ -80,7 +77,7 @@ EXPR is five fields in quotes, or an @nickname; a JOB's schedules are read in it
 		Example: "  belfry explain '*/5 1,2,3 * * *'\n  belfry explain '0 16 * * *' --tz UTC --also Asia/Seoul",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			zone, err := t.zone(c)
+			zone, err := t.zone()
 			if err != nil {
 				return err
 			}

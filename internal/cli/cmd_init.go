@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"belfry/internal/daemon"
 	"belfry/internal/project"
 )
 
@@ -19,7 +18,7 @@ func (c *command) initCommand() *cobra.Command {
 		Long:  "Write a first belfry.yaml into the current folder. One that is there is left alone (75).",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			zone, err := daemon.HostZone(os.Environ())
+			zone, err := hostZone()
 			if err != nil {
 				return err
 			}

@@ -39,8 +39,6 @@ func publishCommand() *cobra.Command {
 	}
 }
 
-func (c *command) environ() []string { return os.Environ() }
-
 // relative shows a path from the current folder where that is shorter.
 func relative(path string) string {
 	if !filepath.IsAbs(path) {

@@ -28,7 +28,13 @@ func (c *command) jobsCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(c.out, jobs)
 			}
-			return c.printJobs(jobs)
+			if err := c.printJobs(jobs); err != nil {
+				return err
+			}
+			if health, err := client.Health(cmd.Context()); err == nil && !health.Plans && len(jobs) > 0 {
+				c.tell("nobody keeps these times: belfry serve does")
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of jobs")

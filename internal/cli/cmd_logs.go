@@ -53,6 +53,8 @@ func (c *command) logsCommand() *cobra.Command {
 type watcher struct {
 	client *api.Client
 	log    io.Writer // gets the output
+	// step is told each time that the run waits for something else; nil: nobody is.
+	step func(r api.Run)
 	// away is asked, when the daemon does not answer, for a client that does; nil
 	// to give up.
 	away func(ctx context.Context) *api.Client
@@ -78,11 +80,24 @@ func (w *watcher) watch(ctx context.Context, r api.Run) (api.Run, error) {
 			case r.Finished():
 				return r, nil
 			default:
-				_, err = w.client.Await(ctx, r)
+				if w.step != nil {
+					w.step(r)
+				}
+				err = w.await(ctx, r)
 			}
 		}
 		if err != nil && !w.tryAgain(ctx, err) {
 			return r, err
+		}
+	}
+}
+
+// await returns when the run is no longer as it was seen.
+func (w *watcher) await(ctx context.Context, seen api.Run) error {
+	for {
+		r, err := w.client.Await(ctx, seen)
+		if err != nil || api.Version(r) != api.Version(seen) {
+			return err
 		}
 	}
 }

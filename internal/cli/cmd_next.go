@@ -41,7 +41,7 @@ answering the rest.`,
   echo '{"expr": "0 1 * * *", "tz": "Asia/Seoul", "from": "2026-07-09", "n": 3}' | belfry next --json -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			zone, err := t.zone(c)
+			zone, err := t.zone()
 			if err != nil {
 				return err
 			}

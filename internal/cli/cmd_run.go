@@ -65,12 +65,18 @@ func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON boo
 	if asJSON {
 		log = c.err
 	}
-	ended, err := c.watchAll(ctx, w.client, runs, log)
+	interrupts := make(chan os.Signal, 2)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupts)
+	ended, err := c.watchAll(ctx, w.client, runs, log, interrupts)
 	if err != nil {
 		w.leave()
 		return err
 	}
-	if err := w.wait(); err != nil {
+	err = w.waitFor(interrupts, func() {
+		c.tell("other runs were asked for here meanwhile and have not ended; Ctrl-C leaves them to the next daemon")
+	})
+	if err != nil {
 		return err
 	}
 	if asJSON {
@@ -108,10 +114,7 @@ func (c *command) ask(ctx context.Context, request api.RunRequest) (*owner, []ap
 
 // watchAll follows the runs one after the other, which is the order they
 // start in, and passes Ctrl-C on to the one that is running.
-func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.Run, log io.Writer) ([]api.Run, error) {
-	interrupts := make(chan os.Signal, 2)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(interrupts)
+func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.Run, log io.Writer, interrupts <-chan os.Signal) ([]api.Run, error) {
 	ended := make([]api.Run, len(runs))
 	for i, r := range runs {
 		fmt.Fprintf(c.err, "%s %s  run %s, date %s\n", paint(c.err, faint, "▸"), r.Job, r.ID, r.Date)
@@ -122,9 +125,13 @@ func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.R
 			c.passOn(ctx, client, r.ID, interrupts, done)
 		}()
 		var err error
-		ended[i], err = (&watcher{client: client, log: log, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
+		lines := &lineWriter{w: log}
+		ended[i], err = (&watcher{client: client, log: lines, step: c.step, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
 		close(done)
 		<-stopped
+		if lines.within && log == c.out && terminal(c.out) {
+			fmt.Fprintln(c.err) // the output's last line is not the place for ours
+		}
 		if err != nil {
 			return nil, c.gone(err, r.ID)
 		}
@@ -195,6 +202,32 @@ func (c *command) gone(err error, id string) error {
 	}
 }
 
+// step tells what a run that has not ended waits for.
+func (c *command) step(r api.Run) {
+	if r.State == "queued" && r.NotBefore != nil {
+		fmt.Fprintf(c.err, "  %s; next attempt at %s\n", r.Reason, when(r.NotBefore, r.Timezone))
+		return
+	}
+	for _, n := range r.Notices {
+		if n.Kind == "publish" && n.State == "pending" && n.Error != "" {
+			fmt.Fprintf(c.err, "  not published yet (try %d): %s; Ctrl-C gives it up\n", n.Tries, n.Error)
+		}
+	}
+}
+
+// lineWriter knows whether what was written ends within a line.
+type lineWriter struct {
+	w      io.Writer
+	within bool
+}
+
+func (l *lineWriter) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		l.within = p[len(p)-1] != '\n'
+	}
+	return l.w.Write(p)
+}
+
 // conclude tells how a run ended and where its results are.
 func (c *command) conclude(r api.Run) {
 	mark, colour := "✓", green
@@ -213,7 +246,7 @@ func (c *command) conclude(r api.Run) {
 		fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
 	}
 	for _, t := range r.Published {
-		fmt.Fprintf(c.err, "  published %s, %s to %s\n", files(t.Files), size(t.Bytes), relative(t.To))
+		fmt.Fprintf(c.err, "  published %s, %s to %s\n", count(t.Files, "file"), size(t.Bytes), relative(t.To))
 	}
 }
 

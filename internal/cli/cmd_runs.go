@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,14 @@ ran, was skipped or was missed. The newest 50, or with --json all of them.`,
 			if asJSON {
 				return printJSON(c.out, runs)
 			}
-			return c.printRuns(runs)
+			if err := c.printRuns(runs); err != nil {
+				return err
+			}
+			open := slices.ContainsFunc(runs, func(r api.Run) bool { return !r.Finished() })
+			if health, err := client.Health(cmd.Context()); err == nil && health.PID == 0 && open {
+				c.tell("no daemon is here to see how runs end that have not: belfry serve does")
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of runs")
@@ -77,5 +85,5 @@ func publishedNote(r api.Run) string {
 	for _, t := range r.Published {
 		n, bytes = n+t.Files, bytes+t.Bytes
 	}
-	return fmt.Sprintf("published %s, %s", files(n), size(bytes))
+	return fmt.Sprintf("published %s, %s", count(n, "file"), size(bytes))
 }

@@ -83,6 +83,9 @@ func (c *command) serve(ctx context.Context, o daemon.Options) error {
 		}
 	}()
 	err = d.Run(ctx)
+	if ctx.Err() != nil {
+		fmt.Fprintln(c.err, "belfry serve: stopped; jobs that are running go on, and the next daemon finds them")
+	}
 	close(ended)
 	<-told
 	return errors.Join(err, d.Close())
@@ -100,7 +103,7 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
 	if err != nil {
 		return
 	}
-	fmt.Fprintf(c.err, "belfry serve: ready, %d jobs, data in %s\n", len(jobs), health.Data)
+	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(len(jobs), "job"), health.Data)
 	var first *api.Job
 	for i, j := range jobs {
 		if j.Next != nil && (first == nil || j.Next.Before(*first.Next)) {

@@ -66,7 +66,7 @@ func (c *command) printRun(r api.Run) error {
 		t.row("took", took(r))
 	}
 	for _, target := range r.Published {
-		t.row("published", fmt.Sprintf("%s (%s, %s)", target.To, files(target.Files), size(target.Bytes)))
+		t.row("published", fmt.Sprintf("%s (%s, %s)", target.To, count(target.Files, "file"), size(target.Bytes)))
 	}
 	for _, a := range r.Attempts {
 		t.row(fmt.Sprintf("attempt %d", a.Number), attemptLine(a, r.Timezone))
@@ -75,7 +75,7 @@ func (c *command) printRun(r api.Run) error {
 	for _, n := range r.Notices {
 		line := n.State
 		if n.Error != "" {
-			line += fmt.Sprintf(" after %d tries: %s", n.Tries, n.Error)
+			line += fmt.Sprintf(" (try %d): %s", n.Tries, n.Error)
 		}
 		if n.Next != nil {
 			line += ", next try " + when(n.Next, r.Timezone)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
@@ -51,11 +52,24 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 		return o, err
 	}
 	o.MailSpool = os.Getenv("BELFRY_MAIL_SPOOL")
-	if o.Zone, err = daemon.HostZone(os.Environ()); err != nil {
-		return o, &problem{err: err, code: exitBadFile}
+	o.Told = c.tell
+	if o.Zone, err = hostZone(); err != nil {
+		return o, err
 	}
 	o.Host, err = host()
 	return o, err
+}
+
+// tell says a sentence, or several lines of them, to the person.
+func (c *command) tell(sentence string) { fmt.Fprintf(c.err, "belfry: %s\n", sentence) }
+
+// hostZone is the machine's time zone.
+func hostZone() (*time.Location, error) {
+	zone, err := daemon.HostZone(os.Environ())
+	if err != nil {
+		return nil, &problem{err: err, next: "set TZ to the name of a time zone, as in TZ=Asia/Seoul", code: exitBadFile}
+	}
+	return zone, nil
 }
 
 // above looks for a folder called name in dir and the folders above it.
@@ -97,7 +111,10 @@ func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
 		return nil, nil, err
 	}
 	client := api.Unix(o.Data)
-	if _, err := client.Health(ctx); err == nil {
+	if health, err := client.Health(ctx); err == nil {
+		if health.Problem != "" {
+			c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
+		}
 		return client, client.Close, nil
 	}
 	return daemon.Look(ctx, o)
@@ -152,6 +169,29 @@ func (w *owner) wait() error {
 	w.finish()
 	defer w.stop()
 	return <-w.done
+}
+
+// waitFor is wait for a person: after a moment it says what it waits for, and
+// an interrupt leaves that to the next daemon.
+func (w *owner) waitFor(interrupts <-chan os.Signal, told func()) error {
+	if w.done == nil {
+		return w.wait()
+	}
+	w.finish()
+	defer w.client.Close()
+	moment := time.NewTimer(time.Second)
+	defer moment.Stop()
+	for {
+		select {
+		case err := <-w.done:
+			w.stop()
+			return err
+		case <-moment.C:
+			told()
+		case <-interrupts:
+			w.stop()
+		}
+	}
 }
 
 // leave gives up at once.

@@ -65,6 +65,7 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // codes says how each code of the API exits.
 var codes = map[api.Code]int{
 	api.Invalid:     exitUsage,
+	api.BadFile:     exitBadFile,
 	api.NotFound:    exitNotFound,
 	api.Refused:     exitRefused,
 	api.Unavailable: exitUnavailable,
@@ -100,6 +101,7 @@ func explainError(err error) *problem {
 		answer  *api.Error
 		owned   *daemon.OwnedError
 		folder  *daemon.FolderError
+		gone    *daemon.GoneError
 		source  *daemon.SourceError
 		badExpr *crontab.Error
 		path    *fs.PathError
@@ -113,6 +115,10 @@ func explainError(err error) *problem {
 		return &problem{err: owned, next: "stop that one first, or give this one another folder with --data", code: exitRefused}
 	case errors.As(err, &folder):
 		return &problem{err: folder, next: "make it writable for you, or choose another with --data", code: exitCannotWrite}
+	case errors.As(err, &gone):
+		return &problem{err: gone, next: "jobs that are running go on, but nobody will know how they end; start belfry again", code: exitCannotWrite}
+	case strings.Contains(err.Error(), "file is not a database"), strings.Contains(err.Error(), "database disk image is malformed"):
+		return &problem{err: fmt.Errorf("the store is damaged: %w", err), next: "put back a copy of belfry.db, or move it away: belfry then begins a new account", code: exitFailed}
 	case errors.Is(err, project.ErrNoProject):
 		return &problem{err: err, next: "go to your project's folder, or make a first belfry.yaml here with belfry init", code: exitNotFound}
 	case errors.As(err, &source):

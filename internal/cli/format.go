@@ -123,11 +123,12 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 }
 
-func files(n int) string {
-	if n == 1 {
-		return "1 file"
+// count says how many there are of something.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
 	}
-	return fmt.Sprintf("%d files", n)
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // cut shortens a text to n characters.

@@ -112,7 +112,7 @@ type place struct {
 	env []string
 }
 
-// newPlace makes a folder with these files: name, text, name, text …
+// newPlace makes a folder with these files: a name and a text, and so on.
 func newPlace(t *testing.T, files ...string) *place {
 	t.Helper()
 	p := &place{t: t, dir: t.TempDir()}

@@ -49,7 +49,7 @@ MAILTO=""
 99 * * * * echo never
 `, at.Minute(), at.Hour(), seoul.Minute(), seoul.Hour(), seoul.Minute(), seoul.Hour()))
 	serve := p.start("serve", "--crontab", "jobs.cron")
-	serve.until(`jobs.cron:10:1: \"99\" is not a minute`)
+	serve.until(`this line is left out: jobs.cron:10:1: "99" is not a minute`)
 	serve.until(": ready, 3 jobs")
 	for range 3 {
 		serve.until("msg=started")

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,4 +173,61 @@ func (p *place) show(ref string) api.Run {
 		p.t.Fatalf("show %s: %d, %v\n%s%s", ref, code, err, out, stderr)
 	}
 	return r
+}
+
+func TestADaemonRunsWhatHasJustBeenEdited(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", "jobs:\n  job: {command: echo one}\n")
+	p.serve()
+	if out, _, _ := p.belfry("run", "job"); out != "one\n" {
+		t.Errorf("at first it prints %q", out)
+	}
+	p.write("belfry.yaml", "jobs:\n  job: {command: echo another}\n  new: {command: echo new}\n")
+	for job, want := range map[string]string{"job": "another\n", "new": "new\n"} {
+		if out, stderr, _ := p.belfry("run", job); out != want {
+			t.Errorf("after the edit %s prints %q\n%s", job, out, stderr)
+		}
+	}
+	p.write("belfry.yaml", "jobs:\n  job: {comand: echo three}\n")
+	_, stderr, code := p.belfry("run", "job")
+	if code != exitBadFile || !strings.Contains(stderr, `"comand" is not a key of a job; did you mean "command"?`) {
+		t.Errorf("with a mistake it exits with %d and says\n%s", code, stderr)
+	}
+	if out, stderr, _ := p.belfry("jobs"); !strings.Contains(out, "new") || !strings.Contains(stderr, "goes on with the jobs as they were") {
+		t.Errorf("with a mistake, jobs says\n%s%s", out, stderr)
+	}
+}
+
+func TestADaemonEndsWhenItsFolderIsTakenAway(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	serve := p.serve()
+	if err := os.Rename(p.path(dataName), p.path("elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	serve.signal(syscall.SIGHUP) // it looks at once, else within a minute
+	serve.until("was removed or replaced while it was in use")
+	if code := serve.wait(); code != exitCannotWrite {
+		t.Errorf("serve exits with %d", code)
+	}
+}
+
+func TestAPublishThatCannotSucceedIsToldAndCanBeGivenUp(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", `
+jobs:
+  upload:
+    command: echo x > $BELFRY_OUTPUT/x
+    publish: s3://nowhere/x/
+    env: {AWS_ENDPOINT_URL_S3: "http://127.0.0.1:1", AWS_ACCESS_KEY_ID: a, AWS_SECRET_ACCESS_KEY: b, AWS_REGION: us-east-1}
+`)
+	run := p.start("run", "upload")
+	run.until("not published yet (try 1): ")
+	run.signal(syscall.SIGINT)
+	if code := run.wait(); code != exitRunFailed {
+		t.Errorf("run exits with %d", code)
+	}
+	if r := p.show("upload"); r.State != "cancelled" || r.Notices[0].State != "refused" {
+		t.Errorf("the run is %s (%s), its publish %+v", r.State, r.Reason, r.Notices)
+	}
 }

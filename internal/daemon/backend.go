@@ -63,6 +63,25 @@ func (h *history) Zone(ctx context.Context, r run.Run) string {
 	return time.UTC.String()
 }
 
+// findAny finds a job as find does, or else one that was removed: it still has
+// its runs.
+func (h *history) findAny(ctx context.Context, name string) (plan.Job, error) {
+	j, err := h.find(name)
+	if err == nil {
+		return j, nil
+	}
+	stored, storeErr := h.store.Jobs(ctx)
+	if storeErr != nil {
+		return plan.Job{}, storeErr
+	}
+	for _, s := range slices.Backward(stored) {
+		if s.Removed && (s.Name == name || s.String() == name) {
+			return s.Job, nil
+		}
+	}
+	return plan.Job{}, err
+}
+
 // find takes a bare name where it is unique, else project/name.
 func (h *history) find(name string) (plan.Job, error) {
 	var found []plan.Job
@@ -106,7 +125,7 @@ func (h *history) Runs(ctx context.Context, f server.RunFilter) ([]run.Run, erro
 		return nil, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a state of a run", f.State), Hint: "there are " + strings.Join(names, ", ")}
 	}
 	if f.Job != "" {
-		j, err := h.find(f.Job)
+		j, err := h.findAny(ctx, f.Job)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +138,7 @@ func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
 	if name, when, found := strings.Cut(ref, "@"); found {
 		return h.runAt(ctx, name, when)
 	}
-	if j, err := h.find(ref); err == nil {
+	if j, err := h.findAny(ctx, ref); err == nil {
 		runs, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
 		if err != nil {
 			return run.Run{}, err
@@ -213,12 +232,23 @@ func (b *backend) Health(context.Context) api.Health {
 	return api.Health{Version: b.d.o.Version, PID: os.Getpid(), Since: b.d.since.UTC(), Plans: b.d.o.Plan, Data: b.d.o.Data, Problem: b.d.jobs.trouble()}
 }
 
+// Jobs are those of the sources as they are now.
+func (b *backend) Jobs(ctx context.Context) ([]server.Job, error) {
+	b.d.jobs.reload(ctx, b.d.now())
+	return b.history.Jobs(ctx)
+}
+
 func (b *backend) Changed() <-chan struct{} { return b.d.changes.next() }
 
 // Request records the runs that a person asked for and has them started.
 func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, error) {
 	if r.Job == "" {
 		return nil, &api.Error{Code: api.Invalid, Message: "the request names no job"}
+	}
+	// Whoever has just edited a file means the edited job.
+	b.d.jobs.reload(ctx, b.d.now())
+	if trouble := b.d.jobs.trouble(); trouble != "" {
+		return nil, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
 	}
 	j, err := b.find(r.Job)
 	if err != nil {

@@ -41,6 +41,9 @@ type Options struct {
 	// Waiting is called once when a daemon that plans finds an owner that does
 	// not, and waits for its end.
 	Waiting func(owner string)
+	// Told is given sentences for the person who wrote the files, about what is
+	// wrong in them.
+	Told func(sentence string)
 
 	Host      run.Host
 	Zone      *time.Location // of the machine
@@ -61,7 +64,7 @@ type Daemon struct {
 	outbox  *outbox.Worker
 	jobs    *jobs
 	changes changes
-	release func() error // of the data folder
+	folder  *lock // on the data folder
 	listen  net.Listener
 	last    *plan.Reading // of the newest decision
 	finish  chan struct{} // closed when whoever opened it asks for nothing more
@@ -80,7 +83,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, &FolderError{o.Data, err}
 	}
-	if d.release, err = own(ctx, o); err != nil {
+	if d.folder, err = own(ctx, o); err != nil {
 		return nil, err
 	}
 	if d.store, err = store.Open(ctx, o.Data); err != nil {
@@ -117,7 +120,8 @@ func (d *Daemon) wire() {
 	d.runner = run.NewRunner(run.Options{
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Slots: slots, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
-		Changed: d.changed, Now: d.now, Log: d.o.Log.With("component", "run"),
+		DropPublish: func(item string) { d.outbox.Drop(item) },
+		Changed:     d.changed, Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	spool := d.o.MailSpool
 	if spool == "" {
@@ -211,6 +215,9 @@ func (d *Daemon) serve(ctx context.Context) error {
 func (d *Daemon) plan(ctx context.Context) error {
 	log := d.o.Log.With("component", "plan")
 	for {
+		if err := d.folder.check(); err != nil {
+			return err
+		}
 		d.touchAlive(log)
 		wake, err := d.decide(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -295,11 +302,7 @@ func (d *Daemon) untilIdle(ctx context.Context) error {
 	}
 	for {
 		changed := d.changes.next()
-		idle, err := d.idle(ctx)
-		if ctx.Err() != nil || idle {
-			return nil
-		}
-		if err != nil {
+		if idle, err := d.idle(ctx); idle || err != nil {
 			return err
 		}
 		select {
@@ -333,8 +336,8 @@ func (d *Daemon) Close() error {
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
 	}
-	if d.release != nil {
-		errs = append(errs, d.release())
+	if d.folder != nil {
+		errs = append(errs, d.folder.release())
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,8 @@ type jobs struct {
 	asked chan struct{} // to read the sources anew
 	alive time.Time     // when a daemon was last here before this one
 
+	loading sync.Mutex // held while the sources are read and saved
+
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
 	byID    map[string]*job.Job  // guarded by mu; by the store's id
@@ -67,7 +69,7 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 	for _, file := range j.sources() {
 		stamps[file] = stampOf(file) // before it is read: a later write is seen
 	}
-	loaded, settings, err := Load(j.o, j.log)
+	loaded, settings, err := read(j.o)
 	if err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -100,6 +102,8 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 // reload loads again when a source has changed. A bad file leaves the old jobs
 // running and is told once.
 func (j *jobs) reload(ctx context.Context, now time.Time) {
+	j.loading.Lock()
+	defer j.loading.Unlock()
 	j.mu.Lock()
 	changed := false
 	for file, stamp := range j.stamps {
@@ -110,7 +114,7 @@ func (j *jobs) reload(ctx context.Context, now time.Time) {
 		return
 	}
 	if err := j.load(ctx, now); err != nil {
-		j.log.Error("the changed jobs cannot be used, the old ones go on", "error", err)
+		j.o.Told("the changed jobs cannot be used, the old ones go on: " + err.Error())
 		return
 	}
 	j.log.Info("read the jobs anew", "jobs", len(j.planned()))
@@ -162,10 +166,10 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Load reads the project and the crontabs of o. A line of a crontab that is
-// wrong is told in the log and left out; anything wrong in a belfry.yaml, or a
+// read reads the project and the crontabs of o. A line of a crontab that is
+// wrong is told and left out; anything wrong in a belfry.yaml, or a
 // file that cannot be read, is an error.
-func Load(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
+func read(o Options) ([]source, project.Daemon, error) {
 	var sources []source
 	var settings project.Daemon
 	if o.Project != "" {
@@ -177,7 +181,7 @@ func Load(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
 		sources = append(sources, source{p.Name, p.Jobs})
 	}
 	for _, path := range o.Crontabs {
-		s, err := loadCrontab(path, o, log)
+		s, err := loadCrontab(path, o)
 		if err != nil {
 			return nil, settings, &SourceError{err}
 		}
@@ -189,7 +193,12 @@ func Load(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
 	for _, s := range sources {
 		for _, j := range s.jobs {
 			for _, target := range j.Publish {
-				if err := publish.Check(run.AbsoluteTarget(target.To, cmp.Or(j.Dir, o.Host.Home))); err != nil {
+				to := run.AbsoluteTarget(target.To, cmp.Or(j.Dir, o.Host.Home))
+				err := publish.Check(to)
+				if err == nil && run.Inside(to, o.Data) {
+					err = fmt.Errorf("%q lies in belfry's own data folder; choose a place outside of %s", target.To, o.Data)
+				}
+				if err != nil {
 					return nil, settings, &SourceError{fmt.Errorf("%s: publish of %s: %w", j.Source, j.Name, err)}
 				}
 			}
@@ -198,7 +207,7 @@ func Load(o Options, log *slog.Logger) ([]source, project.Daemon, error) {
 	return sources, settings, nil
 }
 
-func loadCrontab(path string, o Options, log *slog.Logger) (source, error) {
+func loadCrontab(path string, o Options) (source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return source{}, fmt.Errorf("read crontab %s: %w", path, err)
@@ -220,7 +229,7 @@ func loadCrontab(path string, o Options, log *slog.Logger) (source, error) {
 	name := projectName(abs)
 	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: path, Zone: o.Zone})
 	for _, e := range append(wrong, more...) {
-		log.Error("a line of a crontab is left out", "error", e.Error())
+		o.Told("this line is left out: " + e.Error())
 	}
 	return source{name, jobs}, nil
 }

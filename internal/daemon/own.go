@@ -32,7 +32,7 @@ const (
 
 // own takes the data folder: one process at a time has it, for as long as it
 // lives. A daemon that plans waits for an owner that does not.
-func own(ctx context.Context, o Options) (release func() error, err error) {
+func own(ctx context.Context, o Options) (*lock, error) {
 	path := filepath.Join(o.Data, "lock")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -71,11 +71,39 @@ func own(ctx context.Context, o Options) (release func() error, err error) {
 	if _, err := fmt.Fprintf(file, "%s, pid %d\n", kind, os.Getpid()); err != nil {
 		return nil, errors.Join(&FolderError{o.Data, &os.PathError{Op: "write", Path: path, Err: err}}, file.Close())
 	}
-	return func() error {
-		// Closing is not enough at once: a process that is just being forked holds
-		// a copy of the descriptor until it executes.
-		return errors.Join(unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close())
-	}, nil
+	return &lock{path, file}, nil
+}
+
+// lock is what an owner has of a data folder.
+type lock struct {
+	path string
+	file *os.File
+}
+
+// check gives an error when the folder is no longer the one that was taken: it
+// was removed, or another stands in its place, which somebody else may own.
+func (l *lock) check() error {
+	ours, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the data folder's lock: %w", err)
+	}
+	if there, err := os.Stat(l.path); err != nil || !os.SameFile(ours, there) {
+		return &GoneError{filepath.Dir(l.path)}
+	}
+	return nil
+}
+
+func (l *lock) release() error {
+	// Closing is not enough at once: a process that is just being forked holds
+	// a copy of the descriptor until it executes.
+	return errors.Join(unix.Flock(int(l.file.Fd()), unix.LOCK_UN), l.file.Close())
+}
+
+// GoneError says that the data folder was taken away from under its owner.
+type GoneError struct{ Dir string }
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("the data folder %s was removed or replaced while it was in use", e.Dir)
 }
 
 // listen binds the socket in the data folder, for its owner alone. A path that

@@ -25,7 +25,7 @@ func options(t *testing.T, dir string) Options {
 	return Options{
 		Data: filepath.Join(dir, "data"), Project: file, Plan: true,
 		Host: run.Host{User: "tester", Home: dir, Name: "here"}, Zone: time.UTC,
-		Self: []string{"/proc/self/exe"}, Clock: ReadClock, Version: "test", Log: slog.New(slog.DiscardHandler),
+		Self: []string{"/proc/self/exe"}, Clock: ReadClock, Version: "test", Log: slog.New(slog.DiscardHandler), Told: func(string) {},
 	}
 }
 

@@ -49,7 +49,7 @@ func TestPythonReadsWhatWeWrote(t *testing.T) {
 }
 
 // sendWaiting sends in a goroutine and returns when that waits, and for what.
-func sendWaiting(t *testing.T, m *Mailbox, ctx context.Context, msg Message) (what string, sent <-chan error) {
+func sendWaiting(ctx context.Context, t *testing.T, m *Mailbox, msg Message) (what string, sent <-chan error) {
 	t.Helper()
 	waits, done := make(chan string, 1), make(chan error, 1)
 	m.waiting = func(what string) {
@@ -88,7 +88,7 @@ func TestSendWaitsForTheFcntlLockOfAnotherProcess(t *testing.T) {
 	m, dir := spool(t)
 	p := startPython(t, lockfPython, filepath.Join(dir, "alice"))
 	p.hear("locked")
-	what, sent := sendWaiting(t, m, t.Context(), note("ours\n"))
+	what, sent := sendWaiting(t.Context(), t, m, note("ours\n"))
 	if want := "the fcntl lock of " + filepath.Join(dir, "alice"); what != want {
 		t.Errorf("waits for %q, want %q", what, want)
 	}
@@ -163,7 +163,7 @@ f.close()
 os.remove(sys.argv[1] + '.lock')
 `, path)
 	p.hear("locked")
-	what, sent := sendWaiting(t, m, t.Context(), note("ours\n"))
+	what, sent := sendWaiting(t.Context(), t, m, note("ours\n"))
 	if want := path + ".lock"; what != want {
 		t.Errorf("waits for %q, want %q", what, want)
 	}
@@ -187,7 +187,7 @@ func TestWaitingForALockEndsWithTheContextAndIsTriedAgain(t *testing.T) {
 	path := filepath.Join(dir, "alice")
 	write(t, "", path+".lock")
 	ctx, cancel := context.WithCancel(t.Context())
-	_, sent := sendWaiting(t, m, ctx, note("ours\n"))
+	_, sent := sendWaiting(ctx, t, m, note("ours\n"))
 	cancel()
 	err := <-sent
 	if err == nil || !strings.Contains(err.Error(), "wait for "+path+".lock") || outbox.IsFinal(err) {
@@ -375,7 +375,7 @@ func asNobody(t *testing.T, f func()) {
 
 func TestFolderWithoutDotlocksIsLockedWithFcntlAlone(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "belfry-notify-") // t.TempDir is in a folder that only root may enter
+	dir, err := os.MkdirTemp("", "belfry-notify-") //nolint:usetesting // t.TempDir is in a folder that only root may enter
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -41,6 +42,31 @@ type Options struct {
 type Worker struct {
 	o    Options
 	kick chan struct{}
+
+	mu      sync.Mutex
+	flights map[string]flight // guarded by mu: the items that are being sent, by id
+}
+
+// flight is one item that is being sent.
+type flight struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when it is no longer sent
+}
+
+// errDropped is why a flight ended that Drop ended.
+var errDropped = errors.New("dropped")
+
+// Drop makes sure that an item is not being sent, now or by chance in a moment:
+// what is under way is broken off and left as it is. Whoever drops an item
+// settles it before the Worker looks again.
+func (w *Worker) Drop(id string) {
+	w.mu.Lock()
+	f, flying := w.flights[id]
+	w.mu.Unlock()
+	if flying {
+		f.cancel(errDropped)
+		<-f.done
+	}
 }
 
 // NewWorker makes a Worker; Run sets it going.
@@ -51,7 +77,7 @@ func NewWorker(o Options) *Worker {
 	if o.Parallel == 0 {
 		o.Parallel = 8
 	}
-	return &Worker{o: o, kick: make(chan struct{}, 1)}
+	return &Worker{o: o, kick: make(chan struct{}, 1), flights: map[string]flight{}}
 }
 
 // Kick makes the Worker look for new items. It never blocks.
@@ -123,9 +149,19 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 func (w *Worker) send(ctx context.Context, item Item) {
 	log := w.o.Log.With("item", item.ID, "kind", item.Kind, "run", item.Run, "try", item.Tries)
 	save := func(progress json.RawMessage) error { return w.o.Store.SaveProgress(ctx, item.ID, progress) }
-	result, err := w.sender(item.Kind).Send(ctx, item, save)
-	if ctx.Err() != nil {
-		return // shut down: the item is found as it is when a daemon comes back
+	flying, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f := flight{cancel, make(chan struct{})}
+	w.mu.Lock()
+	w.flights[item.ID] = f
+	w.mu.Unlock()
+	result, err := w.sender(item.Kind).Send(flying, item, save)
+	w.mu.Lock()
+	delete(w.flights, item.ID)
+	w.mu.Unlock()
+	close(f.done)
+	if ctx.Err() != nil || context.Cause(flying) == errDropped { //nolint:errorlint // it is that very error
+		return // shut down, or dropped: the item is found as it is
 	}
 	now := w.o.Now()
 	if err != nil && !IsFinal(err) && now.Sub(item.Created) < w.o.Patience {

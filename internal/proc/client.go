@@ -154,7 +154,7 @@ func (c *Client) start(ctx context.Context, specs []wireSpec) error {
 // Signal ends an attempt, the way that s says. Its event tells when it has
 // ended. One that is still in the keeper's queue will not be started.
 func (c *Client) Signal(run string, attempt int, s StopKind) error {
-	err := c.ask(run, attempt, message{Type: typeSignal, Run: run, Attempt: attempt, Kind: s}, nil)
+	err := c.ask(message{Type: typeSignal, Run: run, Attempt: attempt, Kind: s}, nil)
 	if err != nil {
 		return fmt.Errorf("%s attempt %d of run %s: %w", s, attempt, run, err)
 	}
@@ -202,7 +202,7 @@ func (c *Client) living() []*link {
 
 // ask puts a request about one attempt to the keepers in turn, until one has
 // it. The error is ErrUnknownAttempt when none has.
-func (c *Client) ask(run string, attempt int, m message, found func(message) bool) error {
+func (c *Client) ask(m message, found func(message) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	var errs []error
@@ -314,6 +314,7 @@ func (c *Client) startKeeper(ctx context.Context) (id string, err error) {
 // was itself started by a job must not make its keeper look like a stray of
 // that job.
 func keeperEnviron() []string {
+	//nolint:forbidigo // a keeper inherits what its daemon has
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return strings.HasPrefix(entry, "BELFRY_") || strings.HasPrefix(entry, "TRACEPARENT=")
 	})

@@ -58,8 +58,8 @@ func (c *Client) inspect(dir, run string, attempt int) (Status, *Exit, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if alive {
-		return Running, nil, nil
+	if alive { // it may have ended without leaving a record: the disk was full
+		return c.inspectQueues(run, attempt, Running)
 	}
 
 	// It may have recorded the exit since we looked, and ended.
@@ -89,12 +89,12 @@ func (c *Client) inspect(dir, run string, attempt int) (Status, *Exit, error) {
 	return Lost, nil, nil
 }
 
-// inspectQueues asks the living keepers for an attempt that has no start
-// record; otherwise is the status if none has it.
+// inspectQueues asks the living keepers for an attempt that no record tells all
+// about; otherwise is the status if none has it.
 func (c *Client) inspectQueues(run string, attempt int, otherwise Status) (Status, *Exit, error) {
 	var status Status
 	var exit *Exit
-	err := c.ask(run, attempt, message{Type: typeList, Run: run, Attempt: attempt}, func(list message) bool {
+	err := c.ask(message{Type: typeList, Run: run, Attempt: attempt}, func(list message) bool {
 		for _, a := range list.Attempts {
 			status, exit = Running, a.Exit
 			if exit != nil {

@@ -100,7 +100,7 @@ func readStart(dir, run string, attempt int) (startRecord, error) {
 	first, second, _ := bytes.Cut(data, []byte("\n"))
 	var record startRecord
 	if json.Unmarshal(first, &record) != nil {
-		return startRecord{Run: run, Attempt: attempt}, nil
+		return startRecord{Run: run, Attempt: attempt}, nil //nolint:nilerr // cut off by a crash: that it was begun is all there is
 	}
 	if record.Run != run || record.Attempt != attempt {
 		return startRecord{}, fmt.Errorf("%s is of attempt %d of run %s, not %d of %s",
@@ -156,7 +156,7 @@ func readExit(dir, run string, attempt int) (*Exit, error) {
 	}
 	var record exitRecord
 	if json.Unmarshal(data, &record) != nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // cut off by a crash: there is no outcome
 	}
 	if record.Run != run || record.Attempt != attempt {
 		return nil, fmt.Errorf("%s is of attempt %d of run %s, not %d of %s",

@@ -75,9 +75,9 @@ func (d *folder) look(context.Context) ([]string, error) {
 
 // resolve returns the path without symbolic links, as far as it exists.
 func resolve(dir string) (string, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return real, err
+		return resolved, err
 	}
 	if _, err := os.Lstat(dir); err == nil {
 		return "", outbox.Final(fmt.Errorf("%s is a symbolic link that leads nowhere: make the folder it names, or remove it", dir))

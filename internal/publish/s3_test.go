@@ -327,12 +327,12 @@ func TestS3FaultsOnTheWay(t *testing.T) {
 				return r.Method == http.MethodHead
 			}
 		}},
-		{name: "somebody else published meanwhile", fails: "somebody else", answer: func(s *s3test.Server) func(http.ResponseWriter, *http.Request) bool {
+		{name: "somebody else published meanwhile", fails: "somebody else", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
 				return conditional(r) && refuse(w, 412, "PreconditionFailed")
 			}
 		}},
-		{name: "the body is another one on the way", fails: "a.csv", answer: func(s *s3test.Server) func(http.ResponseWriter, *http.Request) bool {
+		{name: "the body is another one on the way", fails: "a.csv", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {
 			return func(_ http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "a.csv") {
 					data, _ := io.ReadAll(r.Body)

@@ -222,15 +222,31 @@ func unquote(value string) string {
 // replaced and directories made absolute.
 func targets(j *job.Job, env Environ) ([]job.Target, error) {
 	var list []job.Target
+	home, _ := env.Lookup("HOME")
+	output, _ := env.Lookup("BELFRY_OUTPUT")
+	// An empty name would turn $LAKE/songs into /songs.
+	env = slices.DeleteFunc(slices.Clone(env), func(v crontab.Var) bool { return v.Value == "" })
 	for _, t := range j.Publish {
 		to, err := Expand(t.To, env)
 		if err != nil {
-			return nil, fmt.Errorf("publish to %s: %w", t.To, err)
+			return nil, fmt.Errorf("publish to %s: %w; in a target, one that is empty is as good as none", t.To, err)
 		}
-		home, _ := env.Lookup("HOME")
-		list = append(list, job.Target{From: t.From, To: AbsoluteTarget(to, cmp.Or(j.Dir, home))})
+		to = AbsoluteTarget(to, cmp.Or(j.Dir, home))
+		if Inside(to, output) {
+			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
+		}
+		list = append(list, job.Target{From: t.From, To: to})
 	}
 	return list, nil
+}
+
+// Inside reports whether a target is the folder dir or lies in it.
+func Inside(target, dir string) bool {
+	if !filepath.IsAbs(target) || !filepath.IsAbs(dir) {
+		return false // s3://…, or no folder at all
+	}
+	rel, err := filepath.Rel(dir, target)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // AbsoluteTarget gives a target that does not depend on a working folder: a

@@ -47,6 +47,8 @@ type Store interface {
 	// Move takes a run from one state to the next, with all that follows:
 	// what is owed is in the outbox, and the runs that wait for it are settled.
 	Move(ctx context.Context, m Move) error
+	// PublishOf gives what a publishing run owes to its targets.
+	PublishOf(ctx context.Context, run string) (outbox.Item, error)
 	// Wait notes what a queued run waits for.
 	Wait(ctx context.Context, reasons map[string]string) error
 }
@@ -118,6 +120,8 @@ type Options struct {
 	// Publish and Notices make the outbox items that a run owes.
 	Publish func(j *job.Job, r Run, output string, targets []job.Target) outbox.Item
 	Notices func(n News) []outbox.Item
+	// DropPublish breaks off what is being sent of an outbox item.
+	DropPublish func(item string)
 	// Changed is called after each durable change.
 	Changed func()
 	Now     func() time.Time
@@ -325,8 +329,10 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 	}
 	now := r.o.Now()
 	a := admit(ours, running, r.job, r.o.Slots, now)
-	for id, reason := range a.skip {
-		r.move(ctx, Move{Run: id, From: Queued, To: Skipped, Reason: reason, At: now})
+	for _, run := range ours {
+		if reason, skip := a.skip[run.ID]; skip {
+			r.move(ctx, run, Move{Run: run.ID, From: Queued, To: Skipped, Reason: reason, At: now})
+		}
 	}
 	if len(a.waits) > 0 {
 		if err := r.o.Store.Wait(ctx, a.waits); err != nil {
@@ -413,7 +419,9 @@ func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) {
 // start hands claimed runs to the keeper, which takes each attempt only once.
 func (r *Runner) start(ctx context.Context, runs []Run) {
 	var specs []proc.Spec
+	names := map[string]string{} // run → job, for the log
 	for _, run := range runs {
+		names[run.ID] = run.Name
 		spec, err := r.spec(ctx, run)
 		if err != nil {
 			delete(r.doubtful, run.ID)
@@ -432,7 +440,7 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 			r.doubtful[spec.Run] = true
 		} else {
 			delete(r.doubtful, spec.Run)
-			r.o.Log.Info("started", "run", spec.Run, "attempt", spec.Attempt)
+			r.o.Log.Info("started", "job", names[spec.Run], "run", spec.Run, "attempt", spec.Attempt)
 		}
 	}
 	if err != nil {
@@ -564,7 +572,7 @@ func (r *Runner) end(ctx context.Context, j *job.Job, run Run, m Move) {
 		m.To, m.NotBefore = Queued, now.Add(backoff(j.Retry, run.Attempt, rand.Float64()))
 	}
 	m.Owed = append(m.Owed, r.news(ctx, j, run, m)...)
-	if !r.move(ctx, m) {
+	if !r.move(ctx, run, m) {
 		r.doubtful[run.ID] = true // the record is still there: try again, and not at once
 		return
 	}
@@ -647,7 +655,7 @@ func (r *Runner) news(ctx context.Context, j *job.Job, run Run, m Move) []outbox
 	return items
 }
 
-func (r *Runner) move(ctx context.Context, m Move) bool {
+func (r *Runner) move(ctx context.Context, run Run, m Move) bool {
 	err := r.o.Store.Move(ctx, m)
 	if errors.Is(err, ErrConflict) {
 		r.o.Log.Debug("a run had changed", "run", m.Run, "to", m.To)
@@ -658,7 +666,7 @@ func (r *Runner) move(ctx context.Context, m Move) bool {
 		return false
 	}
 	if m.To != Queued {
-		r.o.Log.Info(string(m.To), "run", m.Run, "reason", m.Reason)
+		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)
 	}
 	r.o.Changed()
 	return true
@@ -695,11 +703,28 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 		if err := r.o.Store.Move(ctx, m); err != nil && !errors.Is(err, ErrConflict) {
 			return err
 		}
-		r.o.Log.Info(string(m.To), "run", m.Run, "reason", m.Reason)
+		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)
 		r.o.Changed()
 		r.Kick()
 		return nil
 	})
+}
+
+// dropPublish gives up the publish of a run. What it has put at its target so
+// far stays there without a _SUCCESS, until the next publish.
+func (r *Runner) dropPublish(ctx context.Context, run Run) error {
+	item, err := r.o.Store.PublishOf(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	r.o.DropPublish(item.ID)
+	item.State, item.Error = outbox.Refused, stopped
+	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item}
+	if err := r.o.Store.Move(ctx, m); err != nil {
+		return err
+	}
+	r.o.Changed()
+	return nil
 }
 
 // StopError says why a run cannot be stopped.
@@ -734,7 +759,7 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 			}
 			return err
 		case Publishing:
-			return StopError(fmt.Sprintf("run %s is publishing; what has begun to be published is finished", id))
+			return r.dropPublish(ctx, run)
 		}
 		return StopError(fmt.Sprintf("run %s has ended: %s", id, run.State))
 	})

@@ -167,6 +167,8 @@ type scene struct {
 	mu   sync.Mutex
 	news []string // guarded by mu
 
+	dropped []string // items, by the Runner's goroutine
+
 	runner *run.Runner
 	stop   func()
 }
@@ -176,21 +178,21 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		real, err := store.Open(t.Context(), t.TempDir())
+		kept, err := store.Open(t.Context(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() {
-			if err := real.Close(); err != nil {
+			if err := kept.Close(); err != nil {
 				t.Error(err)
 			}
 		}()
 		s := &scene{
-			t: t, dir: t.TempDir(), store: &flaky{Store: real, fail: map[string]int{}}, boot: "boot", slots: 10,
+			t: t, dir: t.TempDir(), store: &flaky{Store: kept, fail: map[string]int{}}, boot: "boot", slots: 10,
 			procs: &processes{events: make(chan proc.Event), lost: make(chan string), status: map[string]proc.Status{}, exits: map[string]*proc.Exit{}},
 			jobs:  map[string]*job.Job{}, keys: map[string]string{},
 		}
-		saved, err := real.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
+		saved, err := kept.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,6 +220,7 @@ func (s *scene) begin() {
 		Publish: func(_ *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
+		DropPublish: func(item string) { s.dropped = append(s.dropped, item) },
 		Notices: func(n run.News) []outbox.Item {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -866,16 +869,25 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 		play(t, func(s *scene) {
 			id := s.queue("a", time.Now())
 			s.exits(id, proc.Exit{})
-			var refused run.StopError
-			if err := stop(s, id, false); !errors.As(err, &refused) || !strings.Contains(err.Error(), "publishing") {
+			item := s.items(id)[0]
+			if err := stop(s, id, false); err != nil {
 				s.t.Errorf("publishing: got %v", err)
 			}
-			item := s.items(id)[0]
+			if !slices.Equal(s.dropped, []string{item.ID}) {
+				s.t.Errorf("dropped %v, want %s", s.dropped, item.ID)
+			}
+			s.want(id, run.Cancelled, "stopped by a person while it was publishing")
+			if got := s.items(id)[0]; got.State != outbox.Refused {
+				s.t.Errorf("what it owed is %s, want refused", got.State)
+			}
+			// It had just been sent after all: the person's word stands.
 			item.State, item.Result = outbox.Sent, json.RawMessage(`{}`)
 			if err := s.runner.Published(s.t.Context(), item, nil); err != nil {
 				s.t.Fatal(err)
 			}
-			if err := stop(s, id, false); !errors.As(err, &refused) || !strings.Contains(err.Error(), "has ended: succeeded") {
+			s.want(id, run.Cancelled, "stopped by a person while it was publishing")
+			var refused run.StopError
+			if err := stop(s, id, false); !errors.As(err, &refused) || !strings.Contains(err.Error(), "has ended: cancelled") {
 				s.t.Errorf("ended: got %v", err)
 			}
 		}, publisher("a"))

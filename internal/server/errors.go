@@ -11,6 +11,7 @@ import (
 // statuses says how each code is told in HTTP.
 var statuses = map[api.Code]int{
 	api.Invalid:     http.StatusBadRequest,
+	api.BadFile:     http.StatusUnprocessableEntity,
 	api.NotFound:    http.StatusNotFound,
 	api.Refused:     http.StatusConflict,
 	api.Unavailable: http.StatusServiceUnavailable,

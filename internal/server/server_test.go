@@ -437,7 +437,9 @@ func TestARequestThatTheDaemonsEndCutsOffIsNotTakenForAnAnswer(t *testing.T) {
 	go func() { done <- ending.Serve(listener) }()
 	defer func() {
 		check(t, ending.Close())
-		_ = <-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("the server ended with %v", err)
+		}
 	}()
 	other := api.New(func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())

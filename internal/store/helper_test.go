@@ -11,7 +11,7 @@ import (
 	"belfry/internal/run"
 )
 
-// one in the morning in Seoul
+// night is one in the morning in Seoul.
 var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
 
 func openStore(t *testing.T) *Store {

@@ -48,6 +48,11 @@ func (s *Store) Pending(ctx context.Context) ([]outbox.Item, error) {
 	return list(ctx, s.read, scanItem, `SELECT `+itemColumns+`WHERE state = 'pending' ORDER BY next_at, id`)
 }
 
+// PublishOf gives what a publishing run owes to its targets.
+func (s *Store) PublishOf(ctx context.Context, id string) (outbox.Item, error) {
+	return one(ctx, s.read, scanItem, `SELECT `+itemColumns+`WHERE run = $1 AND kind = 'publish' AND (state = 'pending' OR state = 'sending') ORDER BY id DESC`, id)
+}
+
 // ItemsOf lists the items that a run owes or owed.
 func (s *Store) ItemsOf(ctx context.Context, id string) ([]outbox.Item, error) {
 	return list(ctx, s.read, scanItem, `SELECT `+itemColumns+`WHERE run = $1 ORDER BY id`, id)

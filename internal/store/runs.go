@@ -183,7 +183,7 @@ type RunFilter struct {
 	Limit    int // 0: all
 }
 
-// Runs lists runs, the newest firing first.
+// Runs lists runs, what was queued last first.
 func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
 	query, args := runsQuery(f)
 	return list(ctx, s.read, scanRun, query, args...)
@@ -211,7 +211,11 @@ func runsQuery(f RunFilter) (query string, args []any) {
 	if len(where) > 0 {
 		query += `WHERE ` + strings.Join(where, " AND ")
 	}
-	query += ` ORDER BY run.fires_at DESC, run.id DESC`
+	if f.Covering.IsZero() {
+		query += ` ORDER BY run.queued_at DESC, run.fires_at DESC, run.id DESC`
+	} else { // a row of many firings may begin long before
+		query += ` ORDER BY run.fires_at DESC, run.id DESC`
+	}
 	if f.Limit > 0 {
 		query += fmt.Sprintf(` LIMIT %d`, f.Limit)
 	}
@@ -365,6 +369,9 @@ func (t *tx) move(m run.Move) error {
 	var endedAt sql.NullInt64
 	if m.To.Finished() {
 		endedAt = millis(m.At)
+		if m.Ended != nil && !m.Ended.EndedAt.IsZero() { // it may have been a while before a daemon heard of it
+			endedAt = millis(m.Ended.EndedAt)
+		}
 	}
 	var notBefore int64
 	if !m.NotBefore.IsZero() {

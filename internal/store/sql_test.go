@@ -121,7 +121,7 @@ func TestRunsOfAJobAreReadInOrderFromAnIndex(t *testing.T) {
 		{RunFilter{Limit: 50}, "run_by_time"},
 		{RunFilter{Job: "x"}, "run_by_job"},
 		{RunFilter{Job: "x", State: "failed", Limit: 1}, "run_by_job"},
-		{RunFilter{Job: "x", Covering: night}, "run_by_job"},
+		{RunFilter{Job: "x", Covering: night, Limit: 1}, "run_firing"},
 	} {
 		query, args := runsQuery(c.filter)
 		steps := strings.Join(plans(t, s, query, args), "; ")

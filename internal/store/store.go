@@ -147,6 +147,9 @@ func (s *Store) update(ctx context.Context, what string, f func(tx *tx) error) e
 		return fmt.Errorf("%s: %w", what, errors.Join(err, rollback(raw)))
 	}
 	if err := raw.Commit(); err != nil {
+		// SQLite may still be in the transaction (the disk is full, say), and this
+		// is its only connection. Where it is not, there is nothing to roll back.
+		_, _ = s.write.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

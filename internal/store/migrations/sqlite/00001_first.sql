@@ -59,8 +59,9 @@ CREATE TABLE run (
 -- condition that it finds word for word among these.
 CREATE INDEX run_open ON run (state) WHERE state = 'queued' OR state = 'running' OR state = 'publishing';
 CREATE INDEX run_outcome ON run (job, ended_at, id) WHERE state = 'succeeded' OR state = 'failed' OR state = 'lost';
-CREATE INDEX run_by_time ON run (fires_at, id);
-CREATE INDEX run_by_job ON run (job, fires_at, id);
+CREATE INDEX run_by_time ON run (queued_at, fires_at, id);
+CREATE INDEX run_by_job ON run (job, queued_at, fires_at, id);
+CREATE INDEX run_firing ON run (job, fires_at, id);
 
 -- The runs that a run waits for.
 CREATE TABLE run_parent (

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"belfry/crontab"
+	"belfry/internal/job"
+)
+
+// lint has exit codes of its own, which tools that lint share.
+const (
+	exitFindings   = 1
+	exitUnreadable = 2
+)
+
+// finding is a finding of lint --json.
+type finding struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
+	Fix     string `json:"fix"`
+}
+
+func (c *command) lintCommand() *cobra.Command {
+	var system, portable, asJSON, rules bool
+	var tz string
+	cmd := &cobra.Command{
+		Use:   "lint [FILE…]",
+		Short: "Say what will surprise you in a crontab",
+		Long: `Read crontabs and say what their reader would not expect, a line each:
+file:line:col: rule: message, and below it what to do. docs/lint.md has a section for
+each rule. "-" is standard input. A file is read as a user's crontab; /etc/crontab and
+the files of /etc/cron.d, which have a user column, as the system's.
+
+Exit codes: 0 nothing was found; 1 something was; 2 a file could not be read, or the
+command line is wrong.`,
+		Example: "  crontab -l | belfry lint -\n  belfry lint /etc/crontab /etc/cron.d/*",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if rules {
+				return c.printRules(asJSON)
+			}
+			if len(args) == 0 {
+				return usage("lint needs a file").hint("belfry lint FILE, or crontab -l | belfry lint -")
+			}
+			zone, err := (&times{tz: tz}).zone()
+			if err != nil {
+				return err
+			}
+			o := crontab.LintOptions{
+				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists, Portable: portable,
+			}
+			found := []finding{}
+			unreadable := false
+			for _, file := range args {
+				text, err := c.readFile(file)
+				if err != nil {
+					unreadable = true
+					fmt.Fprintf(c.err, "belfry: read crontab %s: %v\n", file, reason(err))
+					continue
+				}
+				o.System = system || systemCrontab(file)
+				for _, f := range crontab.Lint(file, text, o) {
+					found = append(found, finding(f))
+					if !asJSON {
+						c.printFinding(f)
+					}
+				}
+			}
+			if asJSON {
+				if err := printJSON(c.out, found); err != nil {
+					return err
+				}
+			}
+			switch {
+			case unreadable:
+				return exitCode(exitUnreadable)
+			case len(found) > 0:
+				return exitCode(exitFindings)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&system, "system", false, "the files have a user column, as /etc/crontab has")
+	cmd.Flags().BoolVar(&portable, "portable", false, "say too what other crons read differently")
+	cmd.Flags().StringVar(&tz, "tz", "", "the time zone of entries without CRON_TZ (default: this machine's)")
+	cmd.Flags().BoolVar(&rules, "rules", false, "list the rules")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of findings")
+	return cmd
+}
+
+func (c *command) printFinding(f crontab.Finding) {
+	fmt.Fprintln(c.out, f)
+	if f.Fix != "" {
+		fmt.Fprintln(c.out, paint(c.out, faint, "    "+f.Fix))
+	}
+}
+
+func (c *command) printRules(asJSON bool) error {
+	type rule struct {
+		Name     string `json:"name"`
+		Summary  string `json:"summary"`
+		Portable bool   `json:"portable"` // only looked at with --portable
+	}
+	var t table
+	var list []rule
+	for _, r := range crontab.Rules() {
+		t.row(r.Name, r.Summary)
+		list = append(list, rule{r.Name, r.Summary, r.Portable})
+	}
+	if asJSON {
+		return printJSON(c.out, list)
+	}
+	return t.print(c.out)
+}
+
+func (c *command) readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(c.in)
+	}
+	return os.ReadFile(name)
+}
+
+// reason is what is wrong with a file, without its name.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// systemCrontab reports whether a file is one of the system's by its place.
+func systemCrontab(file string) bool {
+	path, err := filepath.Abs(file)
+	return err == nil && (path == "/etc/crontab" || filepath.Dir(path) == "/etc/cron.d")
+}
+
+// lookPath looks for a program as a shell would: in the directories of path, or,
+// when its name has a slash, at its place.
+func lookPath(program, path string) (found, executable bool) {
+	candidates := []string{program}
+	if !strings.Contains(program, "/") {
+		candidates = nil
+		for _, dir := range filepath.SplitList(path) {
+			candidates = append(candidates, filepath.Join(dir, program))
+		}
+	}
+	for _, candidate := range candidates {
+		info, err := os.Stat(candidate)
+		if err != nil || info.IsDir() {
+			continue
+		}
+		if found = true; info.Mode().Perm()&0o111 != 0 {
+			return true, true
+		}
+	}
+	return found, false
+}
+
+func userExists(name string) bool {
+	_, err := user.Lookup(name)
+	return err == nil
+}

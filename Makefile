@@ -4,7 +4,7 @@ LDFLAGS := -s -w -X belfry/internal/cli.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 LINT    := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build try test bench lint fmt check broom clean
+.PHONY: help build try test bench lint fmt vet check broom clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,12 +27,14 @@ lint: ## look for what a reader would stumble over
 fmt: ## format the sources
 	@$(LINT) fmt ./...
 
-check: ## all that a change must pass
-	@$(MAKE) --no-print-directory test
+vet: ## what can be checked without running anything
 	@go vet ./...
+	@cd bench && go vet ./...
 	@go mod tidy -diff
 	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
 	@$(MAKE) --no-print-directory lint
+
+check: test vet ## all that a change must pass
 
 broom: ## now and then: what could be newer, what is dead, a minute of fuzzing for each parser
 	@go fix -diff ./... || true

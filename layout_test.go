@@ -20,6 +20,7 @@ var imports = map[string][]string{
 	"api":                     {},
 	"crontab":                 {},
 	"internal/proc":           {},
+	"internal/proc/proctest":  {},
 	"internal/outbox":         {},
 	"internal/job":            {"crontab"},
 	"internal/plan":           {"crontab", "internal/job"},
@@ -49,10 +50,10 @@ var modules = map[string][]string{
 	"go.yaml.in/yaml/v4":              {"internal/project"},
 	"golang.org/x/sync":               {"internal/daemon"},
 	"modernc.org/sqlite":              {"internal/store"},
-	"github.com/google/go-cmp":        {},                                                                                          // tests only
-	"github.com/rogpeppe/go-internal": {},                                                                                          // tests only
-	"pgregory.net/rapid":              {},                                                                                          // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/notify", "internal/proc", "internal/publish"}, // the kernel's own names
+	"github.com/google/go-cmp":        {},                                                                                                                    // tests only
+	"github.com/rogpeppe/go-internal": {},                                                                                                                    // tests only
+	"pgregory.net/rapid":              {},                                                                                                                    // tests only
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"belfry/api"
+	"belfry/internal/proc/proctest"
 )
 
 // The test binary is belfry too: when it is called so by a script or a test,
@@ -40,7 +41,7 @@ func TestScripts(t *testing.T) {
 				name, value, _ := strings.Cut(v, "=")
 				env.Setenv(name, value)
 			}
-			env.Defer(func() { endKeepers(t, env.WorkDir) })
+			env.Defer(func() { proctest.EndKeepers(t, env.WorkDir) })
 			return os.Mkdir(filepath.Join(env.WorkDir, "mail"), 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -72,39 +73,6 @@ func settings(dir string) []string {
 	}
 }
 
-// endKeepers ends the keepers whose folder lies in dir: by themselves they
-// would, but only ten seconds later.
-func endKeepers(t *testing.T, dir string) {
-	t.Helper()
-	for pid, cmdline := range processes(t) {
-		if strings.Contains(cmdline, "\x00keeper\x00"+dir) {
-			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-				t.Errorf("end keeper %d: %v", pid, err)
-			}
-		}
-	}
-}
-
-// processes gives the command lines of all processes, words ending in NUL.
-func processes(t *testing.T) map[int]string {
-	t.Helper()
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[int]string{}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if text, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline")); err == nil {
-			found[pid] = string(text)
-		}
-	}
-	return found
-}
-
 // place is a folder with everything that a belfry of a test touches.
 type place struct {
 	t   *testing.T
@@ -123,7 +91,7 @@ func newPlace(t *testing.T, files ...string) *place {
 	for i := 0; i < len(files); i += 2 {
 		p.write(files[i], files[i+1])
 	}
-	t.Cleanup(func() { endKeepers(t, p.dir) })
+	t.Cleanup(func() { proctest.EndKeepers(t, p.dir) })
 	return p
 }
 

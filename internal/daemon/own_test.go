@@ -12,12 +12,14 @@ import (
 
 	"belfry/api"
 	"belfry/internal/plan"
+	"belfry/internal/proc/proctest"
 	"belfry/internal/run"
 )
 
 // options are those of a daemon with a project of one job, in a folder of its own.
 func options(t *testing.T, dir string) Options {
 	t.Helper()
+	t.Cleanup(func() { proctest.EndKeepers(t, dir) })
 	file := filepath.Join(dir, "belfry.yaml")
 	if err := os.WriteFile(file, []byte("jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n"), 0o644); err != nil {
 		t.Fatal(err)

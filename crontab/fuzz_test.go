@@ -78,7 +78,11 @@ func FuzzParse(f *testing.F) {
 		if err == nil {
 			return
 		}
-		for _, e := range err.(Errors) {
+		var all Errors
+		if !errors.As(err, &all) {
+			t.Fatalf("Parse(%q): %T, want Errors", src, err)
+		}
+		for _, e := range all {
 			if e.File != "fuzz" || e.Line < 1 || e.Line > lines || e.Column < 1 || e.Message == "" {
 				t.Errorf("Parse(%q): error without a place or a message: %#v", src, e)
 			}

@@ -2,6 +2,7 @@ package crontab
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,7 +151,11 @@ func TestLinesThatCronRejectsAreErrors(t *testing.T) {
 				t.Fatalf("Parse(%q) accepts it (%+v); cronie does not: %s", v.Line, f, v.Reason)
 			}
 			t.Log(err)
-			for _, e := range err.(Errors) {
+			var all Errors
+			if !errors.As(err, &all) {
+				t.Fatalf("Parse(%q): %T, want Errors", v.Line, err)
+			}
+			for _, e := range all {
 				if e.File != "tab" || e.Line != 1 || e.Column < 1 || e.Message == "" {
 					t.Errorf("Parse(%q): error without a place or a message: %#v", v.Line, e)
 				}

@@ -82,7 +82,8 @@ type Job struct {
 	Project   string     `json:"project"`
 	Name      string     `json:"name"`
 	Owner     string     `json:"owner"`
-	Schedules []string   `json:"schedules"`
+	Schedules []string   `json:"schedules"` // as they are written
+	Drawn     []string   `json:"drawn"`     // as they fire: with what was drawn for ~
 	After     []string   `json:"after"`
 	Timezone  string     `json:"timezone"`
 	Command   string     `json:"command"`

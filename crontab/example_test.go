@@ -43,3 +43,57 @@ func ExampleParse() {
 	// ops:2:3: "25" is not an hour (0–23)
 	// 4 5 4 * * * pg_dump shop > shop-$(date +%F).sql [{MAILTO ops}] dump
 }
+
+func ExampleParseSchedule() {
+	s, err := crontab.ParseSchedule("0 9-17/2 * * mon-fri")
+	fmt.Println(s, err)
+
+	_, err = crontab.ParseSchedule("0 25 * * *")
+	fmt.Println(err)
+	_, err = crontab.ParseSchedule("0 0 L * *")
+	fmt.Println(err)
+	// Output:
+	// 0 9-17/2 * * mon-fri <nil>
+	// column 3: "25" is not an hour (0–23)
+	// column 5: "L" for the last day of the month is Quartz's; write "28-31" and begin the command with [ "$(date -d tomorrow +\%d)" = 01 ] || exit 0;
+}
+
+// Where the next run is wanted now and then, and not every instant of a range.
+func ExampleSchedule_Prev() {
+	s := crontab.MustParseSchedule("0 16 * * *")
+	now := time.Date(2026, 7, 9, 12, 0, 0, 0, time.UTC)
+	fmt.Println("ran at  ", s.Prev(now).Format(time.RFC3339))
+	fmt.Println("runs at ", s.Next(now).Format(time.RFC3339))
+	fmt.Println("never is", crontab.MustParseSchedule("0 0 30 2 *").Next(now).IsZero())
+	// Output:
+	// ran at   2026-07-08T16:00:00Z
+	// runs at  2026-07-09T16:00:00Z
+	// never is true
+}
+
+// A wildcard schedule follows elapsed time, a fixed one the clock on the wall:
+// in the night in which 01:30 comes twice the first fires in both halves.
+func ExampleSchedule_Wildcard() {
+	newYork, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		panic(err)
+	}
+	evening, morning := time.Date(2024, 11, 2, 22, 0, 0, 0, newYork), time.Date(2024, 11, 3, 3, 0, 0, 0, newYork)
+	for _, expr := range []string{"30 * * * *", "30 1 * * *"} {
+		s := crontab.MustParseSchedule(expr)
+		fmt.Printf("%s wildcard: %v\n", expr, s.Wildcard())
+		for t := range s.Between(evening, morning) {
+			fmt.Println(" ", t.Format("15:04 MST"))
+		}
+	}
+	// Output:
+	// 30 * * * * wildcard: true
+	//   22:30 EDT
+	//   23:30 EDT
+	//   00:30 EDT
+	//   01:30 EDT
+	//   01:30 EST
+	//   02:30 EST
+	// 30 1 * * * wildcard: false
+	//   01:30 EDT
+}

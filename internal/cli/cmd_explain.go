@@ -148,7 +148,7 @@ func (c *command) schedules(ctx context.Context, text string, zone *time.Locatio
 		return nil, nil, &problem{err: fmt.Errorf("%s has no schedule of its own: %s", j.Name, what), code: exitNotFound}
 	}
 	var list []crontab.Schedule
-	for _, text := range j.Schedules {
+	for _, text := range j.Drawn {
 		s, err := crontab.ParseSchedule(text)
 		if err != nil {
 			return nil, nil, err
@@ -194,6 +194,9 @@ func expressionError(text string, err error) error {
 
 func (c *command) printExplanation(s crontab.Schedule, e explanation, zone *time.Location, others []*time.Location) error {
 	fmt.Fprintf(c.out, "%s\n%s\n", e.Expr, e.Text)
+	if strings.Contains(e.Expr, "~") {
+		fmt.Fprintln(c.out, "in a crontab ~ is drawn from the host, the file and the line: belfry explain JOB says what it is there")
+	}
 	if s.Reboot() {
 		return nil
 	}

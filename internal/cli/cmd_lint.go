@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +48,7 @@ the files of /etc/cron.d, which have a user column, as the system's.
 Exit codes: 0 nothing was found; 1 something was; 2 a file could not be read, or the
 command line is wrong.`,
 		Example: "  crontab -l | belfry lint -\n  belfry lint /etc/crontab /etc/cron.d/*",
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if rules {
 				return c.printRules(asJSON)
 			}
@@ -71,6 +72,7 @@ command line is wrong.`,
 					continue
 				}
 				o.System = system || systemCrontab(file)
+				o.Duration = c.durations(cmd.Context(), file)
 				for _, f := range crontab.Lint(file, text, o) {
 					found = append(found, finding(f))
 					if !asJSON {
@@ -130,6 +132,33 @@ func (c *command) readFile(name string) ([]byte, error) {
 		return io.ReadAll(c.in)
 	}
 	return os.ReadFile(name)
+}
+
+// durations tells how long the entries of a crontab took when they last ran,
+// where belfry runs that file from here.
+func (c *command) durations(ctx context.Context, file string) func(crontab.Entry) time.Duration {
+	client, done, err := c.look(ctx)
+	if err != nil {
+		return nil
+	}
+	defer done()
+	jobs, err := client.Jobs(ctx)
+	if err != nil {
+		return nil
+	}
+	took := map[string]time.Duration{}
+	for _, j := range jobs {
+		if j.Last != nil && j.Last.State == "succeeded" && j.Last.StartedAt != nil && j.Last.EndedAt != nil {
+			took[j.Source+" "+j.Command] = j.Last.EndedAt.Sub(*j.Last.StartedAt)
+		}
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return nil
+	}
+	return func(e crontab.Entry) time.Duration {
+		return took[job.Source{File: path, Line: e.Line}.String()+" "+e.Command]
+	}
 }
 
 // reason is what is wrong with a file, without its name.

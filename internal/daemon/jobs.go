@@ -227,7 +227,7 @@ func loadCrontab(path string, o Options) (source, error) {
 		return source{}, err
 	}
 	name := projectName(abs)
-	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: path, Zone: o.Zone})
+	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone})
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}

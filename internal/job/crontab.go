@@ -54,11 +54,11 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 				j.Dir = v.Value
 			}
 		}
-		if problem := crontabZone(j, entry.Zone, c.File); problem != nil {
+		if problem := crontabZone(j, entry.Zone, file.Name); problem != nil {
 			errs = append(errs, problem)
 			continue
 		}
-		problems := crontabOptions(j, entry, c.File, lines)
+		problems := crontabOptions(j, entry, file.Name, lines)
 		if len(problems) > 0 {
 			errs = append(errs, problems...)
 			continue

@@ -263,7 +263,7 @@ type definition struct {
 func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
-		Schedules: stored(j.Schedules), Inherited: stored(j.Inherited), Timezone: j.Zone.String(),
+		Schedules: drawn(j.Schedules), Inherited: drawn(j.Inherited), Timezone: j.Zone.String(),
 		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
 		CatchUp: j.CatchUp, Overlap: j.Overlap, Retry: j.Retry,
 		After: j.After, Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
@@ -294,9 +294,13 @@ func (j *Job) ScheduleTexts() []string {
 	return texts
 }
 
-// stored gives the schedules with the values that were drawn for ~, which
-// depend on the whole line: an edit of its command draws anew.
-func stored(schedules []crontab.Schedule) []string {
+// DrawnTexts gives the schedules as they fire: with the values that were drawn
+// for ~.
+func (j *Job) DrawnTexts() []string { return drawn(j.Schedules) }
+
+// drawn gives schedules with the values that were drawn for ~, which depend on
+// the whole line: an edit of its command draws anew.
+func drawn(schedules []crontab.Schedule) []string {
 	var texts []string
 	for _, s := range schedules {
 		text, err := s.MarshalText()
@@ -311,7 +315,7 @@ func stored(schedules []crontab.Schedule) []string {
 // Timing is a text that changes when and only when the job's firings do: an
 // edit of it never fires the past.
 func (j *Job) Timing() string {
-	return strings.Join(append(stored(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+	return strings.Join(append(drawn(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
 }
 
 // ParseDefinition makes a job of a stored definition: all of it but where it

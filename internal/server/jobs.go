@@ -20,7 +20,7 @@ func (s *server) jobs(w http.ResponseWriter, r *http.Request) error {
 
 func jobOf(j Job) api.Job {
 	out := api.Job{
-		Project: j.Project, Name: j.Name, Owner: j.Owner, Schedules: j.ScheduleTexts(), After: j.After,
+		Project: j.Project, Name: j.Name, Owner: j.Owner, Schedules: j.ScheduleTexts(), Drawn: j.DrawnTexts(), After: j.After,
 		Timezone: j.Zone.String(), Command: j.Command.String(), Source: j.Source.String(), Paused: j.Paused, Next: api.Time(j.Next),
 	}
 	if j.Last != nil {
@@ -30,6 +30,9 @@ func jobOf(j Job) api.Job {
 	// A list is never null: programs read it.
 	if out.Schedules == nil {
 		out.Schedules = []string{}
+	}
+	if out.Drawn == nil {
+		out.Drawn = []string{}
 	}
 	if out.After == nil {
 		out.After = []string{}

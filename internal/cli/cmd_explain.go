@@ -226,24 +226,27 @@ func (c *command) printExplanation(s crontab.Schedule, e explanation, zone *time
 	return t.print(c.out)
 }
 
-// moved says when daylight saving has a hand in a firing.
+// moved says when a change of the clocks has a hand in a firing: it was meant for
+// a time that they skip, or its time comes twice.
 func moved(s crontab.Schedule, at time.Time) string {
 	if named := s.Named(at); named.Format("15:04") != at.Format("15:04") {
 		return "meant for " + named.Format("15:04") + ", which the clocks skip"
 	}
-	earlier, _ := at.Add(-3 * time.Hour).Zone()
-	later, _ := at.Add(3 * time.Hour).Zone()
 	name, offset := at.Zone()
-	if earlier == later {
+	start, end := at.ZoneBounds() // of the stretch in which the clocks run on as they are
+	twice := false
+	if !start.IsZero() {
+		_, before := start.Add(-time.Second).Zone()
+		twice = at.Before(start.Add(time.Duration(before-offset) * time.Second))
+	}
+	if !end.IsZero() && !twice {
+		_, after := end.Zone()
+		twice = after < offset && !at.Before(end.Add(time.Duration(after-offset)*time.Second))
+	}
+	if !twice {
 		return ""
 	}
-	for _, shift := range []time.Duration{-time.Hour, -30 * time.Minute, -2 * time.Hour, 30 * time.Minute, time.Hour, 2 * time.Hour} {
-		other := at.Add(shift)
-		if _, o := other.Zone(); o != offset && other.Format("15:04") == at.Format("15:04") {
-			return "the clocks read " + at.Format("15:04") + " twice; this is the one in " + name
-		}
-	}
-	return ""
+	return "the clocks read " + at.Format("15:04") + " twice; this is the one in " + name
 }
 
 func firings(s crontab.Schedule, from time.Time, n int) []time.Time {

@@ -30,8 +30,9 @@ func (c *command) nextCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "next EXPR…",
-		Short: "Print the next times of schedules, bare",
-		Long: `Print the next times of each schedule, a line each, as RFC 3339 in its time zone.
+		Short: "Print the next times of schedules, a line each",
+		Long: `Print the next times of each schedule, a line each: as RFC 3339 in its time zone, the
+zone, the same in UTC, and what daylight saving has to do with it.
 With --json an object a line: expr, tz and next, or error. "-" reads from standard
 input, one question a line: an expression, or an object with expr and, where it differs
 from the flags, tz, from and n. What cannot be answered does not keep --json from
@@ -164,9 +165,22 @@ func (n *nextPrinter) print(q nextQuestion) error {
 		fmt.Fprintf(n.err, "belfry: %s fires at no time\n", q.Expr)
 	}
 	for _, at := range list {
-		fmt.Fprintln(n.out, at.Format(time.RFC3339))
+		fmt.Fprintln(n.out, timeLine(s, at))
 	}
 	return nil
+}
+
+// timeLine is a firing for a person and for awk: the time in its zone, the zone,
+// the time in UTC, and what daylight saving has to do with it.
+func timeLine(s crontab.Schedule, at time.Time) string {
+	line := at.Format(time.RFC3339) + "  " + at.Location().String()
+	if at.Location() != time.UTC {
+		line += "  " + at.UTC().Format(time.RFC3339)
+	}
+	if note := moved(s, at); note != "" {
+		line += "  " + note
+	}
+	return line
 }
 
 // zone finds a zone by its name, or by the empty one that the machine's goes by.

@@ -110,7 +110,7 @@ type python struct {
 func startPython(t *testing.T, script string, args ...string) *python {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("no python3")
+		t.Fatal("python3 is missing: these tests read mailboxes with it, and tools/test.sh installs it")
 	}
 	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-u", "-c", script}, args...)...)
 	cmd.Stderr = os.Stderr

@@ -1,0 +1,247 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/proc"
+)
+
+// News is what there is to tell about a run.
+type News struct {
+	Event   job.Event
+	Job     *job.Job
+	Run     Run
+	Attempt int
+	State   State
+	Reason  string
+	Log     string // path of the attempt's output
+	At      time.Time
+}
+
+func (r *Runner) event(ctx context.Context, event proc.Event) {
+	if event.Doubt { // another keeper has or had it: its records decide
+		r.doubtful[event.Run] = true
+		return
+	}
+	if event.Exit == nil {
+		return
+	}
+	run, err := r.o.Store.Run(ctx, event.Run)
+	switch {
+	case errors.Is(err, ErrNotFound): // the store is new, or an older one was put back
+		r.o.Log.Warn("a run has ended that is not in the store", "run", event.Run, "attempt", event.Attempt)
+		r.forget(event.Run, event.Attempt)
+		return
+	case err != nil:
+		r.o.Log.Error("read a run that ended", "run", event.Run, "error", err)
+		r.doubtful[event.Run] = true // the event does not come again; its record stays
+		return
+	}
+	if run.State != Running || run.Attempt != event.Attempt || run.Token != event.Token {
+		r.forget(event.Run, event.Attempt) // told before: its end is durable
+		return
+	}
+	delete(r.doubtful, run.ID)
+	r.ended(ctx, run, *event.Exit)
+}
+
+func (r *Runner) forget(run string, attempt int) {
+	if err := r.o.Procs.Forget(run, attempt); err != nil {
+		r.o.Log.Debug("forget an attempt", "run", run, "attempt", attempt, "error", err)
+	}
+}
+
+// ended takes a run to what its attempt's exit means.
+func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) {
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		r.o.Log.Error("end a run", "run", run.ID, "error", err)
+		r.doubtful[run.ID] = true
+		return
+	}
+	to, reason := outcome(j, exit)
+	ended := Attempt{
+		Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,
+		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS,
+	}
+	if exit.Error == "" && exit.Signal == "" {
+		ended.ExitCode = &exit.Code
+	}
+	if to == Publishing {
+		list, err := r.o.Store.Targets(ctx, run.ID, run.Attempt)
+		if err != nil {
+			r.o.Log.Error("read the targets of a run", "run", run.ID, "error", err)
+			r.doubtful[run.ID] = true
+			return
+		}
+		if len(list) == len(j.Publish) {
+			owed := []outbox.Item{r.o.Publish(j, run, r.output(run.ID, run.Attempt), list)}
+			r.end(ctx, j, run, Move{To: Publishing, Ended: &ended, Owed: owed})
+			return
+		}
+		// Its env_file, say, was mended between its claim and its start.
+		to, reason = Failed, "publish: its targets were not known when it was claimed"
+		ended.Reason = reason
+	}
+	r.end(ctx, j, run, Move{To: to, Reason: reason, Ended: &ended})
+}
+
+func (r *Runner) lost(ctx context.Context, run Run, reason string) {
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		r.o.Log.Error("end a lost run", "run", run.ID, "error", err)
+		r.doubtful[run.ID] = true
+		return
+	}
+	m := Move{To: Lost, Reason: reason}
+	if meant, killed := r.killed[run.ID]; killed {
+		m = meant
+	}
+	m.Ended = &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: m.Reason}
+	r.end(ctx, j, run, m)
+}
+
+// end makes a running run's next state durable, with a retry where the job
+// allows one and the news where somebody wants it, and lets the keeper forget.
+func (r *Runner) end(ctx context.Context, j *job.Job, run Run, m Move) {
+	now := r.o.Now()
+	m.Run, m.From, m.Token, m.At = run.ID, Running, run.Token, now
+	if (m.To == Failed || m.To == Lost) && run.Attempt < j.Retry.Attempts {
+		m.Reason = fmt.Sprintf("retry: attempt %d of %d ended: %s", run.Attempt, j.Retry.Attempts, m.Reason)
+		m.To, m.NotBefore = Queued, now.Add(backoff(j.Retry, run.Attempt, rand.Float64()))
+	}
+	m.Owed = append(m.Owed, r.news(ctx, j, run, m)...)
+	if !r.move(ctx, run, m) {
+		r.doubtful[run.ID] = true // the record is still there: try again, and not at once
+		return
+	}
+	delete(r.killed, run.ID)
+	r.forget(run.ID, run.Attempt)
+	r.Kick() // a place is free, or a retry has its time: the pass that called us does not know
+}
+
+// outcome says what the exit of an attempt means for its run, before retries.
+func outcome(j *job.Job, exit proc.Exit) (State, string) {
+	switch {
+	case exit.Error != "":
+		return Failed, exit.Error
+	case exit.Stopped:
+		return Cancelled, stopped
+	case exit.TimedOut:
+		return Failed, timedOut(j)
+	case exit.Signal != "":
+		return Failed, "killed by " + exit.Signal
+	case exit.Code != 0:
+		return Failed, fmt.Sprintf("exit status %d", exit.Code)
+	case len(j.Publish) > 0:
+		return Publishing, ""
+	}
+	return Succeeded, ""
+}
+
+const stopped = "stopped by a person"
+
+func timedOut(j *job.Job) string { return fmt.Sprintf("timeout: it ran longer than %s", j.Timeout) }
+
+// backoff is the wait before the next attempt, after the n-th: between half of
+// and all of Backoff·2ⁿ⁻¹, so that many jobs do not come back at once.
+func backoff(retry job.Retry, n int, chance float64) time.Duration {
+	wait := min(retry.Backoff, 24*time.Hour)
+	for range n - 1 {
+		if wait *= 2; retry.MaxBackoff > 0 && wait > retry.MaxBackoff || wait > 24*time.Hour {
+			break
+		}
+	}
+	if retry.MaxBackoff > 0 {
+		wait = min(wait, retry.MaxBackoff)
+	}
+	wait = min(wait, 24*time.Hour)
+	return wait/2 + time.Duration(chance*float64(wait/2))
+}
+
+// news gives the messages that a transition owes to people.
+func (r *Runner) news(ctx context.Context, j *job.Job, run Run, m Move) []outbox.Item {
+	n := News{
+		Job: j, Run: run, Attempt: run.Attempt, State: m.To, Reason: m.Reason, At: m.At,
+		Log: filepath.Join(r.Dir(run.ID, run.Attempt), "log"),
+	}
+	var items []outbox.Item
+	tell := func(event job.Event) {
+		if len(items) == 0 && j.Notify.Wants(event) { // one message for one transition
+			n.Event = event
+			items = r.o.Notices(n)
+		}
+	}
+	if m.From == Running && m.To != Lost { // the attempt's process has ended, whatever becomes of its run
+		if info, err := os.Stat(n.Log); err == nil && info.Size() > 0 {
+			tell(job.OnOutput)
+		}
+	}
+	switch m.To {
+	case Failed, Lost:
+		tell(job.OnFailure)
+	case Succeeded:
+		tell(job.OnSuccess)
+		if len(items) > 0 || !j.Notify.Wants(job.OnRecovery) {
+			break
+		}
+		if failed, err := r.o.Store.FailedBefore(ctx, run); err != nil {
+			r.o.Log.Error("read the run before", "run", run.ID, "error", err)
+		} else if failed {
+			tell(job.OnRecovery)
+		}
+	}
+	return items
+}
+
+func (r *Runner) move(ctx context.Context, run Run, m Move) bool {
+	err := r.o.Store.Move(ctx, m)
+	if errors.Is(err, ErrConflict) {
+		r.o.Log.Debug("a run had changed", "run", m.Run, "to", m.To)
+		return true // somebody else's decision stands
+	}
+	if err != nil {
+		r.o.Log.Error("write a run's state", "run", m.Run, "to", m.To, "error", err)
+		return false
+	}
+	if m.To != Queued {
+		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)
+	}
+	r.o.Changed()
+	return true
+}
+
+// Published takes a publishing run to its end: item was sent, or refused for
+// good with err. What it says is durable when it returns nil.
+func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error) error {
+	return r.do(ctx, func(ctx context.Context) error {
+		run, err := r.o.Store.Run(ctx, item.Run)
+		if err != nil {
+			return err
+		}
+		j, err := r.definition(ctx, run)
+		if err != nil {
+			return err
+		}
+		m := Move{Run: run.ID, From: Publishing, To: Succeeded, Token: run.Token, At: r.o.Now(), Settled: &item}
+		if sendErr != nil {
+			m.To, m.Reason = Failed, sendErr.Error()
+		}
+		m.Owed = r.news(ctx, j, run, m)
+		if err := r.o.Store.Move(ctx, m); err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)
+		r.o.Changed()
+		r.Kick()
+		return nil
+	})
+}

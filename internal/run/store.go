@@ -1,0 +1,70 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+)
+
+// ErrConflict is what a Store answers when a run is no longer in the state, or
+// no longer under the token, that a change was decided on. The change is void.
+var ErrConflict = errors.New("the run has changed meanwhile")
+
+// ErrNotFound is what a Store answers for a run that it does not have.
+var ErrNotFound = errors.New("not found")
+
+// Store is what a Runner needs of the store. Each method that changes
+// something is one durable transaction.
+type Store interface {
+	// Waiting lists the queued runs that wait for nothing but a turn, a slot or
+	// a retry's time, in the order they were queued.
+	Waiting(ctx context.Context) ([]Run, error)
+	// Running lists the runs with a claimed attempt.
+	Running(ctx context.Context) ([]Run, error)
+	Run(ctx context.Context, id string) (Run, error)
+	Attempt(ctx context.Context, run string, number int) (Attempt, error)
+	// Targets gives what Claim noted for the attempt.
+	Targets(ctx context.Context, run string, number int) ([]job.Target, error)
+	// Definition gives the job as the run found it.
+	Definition(ctx context.Context, hash string) ([]byte, error)
+	// FailedBefore reports whether the newest finished run of the job before
+	// this one had failed or was lost.
+	FailedBefore(ctx context.Context, r Run) (bool, error)
+	// Claim makes queued runs running; the ones that are not queued any more
+	// are left out of what it returns.
+	Claim(ctx context.Context, claims []Claim) ([]Run, error)
+	// Move takes a run from one state to the next, with all that follows:
+	// what is owed is in the outbox, and the runs that wait for it are settled.
+	Move(ctx context.Context, m Move) error
+	// PublishOf gives what a publishing run owes to its targets.
+	PublishOf(ctx context.Context, run string) (outbox.Item, error)
+	// Wait notes what a queued run waits for.
+	Wait(ctx context.Context, reasons map[string]string) error
+}
+
+// Claim takes a queued run for one attempt.
+type Claim struct {
+	Run        string
+	Attempt    int
+	Token      int64
+	Node, Boot string
+	Definition job.Definition
+	Targets    []job.Target
+	At         time.Time
+}
+
+// Move is one transition of a run.
+type Move struct {
+	Run       string
+	From, To  State
+	Token     int64 // of the claim that is ended, when From is Running or Publishing
+	Reason    string
+	NotBefore time.Time // of a retry
+	At        time.Time
+	Ended     *Attempt      // the attempt that ends with it
+	Owed      []outbox.Item // to be delivered
+	Settled   *outbox.Item  // the publish that ends with it
+}

@@ -211,14 +211,6 @@ func TestOtherSchedulersSyntaxIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestExplainSaysWhatAPersonWouldSay(t *testing.T) {
-	for _, c := range []struct{ expr, want string }{} {
-		if got := mustParse(t, c.expr).Explain(); got != c.want {
-			t.Errorf("%q\n got %s\nwant %s", c.expr, got, c.want)
-		}
-	}
-}
-
 func TestNextAndParseScheduleDoNotAllocate(t *testing.T) {
 	at := time.Date(2026, 3, 7, 10, 7, 30, 0, zone(t, "America/New_York"))
 	for _, expr := range []string{"* * * * *", "*/5 1,2,3 * jan-mar mon-fri", "30 2 * * 0", "0 0 29 2 *", "0 0 30 2 *", "@daily"} {

@@ -948,6 +948,37 @@ func TestManyShortJobsEndOnceEach(t *testing.T) {
 	}
 }
 
+func TestInspectKnowsAnOutcomeThatCouldNotBeRecorded(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	s := h.spec("")
+	fifo := h.fifo(s, "fifo")
+	s.Args = []string{"sh", "-c", "read line < " + fifo + "; exit 3"}
+	d.start(s)
+	d.started(s)
+	record, err := readStart(s.Dir, s.Run, s.Attempt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a full disk does: the record cannot be made.
+	if err := os.Mkdir(filepath.Join(s.Dir, "."+exitName+"."+record.Keeper), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fifo, []byte("go\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.exit(s)
+	if _, err := os.Stat(filepath.Join(s.Dir, exitName)); err == nil {
+		t.Fatal("there is a record: this test is blind")
+	}
+	if exit := d.wantStatus(s, Exited); exit == nil || exit.Code != 3 {
+		t.Errorf("the outcome is %+v, want exit code 3", exit)
+	}
+	if err := d.Forget(s.Run, s.Attempt); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInspectJudgesByTheRecords(t *testing.T) {
 	h := newHost(t)
 	d := h.open()

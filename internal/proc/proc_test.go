@@ -968,14 +968,16 @@ func TestInspectKnowsAnOutcomeThatCouldNotBeRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.exit(s)
+	defer func() { // else its keeper stays
+		if err := d.Forget(s.Run, s.Attempt); err != nil {
+			t.Error(err)
+		}
+	}()
 	if _, err := os.Stat(filepath.Join(s.Dir, exitName)); err == nil {
 		t.Fatal("there is a record: this test is blind")
 	}
 	if exit := d.wantStatus(s, Exited); exit == nil || exit.Code != 3 {
 		t.Errorf("the outcome is %+v, want exit code 3", exit)
-	}
-	if err := d.Forget(s.Run, s.Attempt); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -285,7 +285,7 @@ func TestSendOfAChildThatFailsIsTriedAgain(t *testing.T) {
 	for _, c := range []struct{ name, script, want string }{
 		{"killed", `kill -9 $$`, "killed"},
 		{"silent", `echo it is broken >&2; exit 3`, "exit status 3: it is broken"},
-		{"babble", `echo hello`, "invalid character"},
+		{"babble", `read line; echo hello`, "invalid character"},
 		{"refusal to save", `read line; echo '{"save":{}}'; read line; exit 0`, "disk on fire"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -34,6 +34,7 @@ type jobs struct {
 
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
+	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
 	byID    map[string]*job.Job  // guarded by mu; by the store's id
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
@@ -95,7 +96,7 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.list, j.byID, j.daemon, j.stamps, j.problem = list, byID, settings, stamps, ""
+	j.list, j.dates, j.byID, j.daemon, j.stamps, j.problem = list, plan.NewCalendar(list), byID, settings, stamps, ""
 	return nil
 }
 
@@ -132,6 +133,12 @@ func (j *jobs) planned() []plan.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.list
+}
+
+func (j *jobs) calendar() *plan.Calendar {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.dates
 }
 
 func (j *jobs) byKey(key string) (*job.Job, bool) {

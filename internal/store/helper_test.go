@@ -55,7 +55,7 @@ func nightly(name string, after ...string) *job.Job {
 	if len(after) == 0 {
 		j.Schedules = []crontab.Schedule{s}
 	} else {
-		j.Inherited = []crontab.Schedule{s}
+		j.Inherited = []job.Rhythm{{Schedules: []crontab.Schedule{s}, Zone: time.UTC}}
 	}
 	return j
 }

@@ -39,7 +39,7 @@ type Job struct {
 	Source    Source
 	Schedules []crontab.Schedule
 	Command   Command
-	Stdin     []byte // through a pipe; nil in belfry.yaml jobs, which read /dev/null
+	Stdin     string // through a pipe; belfry.yaml jobs read /dev/null
 }
 
 // Settings are all of a job but what it runs and when. Jobs share them where
@@ -269,7 +269,7 @@ func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
 		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile,
 		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
 		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
 		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
@@ -309,9 +309,15 @@ func (j *Job) DrawnTexts() []string { return drawn(j.Schedules) }
 
 // drawn gives schedules with the values that were drawn for ~, which depend on
 // the whole line: an edit of its command draws anew.
-func drawn(schedules []crontab.Schedule) []string {
-	var texts []string
-	for _, s := range schedules {
+func drawn(schedules []crontab.Schedule) []string { return appendDrawn(nil, schedules) }
+
+func appendDrawn(texts []string, schedules []crontab.Schedule) []string {
+	for i := range schedules {
+		s := &schedules[i]
+		if !strings.Contains(s.String(), "~") {
+			texts = append(texts, s.String())
+			continue
+		}
 		text, err := s.MarshalText()
 		if err != nil {
 			panic(err) // it has nothing to fail at
@@ -324,7 +330,8 @@ func drawn(schedules []crontab.Schedule) []string {
 // Timing is a text that changes when and only when the job's firings do: an
 // edit of it never fires the past.
 func (j *Job) Timing() string {
-	return strings.Join(append(drawn(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+	texts := make([]string, 0, 3) // of a crontab's entry
+	return strings.Join(append(appendDrawn(texts, j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
 }
 
 // ParseDefinition makes a job of a stored definition: all of it but where it
@@ -335,7 +342,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
-	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Settings: &Settings{
+	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
 		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile,
 		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
 		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
@@ -343,9 +350,6 @@ func ParseDefinition(text []byte) (*Job, error) {
 		Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
 		Umask: d.Umask, Nice: d.Nice, Limits: d.Limits, LogLimit: d.LogLimit,
 	}}
-	if j.Crontab {
-		j.Stdin = []byte(d.Stdin)
-	}
 	own, err := parseRhythm(rhythm{d.Schedules, d.Timezone})
 	if err != nil {
 		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)

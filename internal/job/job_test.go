@@ -101,7 +101,7 @@ func someJob(t *rapid.T) *Job {
 		j.Command = Command{Text: text.Draw(t, "command"), Shell: "/bin/sh"}
 	}
 	if j.Crontab {
-		j.Stdin = []byte(rapid.SampledFrom([]string{"", "Dear\n"}).Draw(t, "stdin"))
+		j.Stdin = rapid.SampledFrom([]string{"", "Dear\n"}).Draw(t, "stdin")
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "rhythms") {
 		zone, err := LoadZone(rapid.SampledFrom([]string{"UTC", "Asia/Seoul"}).Draw(t, "rhythm's zone"))

@@ -34,6 +34,7 @@ type jobs struct {
 
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
+	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
 	byID    map[string]*job.Job  // guarded by mu; by the store's id
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
@@ -95,7 +96,7 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.list, j.byID, j.daemon, j.stamps, j.problem = list, byID, settings, stamps, ""
+	j.list, j.dates, j.byID, j.daemon, j.stamps, j.problem = list, plan.NewCalendar(list), byID, settings, stamps, ""
 	return nil
 }
 
@@ -132,6 +133,12 @@ func (j *jobs) planned() []plan.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.list
+}
+
+func (j *jobs) calendar() *plan.Calendar {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.dates
 }
 
 func (j *jobs) byKey(key string) (*job.Job, bool) {
@@ -171,7 +178,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // file that cannot be read, is an error.
 func read(o Options) ([]source, project.Daemon, error) {
 	var sources []source
-	var settings project.Daemon
+	settings := project.Daemon{Retention: project.DefaultRetention}
 	if o.Project != "" {
 		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
 		if err != nil {
@@ -181,7 +188,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 		sources = append(sources, source{p.Name, p.Jobs})
 	}
 	for _, path := range o.Crontabs {
-		s, err := loadCrontab(path, o)
+		s, err := loadCrontab(path, o, settings.Pools)
 		if err != nil {
 			return nil, settings, &SourceError{err}
 		}
@@ -207,7 +214,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 	return sources, settings, nil
 }
 
-func loadCrontab(path string, o Options) (source, error) {
+func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return source{}, fmt.Errorf("read crontab %s: %w", path, err)
@@ -227,7 +234,7 @@ func loadCrontab(path string, o Options) (source, error) {
 		return source{}, err
 	}
 	name := projectName(abs)
-	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone})
+	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools})
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}

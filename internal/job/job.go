@@ -35,32 +35,48 @@ func ParseID(s string) ID {
 // Job is a command with a schedule and policies.
 type Job struct {
 	ID
-	Owner  string // the unix user it runs as
-	Source Source
+	*Settings // never nil
+	Source    Source
+	Schedules []crontab.Schedule
+	Command   Command
+	Stdin     string // through a pipe; belfry.yaml jobs read /dev/null
+}
+
+// Settings are all of a job but what it runs and when. Jobs share them where
+// they are equal, so that a crontab of a hundred thousand lines has but a few:
+// who changes them changes them for all, or copies them before.
+type Settings struct {
+	Owner string // the unix user it runs as
 	// Crontab says that it came from a crontab: the environment, the folder,
 	// standard input and the mail are then cron's.
 	Crontab bool
 
-	Schedules []crontab.Schedule
-	// Inherited holds the schedules of its parents, for a job that comes after
-	// others and has none of its own.
-	Inherited []crontab.Schedule
+	// Inherited holds the rhythms of its parents, each once, for a job that comes
+	// after others and has no schedule of its own.
+	Inherited []Rhythm
 	Zone      *time.Location // never nil
-	Command   Command
-	Stdin     []byte        // through a pipe; nil in belfry.yaml jobs, which read /dev/null
-	Dir       string        // working folder, absolute; empty: the owner's home
-	Env       []crontab.Var // as written, in order; values may hold $NAME in belfry.yaml jobs
-	EnvFile   string        // absolute; read when an attempt starts
+	Dir       string         // working folder, absolute; empty: the owner's home
+	Env       []crontab.Var  // as written, in order; values may hold $NAME in belfry.yaml jobs
+	EnvFile   string         // absolute; read when an attempt starts
 
-	Timeout   time.Duration // 0: none
-	KillAfter time.Duration
-	CatchUp   CatchUp
-	Overlap   Overlap
-	Retry     Retry
-	After     []string // names of jobs of the same project
-	Publish   []Target
-	IfEmpty   IfEmpty
-	Notify    Notify
+	Timeout       time.Duration // 0: none
+	KillAfter     time.Duration
+	CatchUp       CatchUp
+	CatchUpWindow time.Duration // how old a firing may be to be caught up; 0: DefaultCatchUpWindow
+	StartWithin   time.Duration // of the firing; a later start is news. 0: whenever
+	FinishBy      time.Duration // after the firing; a later end is news. 0: whenever
+	Overlap       Overlap
+	Retry         Retry
+	Pools         []string // it takes one place in each while it runs
+	After         []string // names of jobs of the same project
+	Publish       []Target
+	IfEmpty       IfEmpty
+	Notify        Notify
+
+	Umask    string // octal, as it was written; empty: the keeper's
+	Nice     int
+	Limits   []Limit // in the order of Resources
+	LogLimit int64   // bytes; 0: DefaultLogLimit, -1: none
 }
 
 // Source is where a job is written. Line counts from 1.
@@ -108,16 +124,22 @@ type CatchUp string
 const (
 	CatchUpNone   CatchUp = "none"
 	CatchUpLatest CatchUp = "latest"
+	CatchUpAll    CatchUp = "all"
 )
+
+// DefaultCatchUpWindow is how old a firing may be to be caught up by a job that
+// does not say.
+const DefaultCatchUpWindow = 24 * time.Hour
 
 // Overlap says what becomes of a firing while an earlier attempt still runs.
 type Overlap string
 
 // The overlap policies.
 const (
-	OverlapSkip  Overlap = "skip"
-	OverlapQueue Overlap = "queue"
-	OverlapAllow Overlap = "allow"
+	OverlapSkip    Overlap = "skip"
+	OverlapQueue   Overlap = "queue"
+	OverlapReplace Overlap = "replace"
+	OverlapAllow   Overlap = "allow"
 )
 
 // IfEmpty says what an empty output means to a job that publishes.
@@ -131,10 +153,12 @@ const (
 
 // Retry says how often a failed run is tried again. Attempts counts the first
 // one; 0 means 1. The n-th wait is Backoff·2ⁿ⁻¹ with jitter, at most MaxBackoff.
+// OnExit are the exit codes after which it is tried again; none: any failure.
 type Retry struct {
 	Attempts   int           `json:"attempts,omitempty"`
 	Backoff    time.Duration `json:"backoff,omitempty"`
 	MaxBackoff time.Duration `json:"max_backoff,omitempty"`
+	OnExit     []int         `json:"on_exit,omitempty"`
 }
 
 // Target is a place that a job's output is published to. From is a folder of
@@ -154,6 +178,7 @@ const (
 	OnFailure  Event = "failure"  // it failed, or was lost
 	OnRecovery Event = "recovery" // it succeeded after a run that had failed
 	OnSuccess  Event = "success"
+	OnLate     Event = "late" // start_within or finish_by was not kept
 )
 
 // Notify says who is told of what. To holds mailto: addresses.
@@ -170,51 +195,6 @@ func (n Notify) Wants(event Event) bool {
 		}
 	}
 	return false
-}
-
-// rhythm is where the job's firings come from.
-func (j *Job) rhythm() []crontab.Schedule {
-	if len(j.Schedules) == 0 {
-		return j.Inherited
-	}
-	return j.Schedules
-}
-
-// Next is the first firing of any of the job's schedules after t, in the job's
-// zone; zero when none comes.
-func (j *Job) Next(t time.Time) time.Time {
-	var first time.Time
-	for _, s := range j.rhythm() {
-		if next := s.Next(t.In(j.Zone)); !next.IsZero() && (first.IsZero() || next.Before(first)) {
-			first = next
-		}
-	}
-	return first
-}
-
-// Prev is the last firing of any of the job's schedules before t, in the job's
-// zone; zero when there was none.
-func (j *Job) Prev(t time.Time) time.Time {
-	var last time.Time
-	for _, s := range j.rhythm() {
-		if prev := s.Prev(t.In(j.Zone)); prev.After(last) {
-			last = prev
-		}
-	}
-	return last
-}
-
-// Named is the local date and time that the schedules name for the firing t,
-// as a reading in UTC: a firing that daylight saving moved keeps its day and
-// hour. When no schedule fires at t it is t's own reading in the job's zone.
-func (j *Job) Named(t time.Time) time.Time {
-	t = t.In(j.Zone)
-	for _, s := range j.rhythm() {
-		if s.Match(t) {
-			return s.Named(t)
-		}
-	}
-	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
 }
 
 // Reboot reports whether one of the schedules is @reboot.
@@ -235,27 +215,52 @@ type Definition struct {
 }
 
 type definition struct {
-	Project   string   `json:"project"`
-	Name      string   `json:"name"`
-	Owner     string   `json:"owner"`
-	Crontab   bool     `json:"crontab,omitempty"`
-	Schedules []string `json:"schedules,omitempty"`
-	Inherited []string `json:"inherited,omitempty"`
+	Project       string   `json:"project"`
+	Name          string   `json:"name"`
+	Owner         string   `json:"owner"`
+	Crontab       bool     `json:"crontab,omitempty"`
+	Schedules     []string `json:"schedules,omitempty"`
+	Inherited     []string `json:"inherited,omitempty"` // the one rhythm of its parents, in Timezone
+	Rhythms       []rhythm `json:"rhythms,omitempty"`   // several, or in another zone
+	Timezone      string   `json:"timezone"`
+	Command       Command  `json:"command"`
+	Stdin         string   `json:"stdin,omitempty"`
+	Dir           string   `json:"dir,omitempty"`
+	Env           []string `json:"env,omitempty"`
+	EnvFile       string   `json:"env_file,omitempty"`
+	Timeout       duration `json:"timeout,omitempty"`
+	KillAfter     duration `json:"kill_after,omitempty"`
+	CatchUp       CatchUp  `json:"catch_up"`
+	CatchUpWindow duration `json:"catch_up_window,omitempty"`
+	StartWithin   duration `json:"start_within,omitempty"`
+	FinishBy      duration `json:"finish_by,omitempty"`
+	Overlap       Overlap  `json:"overlap"`
+	Retry         Retry    `json:"retry,omitzero"`
+	Pools         []string `json:"pools,omitempty"`
+	After         []string `json:"after,omitempty"`
+	Publish       []Target `json:"publish,omitempty"`
+	IfEmpty       IfEmpty  `json:"if_empty,omitempty"`
+	Notify        Notify   `json:"notify,omitzero"`
+	Umask         string   `json:"umask,omitempty"`
+	Nice          int      `json:"nice,omitempty"`
+	Limits        []Limit  `json:"limits,omitempty"`
+	LogLimit      int64    `json:"log_limit,omitempty"`
+}
+
+type rhythm struct {
+	Schedules []string `json:"schedules"`
 	Timezone  string   `json:"timezone"`
-	Command   Command  `json:"command"`
-	Stdin     string   `json:"stdin,omitempty"`
-	Dir       string   `json:"dir,omitempty"`
-	Env       []string `json:"env,omitempty"`
-	EnvFile   string   `json:"env_file,omitempty"`
-	Timeout   string   `json:"timeout,omitempty"`
-	KillAfter string   `json:"kill_after,omitempty"`
-	CatchUp   CatchUp  `json:"catch_up"`
-	Overlap   Overlap  `json:"overlap"`
-	Retry     Retry    `json:"retry,omitzero"`
-	After     []string `json:"after,omitempty"`
-	Publish   []Target `json:"publish,omitempty"`
-	IfEmpty   IfEmpty  `json:"if_empty,omitempty"`
-	Notify    Notify   `json:"notify,omitzero"`
+}
+
+// duration is written as people write it.
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	read, err := time.ParseDuration(string(text))
+	*d = duration(read)
+	return err
 }
 
 // Definition gives the job's definition. Equal jobs give equal hashes; where
@@ -263,19 +268,23 @@ type definition struct {
 func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
-		Schedules: drawn(j.Schedules), Inherited: drawn(j.Inherited), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
-		CatchUp: j.CatchUp, Overlap: j.Overlap, Retry: j.Retry,
-		After: j.After, Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
+		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile,
+		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
+		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
+		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
+		Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
+		Umask: j.Umask, Nice: j.Nice, Limits: j.Limits, LogLimit: j.LogLimit,
+	}
+	if len(j.Inherited) == 1 && j.Inherited[0].Zone.String() == d.Timezone {
+		d.Inherited = drawn(j.Inherited[0].Schedules)
+	} else {
+		for _, r := range j.Inherited {
+			d.Rhythms = append(d.Rhythms, rhythm{drawn(r.Schedules), r.Zone.String()})
+		}
 	}
 	for _, v := range j.Env {
 		d.Env = append(d.Env, v.Name)
-	}
-	if j.Timeout > 0 {
-		d.Timeout = j.Timeout.String()
-	}
-	if j.KillAfter > 0 {
-		d.KillAfter = j.KillAfter.String()
 	}
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -300,9 +309,15 @@ func (j *Job) DrawnTexts() []string { return drawn(j.Schedules) }
 
 // drawn gives schedules with the values that were drawn for ~, which depend on
 // the whole line: an edit of its command draws anew.
-func drawn(schedules []crontab.Schedule) []string {
-	var texts []string
-	for _, s := range schedules {
+func drawn(schedules []crontab.Schedule) []string { return appendDrawn(nil, schedules) }
+
+func appendDrawn(texts []string, schedules []crontab.Schedule) []string {
+	for i := range schedules {
+		s := &schedules[i]
+		if !strings.Contains(s.String(), "~") {
+			texts = append(texts, s.String())
+			continue
+		}
 		text, err := s.MarshalText()
 		if err != nil {
 			panic(err) // it has nothing to fail at
@@ -315,7 +330,8 @@ func drawn(schedules []crontab.Schedule) []string {
 // Timing is a text that changes when and only when the job's firings do: an
 // edit of it never fires the past.
 func (j *Job) Timing() string {
-	return strings.Join(append(drawn(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+	texts := make([]string, 0, 3) // of a crontab's entry
+	return strings.Join(append(appendDrawn(texts, j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
 }
 
 // ParseDefinition makes a job of a stored definition: all of it but where it
@@ -326,28 +342,40 @@ func ParseDefinition(text []byte) (*Job, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
-	j := &Job{
-		ID: ID{Project: d.Project, Name: d.Name}, Owner: d.Owner, Crontab: d.Crontab, Command: d.Command,
-		Dir: d.Dir, EnvFile: d.EnvFile, CatchUp: d.CatchUp, Overlap: d.Overlap, Retry: d.Retry,
-		After: d.After, Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
-	}
-	if j.Crontab {
-		j.Stdin = []byte(d.Stdin)
-	}
-	var err error
-	if j.Zone, err = LoadZone(d.Timezone); err != nil {
-		// The machine's zone data has changed. What was is still to be read.
-		j.Zone = time.FixedZone(d.Timezone, 0)
-	}
-	if j.Schedules, err = parseSchedules(d.Schedules); err != nil {
+	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
+		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile,
+		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
+		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
+		Overlap: d.Overlap, Retry: d.Retry, Pools: d.Pools, After: d.After,
+		Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
+		Umask: d.Umask, Nice: d.Nice, Limits: d.Limits, LogLimit: d.LogLimit,
+	}}
+	own, err := parseRhythm(rhythm{d.Schedules, d.Timezone})
+	if err != nil {
 		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
 	}
-	if j.Inherited, err = parseSchedules(d.Inherited); err != nil {
-		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+	j.Schedules, j.Zone = own.Schedules, own.Zone
+	if len(d.Inherited) > 0 {
+		d.Rhythms = append(d.Rhythms, rhythm{d.Inherited, d.Timezone})
 	}
-	j.Timeout, _ = time.ParseDuration(d.Timeout)
-	j.KillAfter, _ = time.ParseDuration(d.KillAfter)
+	for _, r := range d.Rhythms {
+		inherited, err := parseRhythm(r)
+		if err != nil {
+			return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+		}
+		j.Inherited = append(j.Inherited, inherited)
+	}
 	return j, nil
+}
+
+func parseRhythm(r rhythm) (Rhythm, error) {
+	zone, err := LoadZone(r.Timezone)
+	if err != nil {
+		// The machine's zone data has changed. What was is still to be read.
+		zone = time.FixedZone(r.Timezone, 0)
+	}
+	schedules, err := parseSchedules(r.Schedules)
+	return Rhythm{schedules, zone}, err
 }
 
 func parseSchedules(texts []string) ([]crontab.Schedule, error) {

@@ -298,7 +298,8 @@ func runsQuery(f RunFilter) (query string, args []any) {
 		query += ` ORDER BY run.fires_at DESC, run.id DESC`
 	}
 	if f.Limit > 0 {
-		query += fmt.Sprintf(` LIMIT %d`, f.Limit)
+		args = append(args, f.Limit)
+		query += fmt.Sprintf(` LIMIT $%d`, len(args))
 	}
 	return query, args
 }

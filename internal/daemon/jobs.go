@@ -171,7 +171,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // file that cannot be read, is an error.
 func read(o Options) ([]source, project.Daemon, error) {
 	var sources []source
-	var settings project.Daemon
+	settings := project.Daemon{Retention: project.DefaultRetention}
 	if o.Project != "" {
 		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
 		if err != nil {
@@ -181,7 +181,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 		sources = append(sources, source{p.Name, p.Jobs})
 	}
 	for _, path := range o.Crontabs {
-		s, err := loadCrontab(path, o)
+		s, err := loadCrontab(path, o, settings.Pools)
 		if err != nil {
 			return nil, settings, &SourceError{err}
 		}
@@ -207,7 +207,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 	return sources, settings, nil
 }
 
-func loadCrontab(path string, o Options) (source, error) {
+func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return source{}, fmt.Errorf("read crontab %s: %w", path, err)
@@ -227,7 +227,7 @@ func loadCrontab(path string, o Options) (source, error) {
 		return source{}, err
 	}
 	name := projectName(abs)
-	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone})
+	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools})
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}

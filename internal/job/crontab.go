@@ -1,9 +1,9 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +16,7 @@ type Crontab struct {
 	Owner   string         // of its jobs; a system crontab names the user in each line
 	File    string         // absolute path, for messages
 	Zone    *time.Location // of the daemon, where no CRON_TZ is given
+	Pools   map[string]int // of the daemon
 }
 
 // FromCrontab makes jobs of a crontab's entries. Their names are what Match
@@ -25,40 +26,28 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 	var jobs []*Job
 	var errs crontab.Errors
 	lines := map[string]int{} // explicit name → where it was given
+	settings := map[common]*Settings{}
 	for _, entry := range file.Entries {
-		j := &Job{
-			ID:        ID{Project: c.Project},
-			Owner:     c.Owner,
-			Source:    Source{File: c.File, Line: entry.Line},
-			Crontab:   true,
-			Schedules: []crontab.Schedule{entry.Schedule},
-			Zone:      c.Zone,
-			Command:   Command{Text: entry.Command, Shell: "/bin/sh"},
-			Stdin:     []byte(entry.Stdin),
-			Env:       entry.Env,
-			CatchUp:   CatchUpNone,
-			Overlap:   OverlapAllow,
-			Notify:    Notify{On: []Event{OnOutput}},
-		}
-		if entry.User != "" {
-			j.Owner = entry.User
-		}
-		if entry.MailOnFailure {
-			j.Notify.On = []Event{OnFailure}
-		}
-		for _, v := range entry.Env {
-			switch v.Name {
-			case "SHELL":
-				j.Command.Shell = v.Value
-			case "HOME":
-				j.Dir = v.Value
-			}
-		}
-		if problem := crontabZone(j, entry.Zone, file.Name); problem != nil {
-			errs = append(errs, problem)
+		shared, err := c.settings(entry, settings)
+		if err != nil {
+			err.File = file.Name
+			errs = append(errs, err)
 			continue
 		}
-		problems := crontabOptions(j, entry, file.Name, lines)
+		j := &Job{
+			ID:        ID{Project: c.Project},
+			Settings:  shared,
+			Source:    Source{File: c.File, Line: entry.Line},
+			Schedules: []crontab.Schedule{entry.Schedule},
+			Command:   Command{Text: entry.Command, Shell: "/bin/sh"},
+			Stdin:     []byte(entry.Stdin),
+		}
+		for _, v := range entry.Env {
+			if v.Name == "SHELL" {
+				j.Command.Shell = v.Value
+			}
+		}
+		problems := crontabOptions(j, entry, c.Pools, file.Name, lines)
 		if len(problems) > 0 {
 			errs = append(errs, problems...)
 			continue
@@ -71,19 +60,52 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 	return jobs, errs
 }
 
-func crontabZone(j *Job, name, file string) *crontab.Error {
-	if name == "" {
-		return nil
+// common is what the settings of an entry follow from, where no options are
+// given to it.
+type common struct {
+	env           *crontab.Var // the first: entries below the same assignments share them
+	zone, user    string
+	mailOnFailure bool
+}
+
+// settings gives the settings that an entry has before its options, those of
+// an entry before it where they are the same.
+func (c Crontab) settings(entry crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
+	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure}
+	if len(entry.Env) > 0 {
+		key.env = &entry.Env[0]
 	}
-	zone, err := LoadZone(name)
-	if err != nil {
-		return &crontab.Error{
-			File: file, Line: j.Source.Line, Column: 1, Text: name,
-			Message: fmt.Sprintf("CRON_TZ %q above this line is not a time zone; write a name like Asia/Seoul or UTC", name),
+	if s, ok := known[key]; ok {
+		return s, nil
+	}
+	s := &Settings{
+		Owner:   cmp.Or(entry.User, c.Owner),
+		Crontab: true,
+		Zone:    c.Zone,
+		Env:     entry.Env,
+		CatchUp: CatchUpNone,
+		Overlap: OverlapAllow,
+		Notify:  Notify{On: []Event{OnOutput}},
+	}
+	if entry.MailOnFailure {
+		s.Notify.On = []Event{OnFailure}
+	}
+	for _, v := range entry.Env {
+		if v.Name == "HOME" {
+			s.Dir = v.Value
 		}
 	}
-	j.Zone = zone
-	return nil
+	if entry.Zone != "" {
+		var err error
+		if s.Zone, err = LoadZone(entry.Zone); err != nil {
+			return nil, &crontab.Error{
+				Line: entry.Line, Column: 1, Text: entry.Zone,
+				Message: fmt.Sprintf("CRON_TZ %q above this line is not a time zone; write a name like Asia/Seoul or UTC", entry.Zone),
+			}
+		}
+	}
+	known[key] = s
+	return s, nil
 }
 
 // LoadZone finds a time zone by its name. "Local" and the empty name, which Go
@@ -100,9 +122,15 @@ func LoadZone(name string) (*time.Location, error) {
 }
 
 // crontabOptions applies the #belfry: options above an entry.
-func crontabOptions(j *Job, entry crontab.Entry, file string, names map[string]int) (errs crontab.Errors) {
+func crontabOptions(j *Job, entry crontab.Entry, pools map[string]int, file string, names map[string]int) (errs crontab.Errors) {
+	if len(entry.Options) == 0 {
+		return nil
+	}
+	own := *j.Settings
+	own.Notify.On = slices.Clone(own.Notify.On)
+	j.Settings = &own
 	for _, option := range entry.Options {
-		err := crontabOption(j, option.Key, option.Value)
+		err := crontabOption(j, pools, option.Key, option.Value)
 		if line, taken := names[option.Value]; err == nil && option.Key == "name" && taken {
 			err = fmt.Errorf("%q is the name of line %d already", option.Value, line)
 		}
@@ -116,7 +144,13 @@ func crontabOptions(j *Job, entry crontab.Entry, file string, names map[string]i
 	return errs
 }
 
-func crontabOption(j *Job, key, value string) (err error) {
+// options are the keys of a #belfry: line, as they are told to people.
+var options = []string{
+	"name", "timeout", "kill_after", "retry", "catch_up", "catch_up_window", "overlap", "pools",
+	"start_within", "finish_by", "umask", "nice", "log_limit", "publish",
+}
+
+func crontabOption(j *Job, pools map[string]int, key, value string) (err error) {
 	switch key {
 	case "name":
 		if err = CheckName(value); err == nil {
@@ -131,8 +165,29 @@ func crontabOption(j *Job, key, value string) (err error) {
 		j.Retry.Attempts, err = ParseAttempts(value)
 	case "catch_up":
 		j.CatchUp, err = OneOf(value, CatchUps)
+	case "catch_up_window":
+		j.CatchUpWindow, err = ParseSpan(value)
 	case "overlap":
 		j.Overlap, err = OneOf(value, Overlaps)
+	case "pools":
+		j.Pools = strings.Split(value, ",")
+		for i := range j.Pools {
+			if err == nil {
+				err = CheckPool(j.Pools, i, pools)
+			}
+		}
+	case "start_within":
+		j.StartWithin, err = ParseSpan(value)
+		j.tellLate()
+	case "finish_by":
+		j.FinishBy, err = ParseSpan(value)
+		j.tellLate()
+	case "umask":
+		j.Umask, err = ParseUmask(value)
+	case "nice":
+		j.Nice, err = ParseNice(value)
+	case "log_limit":
+		j.LogLimit, err = ParseLogLimit(value)
 	case "publish":
 		if value == "" {
 			return fmt.Errorf("publish needs a target: a folder or s3://bucket/prefix/")
@@ -142,9 +197,17 @@ func crontabOption(j *Job, key, value string) (err error) {
 			j.Notify.On = append(j.Notify.On, OnFailure) // of the publish: cron's rule knows output only
 		}
 	default:
-		return fmt.Errorf("%q is not an option; there are name, timeout, kill_after, retry, catch_up, overlap and publish", key)
+		return fmt.Errorf("%q is not an option%s", key, Suggestion(key, options))
 	}
 	return err
+}
+
+// tellLate makes a time that is not kept news: an entry has no other way to ask
+// for it.
+func (s *Settings) tellLate() {
+	if !s.Notify.Wants(OnLate) {
+		s.Notify.On = append(s.Notify.On, OnLate)
+	}
 }
 
 // DefaultRetry holds the waits of a job that says how often it may be tried and
@@ -153,60 +216,6 @@ var DefaultRetry = Retry{Backoff: time.Minute, MaxBackoff: time.Hour}
 
 // CatchUps and Overlaps are the policies in the order they are told to people.
 var (
-	CatchUps = []CatchUp{CatchUpNone, CatchUpLatest}
-	Overlaps = []Overlap{OverlapSkip, OverlapQueue, OverlapAllow}
+	CatchUps = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
+	Overlaps = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
 )
-
-// OneOf finds value among choices; its error lists them.
-func OneOf[T ~string](value string, choices []T) (T, error) {
-	var names []string
-	for _, choice := range choices {
-		if string(choice) == value {
-			return choice, nil
-		}
-		names = append(names, string(choice))
-	}
-	return "", fmt.Errorf("%q is not one of %s", value, strings.Join(names, ", "))
-}
-
-// duration is what ParseDuration reads: at least one number with its unit, the
-// largest unit first.
-var duration = regexp.MustCompile(`^(?:(\d+(?:\.\d+)?)d)?((?:\d+(?:\.\d+)?h)?(?:\d+(?:\.\d+)?m)?(?:\d+(?:\.\d+)?s)?)$`)
-
-// ParseDuration reads 90s, 30m, 1h30m or 2d: whole or decimal numbers with the
-// units d, h, m and s, and 0. It is a hundred years at most.
-func ParseDuration(text string) (time.Duration, error) {
-	if text == "0" {
-		return 0, nil
-	}
-	wrong := fmt.Errorf("%q is not a duration; write it as 90s, 30m, 1h30m or 2d", text)
-	parts := duration.FindStringSubmatch(text)
-	if text == "" || parts == nil {
-		return 0, wrong
-	}
-	var d time.Duration
-	if parts[1] != "" {
-		days, err := strconv.ParseFloat(parts[1], 64)
-		if err != nil || days > 36500 {
-			return 0, wrong
-		}
-		d = time.Duration(days * 24 * float64(time.Hour))
-	}
-	if parts[2] != "" {
-		rest, err := time.ParseDuration(parts[2])
-		if err != nil || rest > 36500*24*time.Hour {
-			return 0, wrong
-		}
-		d += rest
-	}
-	return d, nil
-}
-
-// ParseAttempts reads how often a run may be tried: 1 to 100.
-func ParseAttempts(text string) (int, error) {
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 100 {
-		return 0, fmt.Errorf("%q is not a number of attempts (1–100)", text)
-	}
-	return n, nil
-}

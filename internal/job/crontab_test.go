@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +31,7 @@ func fromText(t testing.TB, text string) ([]*Job, crontab.Errors) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return FromCrontab(file, Crontab{Project: "alice", Owner: "alice", File: "ops", Zone: time.UTC})
+	return FromCrontab(file, Crontab{Project: "alice", Owner: "alice", File: "ops", Zone: time.UTC, Pools: map[string]int{"api": 2, "gpu": 1}})
 }
 
 func TestRealCrontabsBecomeJobs(t *testing.T) {
@@ -159,7 +160,7 @@ func TestOptionsOfAnEntryAreApplied(t *testing.T) {
 	if j.Name != "top-tracks" || j.Timeout != 30*time.Minute || j.KillAfter != 5*time.Second || j.CatchUp != CatchUpLatest || j.Overlap != OverlapSkip {
 		t.Errorf("options were not applied: %+v", j)
 	}
-	if want := (Retry{3, time.Minute, time.Hour}); j.Retry != want {
+	if want := (Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}); !reflect.DeepEqual(j.Retry, want) {
 		t.Errorf("retry %+v, want %+v: the waits of a belfry.yaml", j.Retry, want)
 	}
 	if want := []Target{{To: "/lake/dt=$BELFRY_DATE/"}}; !slices.Equal(j.Publish, want) || j.IfEmpty != IfEmptyError {
@@ -173,19 +174,72 @@ func TestOptionsOfAnEntryAreApplied(t *testing.T) {
 	}
 }
 
+func TestAnEntryIsHeldToItsTimesPlacesAndBounds(t *testing.T) {
+	t.Parallel()
+	jobs, errs := fromText(t, `
+#belfry: catch_up=all catch_up_window=2d overlap=replace pools=gpu,api start_within=5m finish_by=1h umask=027 nice=5 log_limit=1GiB
+0 1 * * * x
+#belfry: log_limit=none
+0 2 * * * y
+`)
+	if len(errs) > 0 || len(jobs) != 2 {
+		t.Fatalf("got %d jobs, errors %v", len(jobs), errs)
+	}
+	x := jobs[0]
+	if x.CatchUp != CatchUpAll || x.CatchUpWindow != 48*time.Hour || x.Overlap != OverlapReplace || x.StartWithin != 5*time.Minute || x.FinishBy != time.Hour {
+		t.Errorf("times were not applied: %+v", x.Settings)
+	}
+	if !slices.Equal(x.Pools, []string{"gpu", "api"}) || x.Umask != "027" || x.Nice != 5 || x.LogLimit != 1<<30 {
+		t.Errorf("bounds were not applied: %+v", x.Settings)
+	}
+	if want := []Event{OnOutput, OnLate}; !slices.Equal(x.Notify.On, want) {
+		t.Errorf("told on %v, want %v: a time was given to be kept", x.Notify.On, want)
+	}
+	if y := jobs[1]; y.LogLimit != -1 || y.Nice != 0 || y.Pools != nil || y.Notify.Wants(OnLate) {
+		t.Errorf("the entry below has %+v, want its own option only", y.Settings)
+	}
+}
+
+func TestEntriesShareTheirSettingsWhereTheyAreEqual(t *testing.T) {
+	t.Parallel()
+	jobs, errs := fromText(t, "A=1\n0 1 * * * a\n0 2 * * * b\n#belfry: nice=5\n0 3 * * * c\n0 4 * * * d\nA=2\n0 5 * * * e\nCRON_TZ=UTC\n0 6 * * * -n f\n0 6 * * * g\n")
+	if len(errs) > 0 || len(jobs) != 7 {
+		t.Fatalf("got %d jobs, errors %v", len(jobs), errs)
+	}
+	if jobs[0].Settings != jobs[1].Settings || jobs[0].Settings != jobs[3].Settings {
+		t.Error("lines below the same assignments have settings of their own")
+	}
+	for _, i := range []int{2, 4, 5, 6} {
+		for other, j := range jobs {
+			if other != i && j.Settings == jobs[i].Settings {
+				t.Errorf("%s and %s share settings: options, assignments, zones and -n make them differ", j.Command.Text, jobs[i].Command.Text)
+			}
+		}
+	}
+}
+
 func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 	t.Parallel()
+	const all = "name, timeout, kill_after, retry, catch_up, catch_up_window, overlap, pools, start_within, finish_by, umask, nice, log_limit, publish"
 	for _, c := range []struct{ text, want string }{
 		{"#belfry: name=Top", `ops:1:10: "Top" cannot be a name; use a–z, 0–9, dot, dash and underscore, as in "top"`},
 		{"#belfry: name=", `ops:1:10: a name is missing`},
 		{"#belfry: name=x timeout=30", `ops:1:17: "30" is not a duration; write it as 90s, 30m, 1h30m or 2d`},
 		{"#belfry: retry=0", `ops:1:10: "0" is not a number of attempts (1–100)`},
 		{"#belfry: retry=many", `ops:1:10: "many" is not a number of attempts (1–100)`},
-		{"#belfry: catch_up=all", `ops:1:10: "all" is not one of none, latest`},
-		{"#belfry: overlap=never", `ops:1:10: "never" is not one of skip, queue, allow`},
-		{"#belfry: colour=red", `ops:1:10: "colour" is not an option; there are name, timeout, kill_after, retry, catch_up, overlap and publish`},
+		{"#belfry: catch_up=some", `ops:1:10: "some" is not one of none, latest, all`},
+		{"#belfry: catch_up_window=0", `ops:1:10: "0" is no time at all; write it as 30m or 2h, or leave it out`},
+		{"#belfry: overlap=never", `ops:1:10: "never" is not one of skip, queue, replace, allow`},
+		{"#belfry: colour=red", `ops:1:10: "colour" is not an option; there are ` + all},
+		{"#belfry: timout=1m", `ops:1:10: "timout" is not an option; did you mean "timeout"?`},
+		{"#belfry: pools=gpu,apis", `ops:1:10: "apis" is not a pool; did you mean "api"?`},
+		{"#belfry: pools=gpu,gpu", `ops:1:10: the pool "gpu" stands twice; a run takes one place in each`},
+		{"#belfry: umask=029", `ops:1:10: "029" is not a umask: write octal digits, as in "027"`},
+		{"#belfry: nice=20", `ops:1:10: "20" is not a niceness (-20 … 19)`},
+		{"#belfry: log_limit=64MB", `ops:1:10: "64MB" is not a size; write it as 64MiB, 2GiB or a number of bytes, or none`},
+		{"#belfry: log_limit=1KiB", `ops:1:10: "1KiB" is too little for a log: 16KiB at least, or none`},
 		{"#belfry: publish=", `ops:1:10: publish needs a target: a folder or s3://bucket/prefix/`},
-		{"#belfry: timeout=x\n#belfry: 이름=x", "ops:1:10: \"x\" is not a duration; write it as 90s, 30m, 1h30m or 2d\nops:2:10: \"이름\" is not an option; there are name, timeout, kill_after, retry, catch_up, overlap and publish"},
+		{"#belfry: timeout=x\n#belfry: 이름=x", "ops:1:10: \"x\" is not a duration; write it as 90s, 30m, 1h30m or 2d\nops:2:10: \"이름\" is not an option; there are " + all},
 	} {
 		jobs, errs := fromText(t, c.text+"\n0 1 * * * x\n0 2 * * * y\n")
 		if errs.Error() != c.want {

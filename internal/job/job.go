@@ -35,32 +35,48 @@ func ParseID(s string) ID {
 // Job is a command with a schedule and policies.
 type Job struct {
 	ID
-	Owner  string // the unix user it runs as
-	Source Source
+	*Settings // never nil
+	Source    Source
+	Schedules []crontab.Schedule
+	Command   Command
+	Stdin     []byte // through a pipe; nil in belfry.yaml jobs, which read /dev/null
+}
+
+// Settings are all of a job but what it runs and when. Jobs share them where
+// they are equal, so that a crontab of a hundred thousand lines has but a few:
+// who changes them changes them for all, or copies them before.
+type Settings struct {
+	Owner string // the unix user it runs as
 	// Crontab says that it came from a crontab: the environment, the folder,
 	// standard input and the mail are then cron's.
 	Crontab bool
 
-	Schedules []crontab.Schedule
 	// Inherited holds the schedules of its parents, for a job that comes after
 	// others and has none of its own.
 	Inherited []crontab.Schedule
 	Zone      *time.Location // never nil
-	Command   Command
-	Stdin     []byte        // through a pipe; nil in belfry.yaml jobs, which read /dev/null
-	Dir       string        // working folder, absolute; empty: the owner's home
-	Env       []crontab.Var // as written, in order; values may hold $NAME in belfry.yaml jobs
-	EnvFile   string        // absolute; read when an attempt starts
+	Dir       string         // working folder, absolute; empty: the owner's home
+	Env       []crontab.Var  // as written, in order; values may hold $NAME in belfry.yaml jobs
+	EnvFile   string         // absolute; read when an attempt starts
 
-	Timeout   time.Duration // 0: none
-	KillAfter time.Duration
-	CatchUp   CatchUp
-	Overlap   Overlap
-	Retry     Retry
-	After     []string // names of jobs of the same project
-	Publish   []Target
-	IfEmpty   IfEmpty
-	Notify    Notify
+	Timeout       time.Duration // 0: none
+	KillAfter     time.Duration
+	CatchUp       CatchUp
+	CatchUpWindow time.Duration // how old a firing may be to be caught up; 0: DefaultCatchUpWindow
+	StartWithin   time.Duration // of the firing; a later start is news. 0: whenever
+	FinishBy      time.Duration // after the firing; a later end is news. 0: whenever
+	Overlap       Overlap
+	Retry         Retry
+	Pools         []string // it takes one place in each while it runs
+	After         []string // names of jobs of the same project
+	Publish       []Target
+	IfEmpty       IfEmpty
+	Notify        Notify
+
+	Umask    string // octal, as it was written; empty: the keeper's
+	Nice     int
+	Limits   []Limit // in the order of Resources
+	LogLimit int64   // bytes; 0: DefaultLogLimit, -1: none
 }
 
 // Source is where a job is written. Line counts from 1.
@@ -108,16 +124,22 @@ type CatchUp string
 const (
 	CatchUpNone   CatchUp = "none"
 	CatchUpLatest CatchUp = "latest"
+	CatchUpAll    CatchUp = "all"
 )
+
+// DefaultCatchUpWindow is how old a firing may be to be caught up by a job that
+// does not say.
+const DefaultCatchUpWindow = 24 * time.Hour
 
 // Overlap says what becomes of a firing while an earlier attempt still runs.
 type Overlap string
 
 // The overlap policies.
 const (
-	OverlapSkip  Overlap = "skip"
-	OverlapQueue Overlap = "queue"
-	OverlapAllow Overlap = "allow"
+	OverlapSkip    Overlap = "skip"
+	OverlapQueue   Overlap = "queue"
+	OverlapReplace Overlap = "replace"
+	OverlapAllow   Overlap = "allow"
 )
 
 // IfEmpty says what an empty output means to a job that publishes.
@@ -131,10 +153,12 @@ const (
 
 // Retry says how often a failed run is tried again. Attempts counts the first
 // one; 0 means 1. The n-th wait is Backoff·2ⁿ⁻¹ with jitter, at most MaxBackoff.
+// OnExit are the exit codes after which it is tried again; none: any failure.
 type Retry struct {
 	Attempts   int           `json:"attempts,omitempty"`
 	Backoff    time.Duration `json:"backoff,omitempty"`
 	MaxBackoff time.Duration `json:"max_backoff,omitempty"`
+	OnExit     []int         `json:"on_exit,omitempty"`
 }
 
 // Target is a place that a job's output is published to. From is a folder of
@@ -154,6 +178,7 @@ const (
 	OnFailure  Event = "failure"  // it failed, or was lost
 	OnRecovery Event = "recovery" // it succeeded after a run that had failed
 	OnSuccess  Event = "success"
+	OnLate     Event = "late" // start_within or finish_by was not kept
 )
 
 // Notify says who is told of what. To holds mailto: addresses.
@@ -235,27 +260,46 @@ type Definition struct {
 }
 
 type definition struct {
-	Project   string   `json:"project"`
-	Name      string   `json:"name"`
-	Owner     string   `json:"owner"`
-	Crontab   bool     `json:"crontab,omitempty"`
-	Schedules []string `json:"schedules,omitempty"`
-	Inherited []string `json:"inherited,omitempty"`
-	Timezone  string   `json:"timezone"`
-	Command   Command  `json:"command"`
-	Stdin     string   `json:"stdin,omitempty"`
-	Dir       string   `json:"dir,omitempty"`
-	Env       []string `json:"env,omitempty"`
-	EnvFile   string   `json:"env_file,omitempty"`
-	Timeout   string   `json:"timeout,omitempty"`
-	KillAfter string   `json:"kill_after,omitempty"`
-	CatchUp   CatchUp  `json:"catch_up"`
-	Overlap   Overlap  `json:"overlap"`
-	Retry     Retry    `json:"retry,omitzero"`
-	After     []string `json:"after,omitempty"`
-	Publish   []Target `json:"publish,omitempty"`
-	IfEmpty   IfEmpty  `json:"if_empty,omitempty"`
-	Notify    Notify   `json:"notify,omitzero"`
+	Project       string   `json:"project"`
+	Name          string   `json:"name"`
+	Owner         string   `json:"owner"`
+	Crontab       bool     `json:"crontab,omitempty"`
+	Schedules     []string `json:"schedules,omitempty"`
+	Inherited     []string `json:"inherited,omitempty"`
+	Timezone      string   `json:"timezone"`
+	Command       Command  `json:"command"`
+	Stdin         string   `json:"stdin,omitempty"`
+	Dir           string   `json:"dir,omitempty"`
+	Env           []string `json:"env,omitempty"`
+	EnvFile       string   `json:"env_file,omitempty"`
+	Timeout       duration `json:"timeout,omitempty"`
+	KillAfter     duration `json:"kill_after,omitempty"`
+	CatchUp       CatchUp  `json:"catch_up"`
+	CatchUpWindow duration `json:"catch_up_window,omitempty"`
+	StartWithin   duration `json:"start_within,omitempty"`
+	FinishBy      duration `json:"finish_by,omitempty"`
+	Overlap       Overlap  `json:"overlap"`
+	Retry         Retry    `json:"retry,omitzero"`
+	Pools         []string `json:"pools,omitempty"`
+	After         []string `json:"after,omitempty"`
+	Publish       []Target `json:"publish,omitempty"`
+	IfEmpty       IfEmpty  `json:"if_empty,omitempty"`
+	Notify        Notify   `json:"notify,omitzero"`
+	Umask         string   `json:"umask,omitempty"`
+	Nice          int      `json:"nice,omitempty"`
+	Limits        []Limit  `json:"limits,omitempty"`
+	LogLimit      int64    `json:"log_limit,omitempty"`
+}
+
+// duration is written as people write it.
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	read, err := time.ParseDuration(string(text))
+	*d = duration(read)
+	return err
 }
 
 // Definition gives the job's definition. Equal jobs give equal hashes; where
@@ -265,17 +309,14 @@ func (j *Job) Definition() Definition {
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
 		Schedules: drawn(j.Schedules), Inherited: drawn(j.Inherited), Timezone: j.Zone.String(),
 		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
-		CatchUp: j.CatchUp, Overlap: j.Overlap, Retry: j.Retry,
-		After: j.After, Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
+		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
+		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
+		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
+		Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
+		Umask: j.Umask, Nice: j.Nice, Limits: j.Limits, LogLimit: j.LogLimit,
 	}
 	for _, v := range j.Env {
 		d.Env = append(d.Env, v.Name)
-	}
-	if j.Timeout > 0 {
-		d.Timeout = j.Timeout.String()
-	}
-	if j.KillAfter > 0 {
-		d.KillAfter = j.KillAfter.String()
 	}
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -326,11 +367,14 @@ func ParseDefinition(text []byte) (*Job, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
-	j := &Job{
-		ID: ID{Project: d.Project, Name: d.Name}, Owner: d.Owner, Crontab: d.Crontab, Command: d.Command,
-		Dir: d.Dir, EnvFile: d.EnvFile, CatchUp: d.CatchUp, Overlap: d.Overlap, Retry: d.Retry,
-		After: d.After, Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
-	}
+	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Settings: &Settings{
+		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile,
+		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
+		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
+		Overlap: d.Overlap, Retry: d.Retry, Pools: d.Pools, After: d.After,
+		Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
+		Umask: d.Umask, Nice: d.Nice, Limits: d.Limits, LogLimit: d.LogLimit,
+	}}
 	if j.Crontab {
 		j.Stdin = []byte(d.Stdin)
 	}
@@ -345,8 +389,6 @@ func ParseDefinition(text []byte) (*Job, error) {
 	if j.Inherited, err = parseSchedules(d.Inherited); err != nil {
 		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
 	}
-	j.Timeout, _ = time.ParseDuration(d.Timeout)
-	j.KillAfter, _ = time.ParseDuration(d.KillAfter)
 	return j, nil
 }
 

@@ -84,14 +84,17 @@ func someJob(t *rapid.T) *Job {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &Job{
-		ID: ID{"p", rapid.StringMatching(`[a-z]{1,5}`).Draw(t, "name")}, Owner: "me", Crontab: rapid.Bool().Draw(t, "crontab"),
-		Schedules: schedules("schedules"), Inherited: schedules("inherited"), Zone: zone,
+	name := rapid.StringMatching(`[a-z]{1,5}`).Draw(t, "name")
+	j := &Job{ID: ID{"p", name}, Schedules: schedules("schedules"), Settings: &Settings{
+		Owner: "me", Crontab: rapid.Bool().Draw(t, "crontab"), Inherited: schedules("inherited"), Zone: zone,
 		Dir: "/srv", EnvFile: rapid.SampledFrom([]string{"", "/srv/.env"}).Draw(t, "env file"),
 		Timeout: durations.Draw(t, "timeout"), KillAfter: durations.Draw(t, "kill after"),
 		CatchUp: rapid.SampledFrom(CatchUps).Draw(t, "catch up"), Overlap: rapid.SampledFrom(Overlaps).Draw(t, "overlap"),
-		Retry: Retry{rapid.IntRange(0, 3).Draw(t, "attempts"), durations.Draw(t, "backoff"), durations.Draw(t, "max backoff")},
-	}
+		CatchUpWindow: durations.Draw(t, "window"), StartWithin: durations.Draw(t, "start within"), FinishBy: durations.Draw(t, "finish by"),
+		Retry: Retry{Attempts: rapid.IntRange(0, 3).Draw(t, "attempts"), Backoff: durations.Draw(t, "backoff"), MaxBackoff: durations.Draw(t, "max backoff")},
+		Umask: rapid.SampledFrom([]string{"", "027"}).Draw(t, "umask"), Nice: rapid.IntRange(-20, 19).Draw(t, "nice"),
+		LogLimit: rapid.SampledFrom([]int64{-1, 0, 1 << 30}).Draw(t, "log limit"),
+	}}
 	if rapid.Bool().Draw(t, "as a list") {
 		j.Command.Args = rapid.SliceOfN(text, 1, 3).Draw(t, "args")
 	} else {
@@ -104,6 +107,8 @@ func someJob(t *rapid.T) *Job {
 		j.After = []string{"a", "b"}
 		j.Publish = []Target{{From: "x", To: "s3://lake/dt=$BELFRY_DATE/"}, {To: "lake"}}
 		j.IfEmpty = IfEmptyOK
+		j.Pools, j.Retry.OnExit = []string{"api", "gpu"}, []int{1, 75}
+		j.Limits = []Limit{{"open_files", 1024}, {"core_size", 0}, {"memory", Unlimited}}
 		j.Notify = Notify{To: []string{"me@example.com"}, On: []Event{OnFailure}}
 	}
 	return j
@@ -189,7 +194,7 @@ func TestTimingChangesWithTheFiringsAndNothingElse(t *testing.T) {
 
 func TestFiringsOfSeveralSchedules(t *testing.T) {
 	t.Parallel()
-	j := &Job{Zone: zone(t, "America/New_York"), Schedules: []crontab.Schedule{crontab.MustParseSchedule("30 2 * * *"), crontab.MustParseSchedule("0 12 * * *")}}
+	j := &Job{Settings: &Settings{Zone: zone(t, "America/New_York")}, Schedules: []crontab.Schedule{crontab.MustParseSchedule("30 2 * * *"), crontab.MustParseSchedule("0 12 * * *")}}
 	before := time.Date(2024, 3, 10, 0, 0, 0, 0, j.Zone)
 	gap := j.Next(before)
 	if got, want := gap.Format(time.RFC3339), "2024-03-10T03:00:00-04:00"; got != want {
@@ -205,11 +210,11 @@ func TestFiringsOfSeveralSchedules(t *testing.T) {
 	if got := j.Prev(noon); !got.Equal(gap) {
 		t.Errorf("before noon %v, want %v", got, gap)
 	}
-	child := &Job{Zone: j.Zone, Inherited: j.Schedules, After: []string{"x"}}
+	child := &Job{Settings: &Settings{Zone: j.Zone, Inherited: j.Schedules, After: []string{"x"}}}
 	if got := child.Prev(noon); !got.Equal(gap) {
 		t.Errorf("a child has its parents' rhythm: got %v, want %v", got, gap)
 	}
-	never := &Job{Zone: time.UTC}
+	never := &Job{Settings: &Settings{Zone: time.UTC}}
 	if !never.Next(before).IsZero() || !never.Prev(before).IsZero() {
 		t.Error("a job without a schedule fires")
 	}

@@ -138,7 +138,7 @@ type fleet struct {
 func (f *fleet) load(lines ...line) []string {
 	jobs := make([]*Job, len(lines))
 	for i, l := range lines {
-		jobs[i] = &Job{ID: ID{Project: "alice", Name: l.name}, Crontab: true, Command: Command{Text: l.command, Shell: "/bin/sh"}}
+		jobs[i] = &Job{ID: ID{Project: "alice", Name: l.name}, Settings: &Settings{Crontab: true}, Command: Command{Text: l.command, Shell: "/bin/sh"}}
 	}
 	keys := Match(jobs, f.known)
 	var known []Known
@@ -312,7 +312,10 @@ func TestAThousandEqualLinesAreAThousandJobsAndStayThem(t *testing.T) {
 
 func TestMatchOfAYAMLProjectGoesByNameOnly(t *testing.T) {
 	t.Parallel()
-	jobs := []*Job{{ID: ID{Name: "b"}, Command: Command{Text: "x"}}, {ID: ID{Name: "c"}, Command: Command{Text: "y"}}}
+	jobs := []*Job{
+		{ID: ID{Name: "b"}, Settings: &Settings{}, Command: Command{Text: "x"}},
+		{ID: ID{Name: "c"}, Settings: &Settings{}, Command: Command{Text: "y"}},
+	}
 	keys := Match(jobs, []Known{{Key: "1", Name: "a", Command: "x"}, {Key: "2", Name: "c", Command: "x"}})
 	if want := []string{"", "2"}; !slices.Equal(keys, want) {
 		t.Errorf("got %q, want %q: a job of a belfry.yaml is what it is called", keys, want)
@@ -358,7 +361,7 @@ func TestMatchNeverLetsNamesCollideAndSettlesAtOnce(t *testing.T) {
 func TestMatchKeepsEqualCommandsOfDifferentSchedulesApart(t *testing.T) {
 	t.Parallel()
 	at := func(expr string) *Job {
-		return &Job{Crontab: true, Zone: time.UTC, Command: Command{Text: "sync"}, Schedules: []crontab.Schedule{crontab.MustParseSchedule(expr)}}
+		return &Job{Settings: &Settings{Crontab: true, Zone: time.UTC}, Command: Command{Text: "sync"}, Schedules: []crontab.Schedule{crontab.MustParseSchedule(expr)}}
 	}
 	early, late := at("0 1 * * *"), at("0 13 * * *")
 	known := []Known{

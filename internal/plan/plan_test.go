@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"belfry/internal/job"
 )
 
 func TestStoriesOfAnUndisturbedDaemon(t *testing.T) {
@@ -496,8 +498,8 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 	t.Run("jobs of another project with the same name", func(t *testing.T) {
 		t.Parallel()
 		other := newJob("a", time.UTC, "30 * * * *")
-		copied := *other.Job
-		copied.Project, other.Job, other.Key = "q", &copied, "key-other"
+		other = with(other, func(j *job.Job) { j.Project = "q" })
+		other.Key = "key-other"
 		w := newWorld(t, "2024-05-15T12:00:00Z", newJob("a", time.UTC, "0 * * * *"), other, child("b", "a"))
 		w.live(time.Hour)
 		w.want("are no parents", "due a 15 12:30\ndue a 15 13:00\nwaits b 15 13:00")

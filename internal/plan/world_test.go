@@ -31,7 +31,7 @@ func at(t rapid.TB, text string) time.Time {
 
 // newJob makes a crontab job, which catches nothing up.
 func newJob(name string, zone *time.Location, exprs ...string) Job {
-	j := &job.Job{ID: job.ID{Project: "p", Name: name}, Zone: zone, Crontab: true, CatchUp: job.CatchUpNone}
+	j := &job.Job{ID: job.ID{Project: "p", Name: name}, Settings: &job.Settings{Zone: zone, Crontab: true, CatchUp: job.CatchUpNone}}
 	for _, expr := range exprs {
 		j.Schedules = append(j.Schedules, crontab.MustParseSchedule(expr))
 	}
@@ -40,8 +40,14 @@ func newJob(name string, zone *time.Location, exprs ...string) Job {
 
 // latest makes a job of a belfry.yaml, which catches the latest firing up.
 func latest(j Job) Job {
-	copied := *j.Job
-	copied.CatchUp = job.CatchUpLatest
+	return with(j, func(j *job.Job) { j.CatchUp = job.CatchUpLatest })
+}
+
+// with gives a changed copy of j.
+func with(j Job, change func(j *job.Job)) Job {
+	copied, settings := *j.Job, *j.Settings
+	copied.Settings = &settings
+	change(&copied)
 	j.Job = &copied
 	return j
 }

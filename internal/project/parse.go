@@ -21,7 +21,7 @@ import (
 // Parse reads the text of a belfry.yaml that stands at file.
 func Parse(text []byte, file string, d Defaults) (*Project, error) {
 	p := &parser{
-		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone},
+		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
 		defaults: d,
 		lines:    map[string]*yaml.Node{},
 		rel:      shown(file),
@@ -51,6 +51,7 @@ type parser struct {
 	defaults Defaults
 	template *yaml.Node            // defaults:
 	lines    map[string]*yaml.Node // job → its after:, or its key
+	pooled   []pooled              // every pool that a job is said to take
 	rel      string
 	errs     Errors
 }
@@ -74,7 +75,7 @@ func (p *parser) document(text []byte) {
 		{"timezone", func(n *yaml.Node) { p.zone(n, &p.project.Zone) }},
 		{"defaults", func(n *yaml.Node) {
 			p.template = n
-			p.mapping(n, "a default", p.jobKeys(&job.Job{}))
+			p.mapping(n, "a default", p.jobKeys(&job.Job{Settings: &job.Settings{}}))
 		}},
 		{"jobs", nil}, // after the others, whatever their order
 		{"daemon", p.daemon},
@@ -92,6 +93,7 @@ func (p *parser) document(text []byte) {
 		return
 	}
 	p.jobs(jobs)
+	p.checkPools()
 	p.after()
 }
 
@@ -197,42 +199,13 @@ func kindName(node *yaml.Node) string {
 	return strconv.Quote(node.Value)
 }
 
-// suggestion names the key that was probably meant, or all there are. A third
-// of the letters may be wrong.
+// suggestion names the key that was probably meant, or all there are.
 func suggestion(name string, keys []key) string {
-	best, distance := "", (len(name)+2)/3+1
-	var all []string
-	for _, k := range keys {
-		all = append(all, k.name)
-		if d := editDistance(strings.ToLower(name), k.name); d < distance {
-			best, distance = k.name, d
-		}
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.name
 	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
-	}
-	return "; there are " + strings.Join(all, ", ")
-}
-
-// editDistance counts the letters to insert, remove or replace (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return job.Suggestion(name, names)
 }
 
 // text reads a scalar. Numbers and the like are taken as they are written.
@@ -287,27 +260,6 @@ func (p *parser) zone(node *yaml.Node, zone **time.Location) {
 	*zone = loaded
 }
 
-func (p *parser) daemon(node *yaml.Node) {
-	p.mapping(node, "a setting of the daemon", []key{
-		{"slots", func(n *yaml.Node) {
-			if text, ok := p.text(n, "a number"); ok {
-				slots, err := strconv.Atoi(text)
-				if err != nil || slots < 1 || slots > 100000 {
-					p.errorf(n, "%q is not a number of slots (1–100000)", text)
-				}
-				p.project.Daemon.Slots = slots
-			}
-		}},
-		{"mail", func(n *yaml.Node) {
-			p.mapping(n, "a setting of mail", []key{{"spool", func(n *yaml.Node) {
-				if text, ok := p.text(n, "a folder"); ok {
-					p.project.Daemon.MailSpool = p.path(text)
-				}
-			}}})
-		}},
-	})
-}
-
 func (p *parser) path(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -331,17 +283,19 @@ func (p *parser) jobs(node *yaml.Node) {
 			continue
 		}
 		j := &job.Job{
-			ID:        job.ID{Project: p.project.Name, Name: name.Value},
-			Owner:     p.defaults.Owner,
-			Source:    job.Source{File: p.project.File, Line: name.Line},
-			Zone:      p.project.Zone,
-			Dir:       p.project.Dir,
-			KillAfter: 10 * time.Second,
-			CatchUp:   job.CatchUpLatest,
-			Overlap:   job.OverlapSkip,
-			Retry:     job.DefaultRetry,
-			IfEmpty:   job.IfEmptyError,
-			Notify:    job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery}},
+			ID:     job.ID{Project: p.project.Name, Name: name.Value},
+			Source: job.Source{File: p.project.File, Line: name.Line},
+			Settings: &job.Settings{
+				Owner:     p.defaults.Owner,
+				Zone:      p.project.Zone,
+				Dir:       p.project.Dir,
+				KillAfter: 10 * time.Second,
+				CatchUp:   job.CatchUpLatest,
+				Overlap:   job.OverlapSkip,
+				Retry:     job.DefaultRetry,
+				IfEmpty:   job.IfEmptyError,
+				Notify:    job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery, job.OnLate}},
+			},
 		}
 		p.lines[j.Name] = name
 		keys := p.jobKeys(j)
@@ -373,14 +327,22 @@ func (p *parser) jobKeys(j *job.Job) []key {
 		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
 		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
 		{"catch_up", func(n *yaml.Node) { read(p, n, "a policy", &j.CatchUp, oneOf(job.CatchUps)) }},
+		{"catch_up_window", func(n *yaml.Node) { read(p, n, "a duration", &j.CatchUpWindow, job.ParseSpan) }},
+		{"start_within", func(n *yaml.Node) { read(p, n, "a duration", &j.StartWithin, job.ParseSpan) }},
+		{"finish_by", func(n *yaml.Node) { read(p, n, "a duration", &j.FinishBy, job.ParseSpan) }},
 		{"overlap", func(n *yaml.Node) { read(p, n, "a policy", &j.Overlap, oneOf(job.Overlaps)) }},
 		{"retry", func(n *yaml.Node) { p.retry(n, j) }},
+		{"pools", func(n *yaml.Node) { p.pools(n, j) }},
 		{"after", func(n *yaml.Node) {
 			p.lines[j.Name] = n
 			j.After, _ = p.texts(n, "a job's name")
 		}},
 		{"publish", func(n *yaml.Node) { p.publish(n, j) }},
 		{"notify", func(n *yaml.Node) { p.notify(n, j) }},
+		{"umask", func(n *yaml.Node) { read(p, n, "a umask", &j.Umask, job.ParseUmask) }},
+		{"nice", func(n *yaml.Node) { read(p, n, "a number", &j.Nice, job.ParseNice) }},
+		{"limits", func(n *yaml.Node) { p.limits(n, j) }},
+		{"log_limit", func(n *yaml.Node) { read(p, n, "a size", &j.LogLimit, job.ParseLogLimit) }},
 	}
 }
 
@@ -484,7 +446,69 @@ func (p *parser) retry(node *yaml.Node, j *job.Job) {
 		{"attempts", func(n *yaml.Node) { read(p, n, "a number of attempts", &j.Retry.Attempts, job.ParseAttempts) }},
 		{"backoff", func(n *yaml.Node) { read(p, n, "a duration", &j.Retry.Backoff, job.ParseDuration) }},
 		{"max_backoff", func(n *yaml.Node) { read(p, n, "a duration", &j.Retry.MaxBackoff, job.ParseDuration) }},
+		{"on_exit", func(n *yaml.Node) {
+			list, nodes := p.texts(n, "an exit code")
+			j.Retry.OnExit = nil
+			for i, text := range list {
+				code, err := job.ParseExitCode(text)
+				switch {
+				case err != nil:
+					p.errorf(nodes[i], "%v", err)
+				case !slices.Contains(j.Retry.OnExit, code):
+					j.Retry.OnExit = append(j.Retry.OnExit, code)
+				}
+			}
+		}},
 	})
+}
+
+// pools reads the pools that a job takes a place in. Whether they are there is
+// known when the whole file has been read.
+func (p *parser) pools(node *yaml.Node, j *job.Job) {
+	list, nodes := p.texts(node, "a pool's name")
+	j.Pools = list
+	for i := range list {
+		p.pooled = append(p.pooled, pooled{nodes[i], list, i})
+	}
+}
+
+type pooled struct {
+	node  *yaml.Node
+	names []string
+	i     int
+}
+
+func (p *parser) checkPools() {
+	told := map[*yaml.Node]bool{} // those of defaults are read for each job
+	for _, at := range p.pooled {
+		if err := job.CheckPool(at.names, at.i, p.project.Daemon.Pools); err != nil && !told[at.node] {
+			told[at.node] = true
+			p.errorf(at.node, "%v", err)
+		}
+	}
+}
+
+// limits reads what a job may use, resource by resource.
+func (p *parser) limits(node *yaml.Node, j *job.Job) {
+	limits := map[string]job.Limit{}
+	for _, l := range j.Limits { // of defaults
+		limits[l.Resource] = l
+	}
+	var keys []key
+	for _, resource := range job.Resources {
+		keys = append(keys, key{resource, func(n *yaml.Node) {
+			l := limits[resource]
+			read(p, n, "a limit", &l, func(text string) (job.Limit, error) { return job.ParseLimit(resource, text) })
+			limits[resource] = l
+		}})
+	}
+	p.mapping(node, "a limit", keys)
+	j.Limits = nil
+	for _, resource := range job.Resources {
+		if l, ok := limits[resource]; ok {
+			j.Limits = append(j.Limits, l)
+		}
+	}
 }
 
 func (p *parser) publish(node *yaml.Node, j *job.Job) {
@@ -526,7 +550,7 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 }
 
 func (p *parser) notify(node *yaml.Node, j *job.Job) {
-	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess}
+	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate}
 	p.mapping(node, "a key of notify", []key{
 		{"to", func(n *yaml.Node) {
 			list, nodes := p.texts(n, "an address")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestTheExampleIsRead(t *testing.T) {
 		t.Fatalf("got %+v", p)
 	}
 	top, related := p.Jobs[0], p.Jobs[1]
-	if top.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || top.Retry != (job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
+	if top.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || !reflect.DeepEqual(top.Retry, job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
 		t.Errorf("top-tracks is %+v", top)
 	}
 	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !slices.Equal(top.Publish, want) {
@@ -81,6 +82,73 @@ func TestTheExampleIsRead(t *testing.T) {
 	}
 }
 
+func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join("..", "..", "docs", FileName)
+	p, err := Load(file, defaults(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range (&parser{}).jobKeys(&job.Job{Settings: &job.Settings{}}) {
+		if !strings.Contains(string(text), "\n    "+k.name+":") {
+			t.Errorf("the key %q of a job is not documented", k.name)
+		}
+	}
+	j := p.Jobs[0]
+	if j.CatchUpWindow != job.DefaultCatchUpWindow || j.StartWithin != 10*time.Minute || j.FinishBy != 2*time.Hour || !slices.Equal(j.Retry.OnExit, []int{75, 1}) ||
+		!slices.Equal(j.Pools, []string{"api"}) || j.Umask != "027" || j.Nice != 5 || j.LogLimit != job.DefaultLogLimit {
+		t.Errorf("got %+v", j.Settings)
+	}
+	limits := []job.Limit{{Resource: "open_files", Value: 1024}, {Resource: "processes", Value: 500}, {Resource: "file_size", Value: 2 << 30}, {Resource: "core_size"}, {Resource: "cpu_time", Value: 1800}, {Resource: "memory", Value: 4 << 30}, {Resource: "stack", Value: 16 << 20}}
+	if !slices.Equal(j.Limits, limits) {
+		t.Errorf("limits %+v, want %+v", j.Limits, limits)
+	}
+	want := Daemon{
+		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail",
+		Retention: Retention{Age: DefaultRetention.Age, FailedAge: DefaultRetention.FailedAge, PerJob: 1000},
+	}
+	if !reflect.DeepEqual(p.Daemon, want) {
+		t.Errorf("the daemon's settings are %+v, want %+v", p.Daemon, want)
+	}
+}
+
+func TestRetentionKeepsFailedRunsAtLeastAsLong(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for text, want := range map[string]Retention{
+		"{}":                                  {90 * day, 365 * day, 0},
+		"{age: 30d}":                          {30 * day, 365 * day, 0},
+		"{age: 1000d}":                        {1000 * day, 1000 * day, 0},
+		"{age: forever}":                      {Forever, Forever, 0},
+		"{failed_age: forever, runs: 5}":      {90 * day, Forever, 5},
+		"{age: 2d, failed_age: 2d}":           {2 * day, 2 * day, 0},
+		"{age: forever, failed_age: forever}": {Forever, Forever, 0},
+	} {
+		if got := parsed(t, "daemon: {retention: "+text+"}\njobs: {a: {command: x}}\n").Daemon.Retention; got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
+	}
+	wants(t, "failed runs would go first", "daemon: {retention: {age: forever, failed_age: 1d}}\njobs: {a: {command: x}}\n",
+		"1:48: failed runs are what one looks for later: failed_age cannot be shorter than age")
+}
+
+func TestLimitsAndPoolsOfDefaultsHoldForEachJob(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, "daemon: {pools: {api: 1, gpu: 2}}\ndefaults: {pools: api, limits: {stack: 1MiB, open_files: 5}}\njobs:\n  a: {command: x}\n  b: {command: x, pools: [gpu, api], limits: {open_files: unlimited, core_size: 0}}\n")
+	if got, want := fmt.Sprint(p.Jobs[0].Pools, p.Jobs[0].Limits), "[api] [{open_files 5} {stack 1048576}]"; got != want {
+		t.Errorf("a has %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(p.Jobs[1].Pools, p.Jobs[1].Limits), "[gpu api] [{open_files -1} {core_size 0} {stack 1048576}]"; got != want {
+		t.Errorf("b has %s, want %s", got, want)
+	}
+	wants(t, "once, however many jobs have it", "defaults: {pools: api}\njobs:\n  a: {command: x}\n  b: {command: x}\n",
+		"1:19: \"api\" is not a pool: there are none; give its size in belfry.yaml, as in “daemon: {pools: {api: 2}}”")
+}
+
 func TestWhatInitWritesIsRead(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{fmt.Sprintf(Init, "Asia/Seoul"), strings.Replace(fmt.Sprintf(Init, "UTC"), "# publish:", "publish:", 1)} {
@@ -95,12 +163,12 @@ func TestAJobHasTheDefaultsOfTheDesign(t *testing.T) {
 	t.Parallel()
 	j := parsed(t, "jobs:\n  a:\n    command: x\n").Jobs[0]
 	want := job.Job{
-		ID: job.ID{Project: "shop", Name: "a"}, Owner: "me", Source: job.Source{File: "/srv/shop/belfry.yaml", Line: 2}, Zone: j.Zone, Dir: "/srv/shop",
-		Command: job.Command{Text: "x", Shell: "/bin/sh"}, KillAfter: 10 * time.Second, CatchUp: job.CatchUpLatest, Overlap: job.OverlapSkip,
-		Retry: job.DefaultRetry, IfEmpty: job.IfEmptyError, Notify: job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery}},
-	}
-	if got := fmt.Sprintf("%+v", *j); got != fmt.Sprintf("%+v", want) || j.Zone.String() != "America/New_York" {
-		t.Errorf("in %v\n got %s\nwant %+v", j.Zone, got, want)
+		ID: job.ID{Project: "shop", Name: "a"}, Source: job.Source{File: "/srv/shop/belfry.yaml", Line: 2},
+		Command: job.Command{Text: "x", Shell: "/bin/sh"}, Settings: &job.Settings{Owner: "me", Zone: j.Zone, Dir: "/srv/shop", KillAfter: 10 * time.Second, CatchUp: job.CatchUpLatest, Overlap: job.OverlapSkip,
+			Retry: job.DefaultRetry, IfEmpty: job.IfEmptyError, Notify: job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery, job.OnLate}},
+		}}
+	if !reflect.DeepEqual(*j, want) || j.Zone.String() != "America/New_York" {
+		t.Errorf("in %v\n got %+v %+v\nwant %+v %+v", j.Zone, *j, *j.Settings, want, *want.Settings)
 	}
 }
 
@@ -119,14 +187,14 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		{"a schedule without quotes", fmt.Sprint(get(`schedule: 0 1 * * *`).Schedules), "[0 1 * * *]"},
 		{"a list of schedules", fmt.Sprint(get(`schedule: ["0 1 * * *", "@daily"]`).Schedules), "[0 1 * * * @daily]"},
 		{"a nickname", fmt.Sprint(get(`schedule: "@hourly"`).Schedules), "[@hourly]"},
-		{"retry as a number", fmt.Sprint(get(`retry: 5`).Retry), "{5 1m0s 1h0m0s}"},
-		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s}"},
+		{"retry as a number", fmt.Sprint(get(`retry: 5`).Retry), "{5 1m0s 1h0m0s []}"},
+		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s []}"},
 		{"a target", fmt.Sprint(get(`publish: out/`).Publish), "[{ out/}]"},
 		{"a target as a mapping", fmt.Sprint(get(`publish: {to: "s3://b/p/", from: x, if_empty: ok}`).Publish), "[{x s3://b/p/}]"},
 		{"targets", fmt.Sprint(get("publish:\n  - a\n  - {from: x, to: b}").Publish), "[{ a} {x b}]"},
 		{"if_empty is the job's", string(get(`publish: {to: a, if_empty: ok}`).IfEmpty), "ok"},
 		{"an address", fmt.Sprint(get(`notify: {to: "mailto:me", on: success}`).Notify), "{[me] [success]}"},
-		{"addresses", fmt.Sprint(get(`notify: {to: ["mailto:me", "mailto:you@example.com"]}`).Notify), "{[me you@example.com] [failure recovery]}"},
+		{"addresses", fmt.Sprint(get(`notify: {to: ["mailto:me", "mailto:you@example.com"]}`).Notify), "{[me you@example.com] [failure recovery late]}"},
 		{"numbers and booleans are text in env", fmt.Sprint(get(`env: {A: 007, B: yes, C: 1.50, D: ""}`).Env), "[{A 007} {B yes} {C 1.50} {D }]"},
 		{"a file beside belfry.yaml", get(`env_file: .env`).EnvFile, "/srv/shop/.env"},
 		{"a file elsewhere", get(`env_file: /etc/../etc/env`).EnvFile, "/etc/env"},
@@ -166,9 +234,9 @@ defaults:
 		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, j.Publish))
 	}
 	want := []string{
-		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s} {[me] [failure recovery]} [{ out/$BELFRY_JOB}]",
-		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s} {[me] [success]} []",
-		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s} {[me] [failure recovery]} [{ out/$BELFRY_JOB}]",
+		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
+		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s []} {[me] [success]} []",
+		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -181,7 +249,7 @@ defaults:
 func TestSettingsOfTheDaemonAndTheProject(t *testing.T) {
 	t.Parallel()
 	p := parsed(t, "project: my.shop\ntimezone: UTC\ndaemon: {slots: 7, mail: {spool: mail}}\njobs: {a: {command: x}}\n")
-	if p.Name != "my.shop" || p.Jobs[0].Project != "my.shop" || p.Zone != time.UTC || p.Daemon != (Daemon{7, "/srv/shop/mail"}) || p.Dir != "/srv/shop" {
+	if p.Name != "my.shop" || p.Jobs[0].Project != "my.shop" || p.Zone != time.UTC || !reflect.DeepEqual(p.Daemon, Daemon{Slots: 7, MailSpool: "/srv/shop/mail", Retention: DefaultRetention}) || p.Dir != "/srv/shop" {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -268,7 +336,7 @@ func TestFilesThatAreNoProjects(t *testing.T) {
 		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
 		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
 		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
-		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, timeout, kill_after, catch_up, overlap, retry, after, publish, notify\n1:11: a has no command"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
 		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
 		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
 		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},
@@ -323,7 +391,7 @@ func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {
 
 func TestSuggestionsAreWhatWasMeant(t *testing.T) {
 	t.Parallel()
-	keys := (&parser{}).jobKeys(&job.Job{})
+	keys := (&parser{}).jobKeys(&job.Job{Settings: &job.Settings{}})
 	for word, want := range map[string]string{
 		"shedule": "schedule", "schedules": "schedule", "Schedule": "schedule", "comand": "command", "commands": "command", "retries": "retry",
 		"timezome": "timezone", "time_zone": "timezone", "kill-after": "kill_after", "env-file": "env_file", "envfile": "env_file", "timout": "timeout",

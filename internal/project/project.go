@@ -29,8 +29,36 @@ type Project struct {
 
 // Daemon holds the settings of the daemon that serves the project.
 type Daemon struct {
-	Slots     int    // attempts at once; 0: the default
+	Slots     int            // attempts at once; 0: the default
+	Pools     map[string]int // name → attempts at once
+	Retention Retention
+	Listen    string // address of the web page; empty: none
 	MailSpool string // folder of mailboxes; empty: the system's
+}
+
+// Retention says how long the account of what has ended is kept.
+type Retention struct {
+	Age       time.Duration // of runs that succeeded, or were skipped; or Forever
+	FailedAge time.Duration // of all others; not less than Age
+	PerJob    int           // how many of each job at most; 0: any number
+}
+
+// Forever is an age that never comes.
+const Forever time.Duration = 0
+
+// DefaultRetention is that of a daemon that is not told.
+var DefaultRetention = Retention{Age: 90 * 24 * time.Hour, FailedAge: 365 * 24 * time.Hour}
+
+// parseAge reads a duration or the word forever.
+func parseAge(text string) (time.Duration, error) {
+	if text == "forever" {
+		return Forever, nil
+	}
+	age, err := job.ParseSpan(text)
+	if err != nil {
+		return 0, fmt.Errorf("%w, or write forever", err)
+	}
+	return age, nil
 }
 
 // Error is one thing that is wrong in a belfry.yaml. Lines and columns count

@@ -83,7 +83,7 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 				if r.Job == "x" {
 					return nil
 				}
-				return &job.Job{Overlap: c.overlap, Crontab: c.crontab}
+				return &job.Job{Settings: &job.Settings{Overlap: c.overlap, Crontab: c.crontab}}
 			}
 			if c.slots == 0 {
 				c.slots = 10

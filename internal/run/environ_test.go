@@ -29,7 +29,7 @@ func seoul(t *testing.T) *time.Location {
 // nightly fires at 01:00 in Seoul.
 func nightly(t *testing.T) (*job.Job, Run) {
 	t.Helper()
-	j := &job.Job{ID: job.ID{Project: "lake", Name: "top"}, Zone: seoul(t), Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")}}
+	j := &job.Job{ID: job.ID{Project: "lake", Name: "top"}, Settings: &job.Settings{Zone: seoul(t)}, Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")}}
 	return j, Run{ID: "R1", Cause: plan.CatchUp, FiresAt: night, Named: j.Named(night)}
 }
 
@@ -121,7 +121,9 @@ func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
 		{"@reboot has none", func(_ *job.Job, r *Run) { r.Cause = plan.Reboot }, "", ""},
 		{"nor has a job without a schedule", func(j *job.Job, _ *Run) { j.Schedules = nil }, "", ""},
 	} {
+		settings := *j.Settings
 		j, r := *j, r
+		j.Settings = &settings
 		c.change(&j, &r)
 		env, err := environ(&j, r, 1, "/out", host)
 		if err != nil {
@@ -235,12 +237,12 @@ func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
 		{"../out/", "/p/q", "/p/out", "above it"},
 		{"out", "", "/home/alice/out", "relative to home, for a crontab"},
 	} {
-		got, err := targets(&job.Job{Dir: c.dir, Publish: []job.Target{{From: "f", To: c.to}}}, env)
+		got, err := targets(&job.Job{Settings: &job.Settings{Dir: c.dir, Publish: []job.Target{{From: "f", To: c.to}}}}, env)
 		if err != nil || len(got) != 1 || got[0] != (job.Target{From: "f", To: c.want}) {
 			t.Errorf("%s: %+v, %v, want %s", c.why, got, err, c.want)
 		}
 	}
-	if _, err := targets(&job.Job{Publish: []job.Target{{To: "s3://x/$NO"}}}, env); err == nil || !strings.Contains(err.Error(), "$NO") || !strings.Contains(err.Error(), "s3://x/") {
+	if _, err := targets(&job.Job{Settings: &job.Settings{Publish: []job.Target{{To: "s3://x/$NO"}}}}, env); err == nil || !strings.Contains(err.Error(), "$NO") || !strings.Contains(err.Error(), "s3://x/") {
 		t.Errorf("a name that is not set gives %v", err)
 	}
 }

@@ -41,7 +41,7 @@ func TestBackoffGrowsWithinItsBounds(t *testing.T) {
 
 func TestOutcomeSaysWhatAnExitMeans(t *testing.T) {
 	t.Parallel()
-	plain, publishes := &job.Job{Timeout: time.Minute}, &job.Job{Publish: []job.Target{{To: "/x"}}}
+	plain, publishes := &job.Job{Settings: &job.Settings{Timeout: time.Minute}}, &job.Job{Settings: &job.Settings{Publish: []job.Target{{To: "/x"}}}}
 	for _, c := range []struct {
 		why    string
 		job    *job.Job

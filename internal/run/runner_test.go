@@ -337,7 +337,9 @@ func (s *scene) items(id string) []outbox.Item {
 }
 
 func simple(name string) *job.Job {
-	return &job.Job{ID: job.ID{Project: "lake", Name: name}, Owner: "alice", Zone: time.UTC, Dir: "/srv", Command: job.Command{Text: "true", Shell: "/bin/sh"}, Overlap: job.OverlapSkip}
+	return &job.Job{ID: job.ID{Project: "lake", Name: name}, Command: job.Command{Text: "true", Shell: "/bin/sh"}, Settings: &job.Settings{
+		Owner: "alice", Zone: time.UTC, Dir: "/srv", Overlap: job.OverlapSkip,
+	}}
 }
 
 func with(j *job.Job, change func(j *job.Job)) *job.Job {

@@ -47,8 +47,9 @@ func must[T any](v T, err error) func(t *testing.T) T {
 
 func nightly(name string, after ...string) *job.Job {
 	j := &job.Job{
-		ID: job.ID{Project: "lake", Name: name}, Owner: "alice", Source: job.Source{File: "belfry.yaml", Line: 3},
-		Zone: time.UTC, Command: job.Command{Text: "run " + name, Shell: "/bin/sh"}, Overlap: job.OverlapSkip, After: after,
+		ID: job.ID{Project: "lake", Name: name}, Source: job.Source{File: "belfry.yaml", Line: 3},
+		Command:  job.Command{Text: "run " + name, Shell: "/bin/sh"},
+		Settings: &job.Settings{Owner: "alice", Zone: time.UTC, Overlap: job.OverlapSkip, After: after},
 	}
 	s := crontab.MustParseSchedule("0 16 * * *")
 	if len(after) == 0 {

@@ -45,10 +45,10 @@ var imports = map[string][]string{
 var modules = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
+	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
 	"github.com/pressly/goose/v3":     {"internal/store"},
 	"github.com/spf13/cobra":          {"internal/cli"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
-	"golang.org/x/sync":               {"internal/daemon"},
 	"modernc.org/sqlite":              {"internal/store"},
 	"github.com/google/go-cmp":        {},                                                                                                                    // tests only
 	"github.com/rogpeppe/go-internal": {},                                                                                                                    // tests only

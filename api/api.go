@@ -122,6 +122,10 @@ type Health struct {
 	Jobs    int       `json:"jobs"`
 	Next    *Firing   `json:"next,omitempty"`
 	Listen  string    `json:"listen,omitempty"` // where it answers anyone
+	// Owed counts the publishes and messages that could not be sent yet, and are
+	// tried again.
+	Owed      int    `json:"owed,omitempty"`
+	OwedError string `json:"owed_error,omitempty"` // of the first of them
 }
 
 // Part is one of the loops of a daemon. Each goes round at least once a minute.

@@ -305,3 +305,13 @@ func TestASecondSignalLeavesAtOnce(t *testing.T) {
 		t.Errorf("the run that was left is %s (%s), attempt %d", r.State, r.Reason, r.Attempt)
 	}
 }
+
+func TestDoctorFindsNothingWrongWithADaemonThatIsWell(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n")
+	p.serve()
+	out, stderr, code := p.belfry("doctor")
+	if code != 0 || !strings.Contains(out, "✓  daemon") || strings.Contains(out, "✗") {
+		t.Errorf("doctor exits with %d and says\n%s%s", code, out, stderr)
+	}
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/proc"
+	"belfry/internal/store"
 )
 
 // patience is how long a keeper may take to say that it is well.
@@ -22,6 +24,7 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 		Problem: d.jobs.trouble(), Parts: d.beats.read(), Listen: d.publicAddress(),
 	}
 	h.Jobs, h.Next = d.nextFiring()
+	h.Owed, h.OwedError = owed(ctx, d.store.Store)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	keepers, err := proc.Keepers(ctx, d.o.Data)
@@ -47,6 +50,21 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 		h.Error, h.Hint = trouble, mendStore
 	}
 	return h
+}
+
+// owed counts what could not be sent yet, and says why not.
+func owed(ctx context.Context, s *store.Store) (n int, reason string) {
+	items, err := s.Pending(ctx)
+	if err != nil {
+		return 0, err.Error()
+	}
+	for _, item := range items {
+		if item.Tries > 0 {
+			n++
+			reason = cmp.Or(reason, item.Error)
+		}
+	}
+	return n, reason
 }
 
 // nextFiring counts the jobs and finds the one that fires first.

@@ -272,6 +272,17 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
+// Read gives the jobs and settings of the sources as a daemon would find them
+// now.
+func Read(o Options) ([]*job.Job, project.Daemon, error) {
+	sources, settings, err := read(o)
+	var all []*job.Job
+	for _, s := range sources {
+		all = append(all, s.jobs...)
+	}
+	return all, settings, err
+}
+
 // read reads the project and the crontabs of o. A line of a crontab that is
 // wrong is told and left out; anything wrong in a belfry.yaml, or a
 // file that cannot be read, is an error.

@@ -94,8 +94,10 @@ type onlooker struct {
 	o Options
 }
 
-func (l *onlooker) Health(context.Context) api.Health {
-	return api.Health{Version: l.o.Version, Data: l.o.Data}
+func (l *onlooker) Health(ctx context.Context) api.Health {
+	h := api.Health{Version: l.o.Version, Data: l.o.Data, Jobs: len(l.jobs())}
+	h.Owed, h.OwedError = owed(ctx, l.store)
+	return h
 }
 
 func (l *onlooker) Request(context.Context, api.RunRequest) ([]run.Run, error) {

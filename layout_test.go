@@ -37,23 +37,24 @@ var imports = map[string][]string{
 	},
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/cli": {"api", "crontab", "internal/daemon", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run"},
-	"cmd/belfry":   {"internal/cli"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run"},
+	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
+	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
 	"github.com/pressly/goose/v3":     {"internal/store"},
 	"github.com/spf13/cobra":          {"internal/cli"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
-	"golang.org/x/sync":               {"internal/daemon"},
 	"modernc.org/sqlite":              {"internal/store"},
-	"github.com/google/go-cmp":        {},                                                                                                                    // tests only
-	"github.com/rogpeppe/go-internal": {},                                                                                                                    // tests only
-	"pgregory.net/rapid":              {},                                                                                                                    // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
+	"github.com/google/go-cmp":        {},                                                                                                                                       // tests only
+	"github.com/rogpeppe/go-internal": {},                                                                                                                                       // tests only
+	"pgregory.net/rapid":              {},                                                                                                                                       // tests only
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

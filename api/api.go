@@ -115,6 +115,40 @@ type Health struct {
 	Plans   bool      `json:"plans"` // false: it only finishes what a command asked for
 	Data    string    `json:"data"`
 	Problem string    `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
+	Error   string    `json:"error,omitempty"`   // why it is not well, in a sentence; empty: it is
+	Hint    string    `json:"hint,omitempty"`    // what can be done about Error
+	Parts   []Part    `json:"parts,omitempty"`
+	Keepers []Keeper  `json:"keepers,omitempty"`
+	Jobs    int       `json:"jobs"`
+	Next    *Firing   `json:"next,omitempty"`
+	Listen  string    `json:"listen,omitempty"` // where it answers anyone
+	// Owed counts the publishes and messages that could not be sent yet, and are
+	// tried again.
+	Owed      int    `json:"owed,omitempty"`
+	OwedError string `json:"owed_error,omitempty"` // of the first of them
+}
+
+// Part is one of the loops of a daemon. Each goes round at least once a minute.
+type Part struct {
+	Name  string    `json:"name"`
+	Alive time.Time `json:"alive"` // when it last went round
+	Late  bool      `json:"late,omitempty"`
+}
+
+// Keeper is a process that is the parent of jobs.
+type Keeper struct {
+	ID    string `json:"id"`
+	PID   int    `json:"pid,omitempty"`
+	RSS   int64  `json:"rss,omitempty"` // bytes
+	Error string `json:"error,omitempty"`
+}
+
+// Firing is a time at which a job is to run.
+type Firing struct {
+	Project  string    `json:"project"`
+	Job      string    `json:"job"`
+	At       time.Time `json:"at"`
+	Timezone string    `json:"timezone"`
 }
 
 // Code says what kind of error an Error is.

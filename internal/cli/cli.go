@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	_ "time/tzdata" // for machines that have none of their own
 
 	"github.com/spf13/cobra"
 )
@@ -58,7 +59,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.AddCommand(
 		c.initCommand(), c.runCommand(), c.serveCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.stopCommand(),
-		c.explainCommand(), c.nextCommand(), c.lintCommand(),
+		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(),
 		keeperCommand(), publishCommand(),
 	)
 	return root

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,25 +9,41 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"belfry/api"
 	"belfry/internal/daemon"
+	"belfry/internal/job"
 	"belfry/internal/project"
 )
 
+const serveExitCodes = `TERM or Ctrl-C: it plans and starts nothing more, and ends with 0; with --wait after
+the jobs that are running. A second one ends it at once, with 128 and the signal's
+number (130, 143). 75: another belfry has the data, or the address is taken. 2, 65: the
+address is none (--listen or $BELFRY_LISTEN, belfry.yaml). 1: this user or this machine
+cannot listen there. 73: the data folder, or the disk, takes nothing. Otherwise those of
+"belfry --help".`
+
 func (c *command) serveCommand() *cobra.Command {
 	var crontabs []string
-	var spool string
+	var spool, wait, address string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep the times: the daemon",
 		Long: `Run the jobs of the belfry.yaml found from here upward, and of every --crontab FILE,
 at their times, until TERM or Ctrl-C. Jobs that are running then go on, and the next
-daemon adopts them. Changed files are read anew within a minute, at once on HUP.`,
-		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs",
+daemon adopts them. Changed files are read anew at once; HUP has them and the machine's
+time zone data read anew in any case.
+
+With --listen ADDR it tells anyone who asks GET ` + api.Path + `/health there whether it
+is well: 200, or 503 and the reason. An address without a host is the loopback one.
+
+` + serveExitCodes,
+		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
@@ -46,28 +63,106 @@ daemon adopts them. Changed files are read anew within a minute, at once on HUP.
 					return err
 				}
 			}
+			if o.Listen = cmp.Or(address, os.Getenv("BELFRY_LISTEN")); o.Listen != "" {
+				if _, err := daemon.CheckAddress(o.Listen); err != nil {
+					return usage("%v", err).hint("belfry serve --help says more")
+				}
+			}
+			if o.Wait, err = waiting(wait); err != nil {
+				return err
+			}
 			o.Plan = true
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
 			}
+			o.Remaining = func(running int) {
+				fmt.Fprintf(c.err, "belfry serve: waiting for %s; again TERM or Ctrl-C leaves at once\n", count(running, "running job"))
+			}
+			o.Supervisor, o.Watchdog = supervised()
 			return c.serve(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "run the entries of this crontab too (may be repeated)")
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
+	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
+	cmd.Flags().StringVar(&wait, "wait", "", "when told to end, wait for the jobs that are running, at most this long")
+	cmd.Flags().Lookup("wait").NoOptDefVal = forever
 	return cmd
 }
 
+// forever is what --wait means without a duration.
+const forever = "until they have ended"
+
+func waiting(text string) (time.Duration, error) {
+	switch text {
+	case "":
+		return 0, nil
+	case forever:
+		return -1, nil
+	}
+	wait, err := job.ParseDuration(text)
+	if err != nil {
+		return 0, usage("--wait: %v", err).hint("write --wait=10m, or --wait alone to wait until they have ended")
+	}
+	return wait, nil
+}
+
+// supervised takes what systemd says to a service out of the environment: it is
+// said to us, and not to what we start.
+func supervised() (socket string, watchdog time.Duration) {
+	socket = os.Getenv("NOTIFY_SOCKET")
+	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		_ = os.Unsetenv(name) // fails for names that are none
+	}
+	if n, err := strconv.ParseInt(usec, 10, 64); err == nil && n > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		watchdog = time.Duration(n) * time.Microsecond
+	}
+	return socket, watchdog
+}
+
 func (c *command) serve(ctx context.Context, o daemon.Options) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	reload := make(chan struct{}, 1)
+	left := make(chan exitCode, 1)
+	done := make(chan error, 1)
+	go func() {
+		for told := range signals {
+			number, _ := told.(syscall.Signal)
+			switch {
+			case number == syscall.SIGHUP:
+				select {
+				case reload <- struct{}{}:
+				default:
+				}
+			case ctx.Err() != nil:
+				left <- exitCode(128 + int(number))
+				return
+			default:
+				end()
+			}
+		}
+	}()
+	go func() { done <- c.keepTimes(ctx, o, reload) }()
+	select {
+	case err := <-done:
+		return err
+	case code := <-left: // what is under way is found as it is by the next daemon
+		fmt.Fprintln(c.err, "belfry serve: left at once; jobs that are running go on, and the next daemon finds them")
+		return code
+	}
+}
+
+// keepTimes runs a daemon until ctx ends.
+func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan struct{}) error {
 	d, err := daemon.Open(ctx, o)
 	if err != nil {
 		return err
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	ended := make(chan struct{})
 	told := make(chan struct{})
 	go func() {
@@ -75,7 +170,7 @@ func (c *command) serve(ctx context.Context, o daemon.Options) error {
 		c.greet(ctx, d)
 		for {
 			select {
-			case <-hangup:
+			case <-reload:
 				d.Reload()
 			case <-ended:
 				return
@@ -99,18 +194,11 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
 	if err != nil {
 		return
 	}
-	jobs, err := client.Jobs(ctx)
-	if err != nil {
-		return
+	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(health.Jobs, "job"), health.Data)
+	if health.Listen != "" {
+		fmt.Fprintf(c.err, "belfry serve: listening on http://%s\n", health.Listen)
 	}
-	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(len(jobs), "job"), health.Data)
-	var first *api.Job
-	for i, j := range jobs {
-		if j.Next != nil && (first == nil || j.Next.Before(*first.Next)) {
-			first = &jobs[i]
-		}
-	}
-	if first != nil {
-		fmt.Fprintf(c.err, "belfry serve: next is %s at %s\n", first.Name, when(first.Next, first.Timezone))
+	if next := health.Next; next != nil {
+		fmt.Fprintf(c.err, "belfry serve: next is %s at %s\n", next.Job, when(&next.At, next.Timezone))
 	}
 }

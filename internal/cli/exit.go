@@ -104,6 +104,7 @@ func explainError(err error) *problem {
 		gone    *daemon.GoneError
 		source  *daemon.SourceError
 		badExpr *crontab.Error
+		address *daemon.ListenError
 		path    *fs.PathError
 	)
 	switch {
@@ -115,6 +116,8 @@ func explainError(err error) *problem {
 		return &problem{err: owned, next: "stop that one first, or give this one another folder with --data", code: exitRefused}
 	case errors.As(err, &folder):
 		return &problem{err: folder, next: "make it writable for you, or choose another with --data", code: exitCannotWrite}
+	case errors.As(err, &address):
+		return explainAddress(address)
 	case errors.As(err, &gone):
 		return &problem{err: gone, next: "jobs that are running go on, but nobody will know how they end; start belfry again", code: exitCannotWrite}
 	case strings.Contains(err.Error(), "file is not a database"), strings.Contains(err.Error(), "database disk image is malformed"):
@@ -139,4 +142,18 @@ func explainError(err error) *problem {
 		return usage("%v", err).hint("add --help to the command to see how it is used")
 	}
 	return &problem{err: err, code: exitFailed}
+}
+
+// explainAddress is for an address that cannot be listened on.
+func explainAddress(err *daemon.ListenError) *problem {
+	const choose = "choose another with --listen, $BELFRY_LISTEN or daemon.listen in belfry.yaml"
+	switch {
+	case errors.Is(err, daemon.ErrBadAddress):
+		return &problem{err: err, next: "mend daemon.listen in belfry.yaml and try again", code: exitBadFile}
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &problem{err: err, next: "stop that one first, or " + choose, code: exitRefused}
+	case errors.Is(err, syscall.EACCES):
+		return &problem{err: err, next: "ports below 1024 are for root; " + choose, code: exitFailed}
+	}
+	return &problem{err: err, next: choose, code: exitFailed}
 }

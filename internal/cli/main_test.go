@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,12 @@ func TestScripts(t *testing.T) {
 				env.Setenv(name, value)
 			}
 			env.Defer(func() { proctest.EndKeepers(t, env.WorkDir) })
+			taken, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { _ = taken.Close() })
+			env.Setenv("TAKEN", taken.Addr().String())
 			return os.Mkdir(filepath.Join(env.WorkDir, "mail"), 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -243,6 +250,19 @@ func (b *process) until(text string) {
 		}
 	}
 	b.p.t.Fatalf("%v ended without saying %q:\n%s", b.cmd.Args, text, strings.Join(said, "\n"))
+}
+
+// after reads what the process says until a line holds text, and gives the rest
+// of that line.
+func (b *process) after(text string) string {
+	b.p.t.Helper()
+	for line := range b.lines {
+		if _, rest, found := strings.Cut(line, text); found {
+			return rest
+		}
+	}
+	b.p.t.Fatalf("%v ended without saying %q", b.cmd.Args, text)
+	return ""
 }
 
 // wait waits for the process's own end and gives its exit code.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -229,5 +230,88 @@ jobs:
 	}
 	if r := p.show("upload"); r.State != "cancelled" || r.Notices[0].State != "refused" {
 		t.Errorf("the run is %s (%s), its publish %+v", r.State, r.Reason, r.Notices)
+	}
+}
+
+func TestServeTellsAnyoneWhetherItIsWell(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob+"daemon: {listen: '127.0.0.1:0'}\n")
+	serve := p.start("serve")
+	address := serve.after("listening on ")
+	response, err := http.Get(address + api.Path + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	var health api.Health
+	if err := json.NewDecoder(response.Body).Decode(&health); err != nil || response.StatusCode != http.StatusOK || !health.Plans || len(health.Parts) == 0 {
+		t.Errorf("health is %s %+v, %v", response.Status, health, err)
+	}
+	_, stderr, code := p.belfry("serve", "--data", "other", "--listen", strings.TrimPrefix(address, "http://"))
+	if code != exitRefused || !strings.Contains(stderr, "is taken: another process listens there") {
+		t.Errorf("a second serve on the address exits with %d and says\n%s", code, stderr)
+	}
+	_, stderr, code = p.belfry("serve", "--listen", strings.TrimPrefix(address, "http://"))
+	if code != exitRefused || !strings.Contains(stderr, "in use by another belfry") {
+		t.Errorf("a second serve on the data exits with %d and says\n%s", code, stderr)
+	}
+}
+
+func TestServeWaitsForRunningJobsWhenItIsToldTo(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	serve := p.serve("--wait")
+	if _, err := p.client().Start(context.Background(), api.RunRequest{Job: "slow"}); err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	serve.signal(syscall.SIGTERM)
+	serve.until("waiting for 1 running job;")
+	// It answers while it waits, and starts nothing.
+	runs, err := p.client().Runs(context.Background(), api.RunFilter{})
+	if err != nil || len(runs) != 1 || runs[0].State != "running" {
+		t.Errorf("while it waits the runs are %+v, %v", runs, err)
+	}
+	p.let("go.fifo")
+	if code := serve.wait(); code != 0 {
+		t.Errorf("serve exits with %d", code)
+	}
+	if r := p.show("slow"); r.State != "failed" || *r.ExitCode != 3 {
+		t.Errorf("the run it waited for is %s (%s)", r.State, r.Reason)
+	}
+}
+
+func TestASecondSignalLeavesAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", slowJob)
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	serve := p.serve("--wait=1h")
+	runs, err := p.client().Start(context.Background(), api.RunRequest{Job: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	serve.signal(syscall.SIGTERM)
+	serve.until("waiting for 1 running job;")
+	if code := serve.end(syscall.SIGTERM); code != 128+15 {
+		t.Errorf("serve exits with %d; want 143", code)
+	}
+	p.serve()
+	p.let("go.fifo")
+	if r := p.finished(runs[0].ID); r.State != "failed" || *r.ExitCode != 3 || r.Attempt != 1 {
+		t.Errorf("the run that was left is %s (%s), attempt %d", r.State, r.Reason, r.Attempt)
+	}
+}
+
+func TestDoctorFindsNothingWrongWithADaemonThatIsWell(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n")
+	p.serve()
+	out, stderr, code := p.belfry("doctor")
+	if code != 0 || !strings.Contains(out, "✓  daemon") || strings.Contains(out, "✗") {
+		t.Errorf("doctor exits with %d and says\n%s%s", code, out, stderr)
 	}
 }

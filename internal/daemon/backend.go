@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -225,16 +224,14 @@ type backend struct {
 }
 
 func newBackend(d *Daemon) *backend {
-	return &backend{&history{data: d.o.Data, store: d.store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now}, d}
+	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now}, d}
 }
 
-func (b *backend) Health(context.Context) api.Health {
-	return api.Health{Version: b.d.o.Version, PID: os.Getpid(), Since: b.d.since.UTC(), Plans: b.d.o.Plan, Data: b.d.o.Data, Problem: b.d.jobs.trouble()}
-}
+func (b *backend) Health(ctx context.Context) api.Health { return b.d.health(ctx) }
 
 // Jobs are those of the sources as they are now.
 func (b *backend) Jobs(ctx context.Context) ([]server.Job, error) {
-	b.d.jobs.reload(ctx, b.d.now())
+	b.d.jobs.reload(ctx, b.d.now(), false)
 	return b.history.Jobs(ctx)
 }
 
@@ -246,7 +243,7 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 		return nil, &api.Error{Code: api.Invalid, Message: "the request names no job"}
 	}
 	// Whoever has just edited a file means the edited job.
-	b.d.jobs.reload(ctx, b.d.now())
+	b.d.jobs.reload(ctx, b.d.now(), false)
 	if trouble := b.d.jobs.trouble(); trouble != "" {
 		return nil, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
 	}

@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,6 @@ import (
 	"runtime"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"belfry/api"
 	"belfry/internal/notify"
@@ -38,6 +37,19 @@ type Options struct {
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool
+	// Listen is an address for anyone who may reach it, above the project's
+	// setting: they learn whether the daemon is well. Empty: none but the
+	// project's.
+	Listen string
+	// Wait is how long the end of Run waits for the jobs that are running, while
+	// nothing new is started; negative: until they have ended. Remaining is
+	// called with their number at first, and whenever it has changed.
+	Wait      time.Duration
+	Remaining func(running int)
+	// Supervisor is systemd's socket for news of us, and Watchdog how often it
+	// wants to hear that all is well; zero: never.
+	Supervisor string
+	Watchdog   time.Duration
 	// Waiting is called once when a daemon that plans finds an owner that does
 	// not, and waits for its end.
 	Waiting func(owner string)
@@ -58,42 +70,62 @@ type Options struct {
 type Daemon struct {
 	o       Options
 	since   time.Time
-	store   *store.Store
+	store   *account
 	procs   *proc.Client
 	runner  *run.Runner
 	outbox  *outbox.Worker
 	jobs    *jobs
 	changes changes
-	folder  *lock // on the data folder
-	listen  net.Listener
+	folder  *lock         // on the data folder
+	listen  net.Listener  // the socket in the folder
+	public  net.Listener  // nil: there is no address for anyone
 	last    *plan.Reading // of the newest decision
 	finish  chan struct{} // closed when whoever opened it asks for nothing more
+	woken   chan struct{} // there is something new to plan
+	beats   heartbeat
+	supervisor
 }
 
 // Open takes the data folder and makes everything ready; Run sets it going.
 // Whoever opens a Daemon must close it.
 func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
-	d := &Daemon{o: o, since: o.Clock().Wall, finish: make(chan struct{})}
+	o.Log = slog.New(once{o.Log.Handler()})
+	d := &Daemon{
+		o: o, since: o.Clock().Wall, finish: make(chan struct{}), woken: make(chan struct{}, 1),
+		beats: heartbeat{clock: o.Clock}, supervisor: supervisor{o.Supervisor, o.Log},
+	}
 	d.changes.reset()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	// What is wrong in the files, or with the address, is said before anything
+	// is changed.
+	d.jobs = newJobs(o)
+	if err := d.jobs.read(); err != nil {
+		return nil, err
+	}
+	if address := cmp.Or(o.Listen, d.jobs.settings().Listen); o.Plan && address != "" {
+		if d.public, err = listenPublic(address, o.Data); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, &FolderError{o.Data, err}
 	}
 	if d.folder, err = own(ctx, o); err != nil {
 		return nil, err
 	}
-	if d.store, err = store.Open(ctx, o.Data); err != nil {
+	opened, err := store.Open(ctx, o.Data)
+	if err != nil {
 		return nil, err
 	}
+	d.store = newAccount(opened, o.Data, o.Log.With("component", "store"), d.now)
 	if err := d.store.Resume(ctx); err != nil {
 		return nil, err
 	}
-	d.jobs = newJobs(o, d.store)
-	if err := d.jobs.load(ctx, d.since); err != nil {
+	if err := d.jobs.begin(ctx, d.store, d.since); err != nil {
 		return nil, err
 	}
 	d.procs, err = proc.Open(ctx, proc.Options{DataDir: o.Data, Command: append(o.Self, "keeper"), Log: o.Log.With("component", "proc")})
@@ -109,29 +141,21 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 
 // wire makes the parts that work on runs.
 func (d *Daemon) wire() {
-	slots := d.jobs.settings().Slots
-	if slots == 0 {
-		slots = 4 * runtime.NumCPU()
-	}
 	var since time.Time
 	if !d.o.Plan {
 		since = d.since
 	}
 	d.runner = run.NewRunner(run.Options{
-		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Slots: slots, Host: d.o.Host, Since: since,
+		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Slots: d.slots, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Changed:     d.changed, Now: d.now, Log: d.o.Log.With("component", "run"),
+		Changed:     d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
-	spool := d.o.MailSpool
-	if spool == "" {
-		spool = d.jobs.settings().MailSpool
-	}
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")}),
-			outbox.Notice:  notify.New(notify.Options{Spool: spool, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -139,8 +163,40 @@ func (d *Daemon) wire() {
 			}
 			return d.store.Settle(ctx, item)
 		},
-		Changed: d.changed, Now: d.now, Log: d.o.Log.With("component", "outbox"),
+		Changed: d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
 	})
+	d.store.writable = func() {
+		d.wake()
+		d.runner.Kick()
+		d.outbox.Kick()
+	}
+	d.jobs.loaded = func() {
+		d.wake()
+		d.runner.Kick()
+		d.changed()
+	}
+}
+
+// The settings of belfry.yaml as they are now: a reload takes them anew.
+
+func (d *Daemon) slots() int { return cmp.Or(d.jobs.settings().Slots, 4*runtime.NumCPU()) }
+
+func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+
+// wake has the planner look now.
+func (d *Daemon) wake() {
+	select {
+	case d.woken <- struct{}{}:
+	default:
+	}
+}
+
+// publicAddress is where anyone is answered; empty: nowhere.
+func (d *Daemon) publicAddress() string {
+	if d.public == nil {
+		return ""
+	}
+	return d.public.Addr().String()
 }
 
 func (d *Daemon) now() time.Time { return d.o.Clock().Wall }
@@ -153,68 +209,157 @@ func (d *Daemon) changed() {
 	d.outbox.Kick()
 }
 
-// Run works until ctx ends or, without Plan, until what it was asked for is
-// done. Processes go on after it.
-func (d *Daemon) Run(ctx context.Context) error {
-	err := d.run(ctx)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was in the middle of something: the next owner takes it up
-	}
-	return err
-}
+// The parts of a daemon, in the order in which they are started.
+const (
+	runs       = "runner"
+	deliveries = "outbox"
+	probing    = "store"
+	answers    = "server"
+	publicly   = "public server"
+	reloading  = "reload"
+	planning   = "planner"
+	assurance  = "watchdog"
+)
 
-func (d *Daemon) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// grace is how long the parts may take to stop, all together.
+const grace = 10 * time.Second
+
+// Run works until ctx ends or, without Plan, until what it was asked for is
+// done. Then it stops planning and starting, waits for running jobs if it was
+// told to, and stops its parts in the reverse of their order. Processes go on
+// after it.
+func (d *Daemon) Run(ctx context.Context) error {
 	if d.o.Plan {
 		// Before anything is started: runs that were queued when the last daemon
 		// stopped may be too late by now.
 		if _, err := d.decide(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.runner.Run(ctx) })
-	group.Go(func() error { return d.outbox.Run(ctx) })
-	group.Go(func() error { return d.serve(ctx) })
-	group.Go(func() error {
-		defer cancel()
-		if d.o.Plan {
-			return d.plan(ctx)
+	ending := make(chan struct{})
+	parts := newParts(d.o.Log)
+	parts.start(runs, d.runner.Run)
+	parts.start(deliveries, d.outbox.Run)
+	parts.start(probing, d.store.probe)
+	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, server.Owner, ending) })
+	if d.public != nil {
+		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, server.Anyone, ending) })
+	}
+	if d.o.Watchdog > 0 {
+		parts.start(assurance, d.watchdog)
+	}
+	idle := make(chan error, 1)
+	if d.o.Plan {
+		parts.start(reloading, func(ctx context.Context) error { return d.jobs.watch(ctx, d.beats.of(reloading), d.supervisor) })
+		parts.start(planning, d.plan)
+		d.ready()
+	} else {
+		go func() { idle <- d.untilIdle(ctx) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-parts.failed:
+	case err = <-idle:
+	}
+	d.tell("STOPPING=1", status("stopping"))
+	d.runner.Hold()
+	if d.o.Plan {
+		err = errors.Join(err, parts.stop(reloading, time.Now().Add(grace)))
+		d.beats.ended(reloading)
+		d.beats.ended(planning)
+		if err == nil && d.o.Wait != 0 {
+			err = d.waitForRuns(parts.failed)
 		}
-		return d.untilIdle(ctx)
-	})
-	return group.Wait()
+	}
+	close(ending)
+	return errors.Join(err, parts.stopAll(time.Now().Add(grace)))
+}
+
+// ready tells systemd that the times are kept, and what comes next.
+func (d *Daemon) ready() {
+	n, next := d.nextFiring()
+	line := status("%d jobs", n)
+	if next != nil {
+		line = status("%d jobs, next is %s at %s", n, next.Job, next.At.Format("2006-01-02 15:04:05 MST"))
+	}
+	d.tell("READY=1", line)
+}
+
+// waitForRuns returns when no job is running any more, or Wait is over.
+func (d *Daemon) waitForRuns(failed <-chan error) error {
+	var over <-chan time.Time
+	if d.o.Wait > 0 {
+		timer := time.NewTimer(d.o.Wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	// systemd ends a service that does not stop, unless it hears from it.
+	ticker := time.NewTicker(10 * time.Second)
+	defer ticker.Stop()
+	for told := -1; ; {
+		changed := d.changes.next()
+		running, err := d.store.Running(context.Background())
+		if err != nil || len(running) == 0 {
+			return err
+		}
+		if told != len(running) {
+			told = len(running)
+			if d.o.Remaining != nil {
+				d.o.Remaining(told)
+			}
+		}
+		d.tell("EXTEND_TIMEOUT_USEC=30000000", status("waiting for %d running jobs", told))
+		select {
+		case <-changed:
+		case <-ticker.C:
+		case err := <-failed:
+			return err
+		case <-over:
+			return nil
+		}
+	}
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.
-func (d *Daemon) serve(ctx context.Context) error {
+func (d *Daemon) serve(ctx context.Context, listener net.Listener, access server.Access, ending <-chan struct{}) error {
+	requests, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
 	srv := &http.Server{
-		Handler:           server.New(newBackend(d), d.o.Log.With("component", "server")),
+		Handler:           server.New(server.Options{Backend: newBackend(d), Access: access, Ending: ending, Log: d.o.Log.With("component", "server")}),
 		ReadHeaderTimeout: 10 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          slog.NewLogLogger(d.o.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(d.listen) }()
-	<-ctx.Done()
-	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	go func() { done <- srv.Serve(listener) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("answer on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	shutdown, cancel := context.WithTimeout(requests, 2*time.Second)
 	defer cancel()
 	err := srv.Shutdown(shutdown)
 	if errors.Is(err, context.DeadlineExceeded) {
+		abort()
 		err = srv.Close()
 	}
-	if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
+	<-done // http.ErrServerClosed
 	return err
 }
 
 // plan is the loop: look at the clock, write down what is due, have it started,
 // sleep until the next firing, at most a minute.
 func (d *Daemon) plan(ctx context.Context) error {
-	log := d.o.Log.With("component", "plan")
+	log, alive := d.o.Log.With("component", "plan"), d.beats.of(planning)
 	for {
+		alive()
 		if err := d.folder.check(); err != nil {
 			return err
 		}
@@ -223,14 +368,17 @@ func (d *Daemon) plan(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			log.Error("plan", "error", err)
 			wake = d.o.Clock().Wall.Add(time.Second)
+			if d.store.trouble() != "" {
+				wake = wake.Add(time.Minute) // it wakes us
+			}
 		}
-		timer := time.NewTimer(max(wake.Sub(d.o.Clock().Wall), 0))
+		timer := time.NewTimer(min(max(wake.Sub(d.o.Clock().Wall), 0), time.Minute))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case <-timer.C:
-		case <-d.jobs.asked: // to read the sources anew
+		case <-d.woken:
 			timer.Stop()
 		}
 	}
@@ -239,9 +387,6 @@ func (d *Daemon) plan(ctx context.Context) error {
 // decide plans once and says when to look again.
 func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	reading := d.o.Clock()
-	if d.last != nil {
-		d.jobs.reload(ctx, reading.Wall)
-	}
 	clock, err := d.store.Clock(ctx)
 	if err != nil {
 		return time.Time{}, err
@@ -285,7 +430,7 @@ func (d *Daemon) touchAlive(log *slog.Logger) {
 			err = os.Chtimes(path, now, now)
 		}
 	}
-	if err != nil {
+	if err = d.store.wrote(err); err != nil {
 		log.Error("touch alive", "error", err)
 	}
 }
@@ -328,8 +473,11 @@ func (d *Daemon) idle(ctx context.Context) (bool, error) {
 // Close gives everything back, in the reverse order of Open. Jobs go on.
 func (d *Daemon) Close() error {
 	var errs []error
-	if d.listen != nil {
-		if err := d.listen.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, listener := range []net.Listener{d.listen, d.public} {
+		if listener == nil {
+			continue
+		}
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
@@ -348,7 +496,8 @@ func (d *Daemon) Close() error {
 // Client talks to this daemon.
 func (d *Daemon) Client() *api.Client { return api.Unix(d.o.Data) }
 
-// Reload makes a planning daemon read its sources now.
+// Reload makes a planning daemon read its sources, and the machine's zone data,
+// anew, also when no file seems to have changed.
 func (d *Daemon) Reload() {
 	select {
 	case d.jobs.asked <- struct{}{}:

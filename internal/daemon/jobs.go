@@ -9,8 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"belfry/crontab"
@@ -19,16 +22,16 @@ import (
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
-	"belfry/internal/store"
 )
 
 // jobs are the jobs of a daemon's sources, as they are loaded now.
 type jobs struct {
-	o     Options
-	store *store.Store
-	log   *slog.Logger
-	asked chan struct{} // to read the sources anew
-	alive time.Time     // when a daemon was last here before this one
+	o      Options
+	store  *account
+	log    *slog.Logger
+	asked  chan struct{} // to read the sources anew, whether they have changed or not
+	loaded func()        // called when the jobs are others than before
+	alive  time.Time     // when a daemon was last here before this one
 
 	loading sync.Mutex // held while the sources are read and saved
 
@@ -39,16 +42,18 @@ type jobs struct {
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
 	problem string               // guarded by mu: why the newest sources are not in use
+	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
 
 // fileStamp tells whether a file is still the one that was read.
 type fileStamp struct {
 	size  int64
 	mtime time.Time
+	inode uint64
 }
 
-func newJobs(o Options, s *store.Store) *jobs {
-	j := &jobs{o: o, store: s, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), byID: map[string]*job.Job{}}
+func newJobs(o Options) *jobs {
+	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]*job.Job{}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -63,23 +68,40 @@ func (j *jobs) sources() []string {
 	return append([]string{j.o.Project}, j.o.Crontabs...)
 }
 
-// load reads all sources and makes what they say the jobs from now on. With an
-// error nothing has changed.
-func (j *jobs) load(ctx context.Context, now time.Time) error {
+// read reads all sources and their settings. With an error what was read before
+// stays in use.
+func (j *jobs) read() error {
 	stamps := map[string]fileStamp{}
 	for _, file := range j.sources() {
 		stamps[file] = stampOf(file) // before it is read: a later write is seen
 	}
 	loaded, settings, err := read(j.o)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.stamps = stamps // the same mistake is told once
 	if err != nil {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.stamps, j.problem = stamps, err.Error() // the same mistake is told once
+		j.problem = err.Error()
 		return err
 	}
+	j.fresh, j.daemon = loaded, settings
+	return nil
+}
+
+// begin makes what was read the jobs of a daemon that has just taken its folder.
+func (j *jobs) begin(ctx context.Context, s *account, now time.Time) error {
+	j.store = s
+	return j.save(ctx, now)
+}
+
+// save makes what was read last the jobs from now on. With an error nothing has
+// changed.
+func (j *jobs) save(ctx context.Context, now time.Time) error {
+	j.mu.Lock()
+	fresh := j.fresh
+	j.mu.Unlock()
 	var list []plan.Job
 	byID := map[string]*job.Job{}
-	for _, source := range loaded {
+	for _, source := range fresh {
 		known, err := j.store.KnownJobs(ctx, source.project)
 		if err != nil {
 			return err
@@ -96,29 +118,103 @@ func (j *jobs) load(ctx context.Context, now time.Time) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.list, j.dates, j.byID, j.daemon, j.stamps, j.problem = list, plan.NewCalendar(list), byID, settings, stamps, ""
+j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
 	return nil
 }
 
-// reload loads again when a source has changed. A bad file leaves the old jobs
-// running and is told once.
-func (j *jobs) reload(ctx context.Context, now time.Time) {
+// reload loads again when a source has changed, or always. A bad file leaves the
+// old jobs running and is told once.
+func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
 	j.loading.Lock()
 	defer j.loading.Unlock()
+	if !always && !j.changed() {
+		return
+	}
+	list, byID, settings, problem := j.planned(), j.known(), j.settings(), j.trouble()
+	err := j.read()
+	if err == nil {
+		err = j.save(ctx, now)
+	}
+	var wrong *SourceError
+	switch {
+	case errors.As(err, &wrong):
+		if text := err.Error(); always || text != problem {
+			j.o.Told("the changed jobs cannot be used, the old ones go on: " + text)
+		}
+	case err != nil:
+		j.later(settings, err)
+		j.log.Error("save the changed jobs, will try again", "error", err)
+	default:
+		j.log.Info("read the jobs anew", "jobs", len(j.planned()), "changed", difference(list, byID, j.planned(), j.known())+settingsChanged(settings, j.settings()))
+		if settings.Listen != j.settings().Listen && j.o.Listen == "" {
+			j.log.Warn("a changed daemon.listen counts from the next start of the daemon on")
+		}
+		j.loaded()
+	}
+}
+
+// later has sources that were read and could not be saved loaded again.
+func (j *jobs) later(settings project.Daemon, err error) {
 	j.mu.Lock()
-	changed := false
-	for file, stamp := range j.stamps {
-		changed = changed || stamp != stampOf(file)
+	defer j.mu.Unlock()
+	j.daemon, j.stamps, j.fresh, j.problem = settings, nil, nil, err.Error()
+}
+
+// changed reports whether a source is another than the one that was read.
+func (j *jobs) changed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, file := range j.sources() {
+		if stamp, read := j.stamps[file]; !read || stamp != stampOf(file) {
+			return true
+		}
 	}
-	j.mu.Unlock()
-	if !changed {
-		return
+	return false
+}
+
+// difference says in words what a reload changed.
+func difference(before []plan.Job, old map[string]*job.Job, after []plan.Job, now map[string]*job.Job) string {
+	var added, removed, edited int
+	for _, j := range after {
+		was, known := old[j.Key]
+		switch {
+		case !known:
+			added++
+		case was.Name != j.Name || was.Definition().Hash != j.Definition().Hash:
+			edited++
+		}
 	}
-	if err := j.load(ctx, now); err != nil {
-		j.o.Told("the changed jobs cannot be used, the old ones go on: " + err.Error())
-		return
+	for _, j := range before {
+		if now[j.Key] == nil {
+			removed++
+		}
 	}
-	j.log.Info("read the jobs anew", "jobs", len(j.planned()))
+	var parts []string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{added, "added"}, {removed, "removed"}, {edited, "changed"}} {
+		switch {
+		case part.n == 0:
+		case len(parts) > 0:
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
+		case part.n == 1:
+			parts = append(parts, "1 job "+part.what)
+		default:
+			parts = append(parts, fmt.Sprintf("%d jobs %s", part.n, part.what))
+		}
+	}
+	if len(parts) == 0 {
+		return "no job changed"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func settingsChanged(before, after project.Daemon) string {
+	if reflect.DeepEqual(before, after) {
+		return ""
+	}
+	return "; the daemon's settings changed"
 }
 
 func stampOf(file string) fileStamp {
@@ -126,7 +222,17 @@ func stampOf(file string) fileStamp {
 	if err != nil {
 		return fileStamp{size: -1}
 	}
-	return fileStamp{info.Size(), info.ModTime()}
+	stamp := fileStamp{size: info.Size(), mtime: info.ModTime()}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		stamp.inode = stat.Ino
+	}
+	return stamp
+}
+
+func (j *jobs) known() map[string]*job.Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.byID
 }
 
 func (j *jobs) planned() []plan.Job {
@@ -173,10 +279,24 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
+// Read gives the jobs and settings of the sources as a daemon would find them
+// now.
+func Read(o Options) ([]*job.Job, project.Daemon, error) {
+	sources, settings, err := read(o)
+	var all []*job.Job
+	for _, s := range sources {
+		all = append(all, s.jobs...)
+	}
+	return all, settings, err
+}
+
 // read reads the project and the crontabs of o. A line of a crontab that is
 // wrong is told and left out; anything wrong in a belfry.yaml, or a
 // file that cannot be read, is an error.
 func read(o Options) ([]source, project.Daemon, error) {
+	if zone, err := time.LoadLocation(o.Zone.String()); err == nil {
+		o.Zone = zone // as the machine's zone data has it now
+	}
 	var sources []source
 	settings := project.Daemon{Retention: project.DefaultRetention}
 	if o.Project != "" {

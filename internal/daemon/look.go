@@ -40,7 +40,7 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	}
 	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
 	listener := newPipeListener()
-	srv := &http.Server{Handler: server.New(&onlooker{h, o}, o.Log), ReadHeaderTimeout: time.Minute}
+	srv := &http.Server{Handler: server.New(server.Options{Backend: &onlooker{h, o}, Access: server.Owner, Log: o.Log}), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -94,8 +94,10 @@ type onlooker struct {
 	o Options
 }
 
-func (l *onlooker) Health(context.Context) api.Health {
-	return api.Health{Version: l.o.Version, Data: l.o.Data}
+func (l *onlooker) Health(ctx context.Context) api.Health {
+	h := api.Health{Version: l.o.Version, Data: l.o.Data, Jobs: len(l.jobs())}
+	h.Owed, h.OwedError = owed(ctx, l.store)
+	return h
 }
 
 func (l *onlooker) Request(context.Context, api.RunRequest) ([]run.Run, error) {

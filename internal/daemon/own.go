@@ -30,10 +30,12 @@ const (
 	oneTimer = "a belfry command"
 )
 
+func lockPath(data string) string { return filepath.Join(data, "lock") }
+
 // own takes the data folder: one process at a time has it, for as long as it
 // lives. A daemon that plans waits for an owner that does not.
 func own(ctx context.Context, o Options) (*lock, error) {
-	path := filepath.Join(o.Data, "lock")
+	path := lockPath(o.Data)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, &FolderError{o.Data, err}

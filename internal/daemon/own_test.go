@@ -141,7 +141,7 @@ func TestABadFileLeavesTheOldJobsRunning(t *testing.T) {
 		if err := os.WriteFile(o.Project, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		d.jobs.reload(t.Context(), now)
+		d.jobs.reload(t.Context(), now, false)
 	}
 	write("jobs:\n  nightly: {shedule: x}\n")
 	if jobs := d.jobs.planned(); len(jobs) != 1 || !strings.Contains(d.jobs.trouble(), `did you mean "schedule"?`) {

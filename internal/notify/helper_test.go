@@ -29,7 +29,7 @@ func spool(t *testing.T) (*Mailbox, string) {
 }
 
 func newMailbox(dir string) *Mailbox {
-	m := New(Options{Spool: dir, Log: slog.New(slog.DiscardHandler)})
+	m := New(Options{Spool: func() string { return dir }, Log: slog.New(slog.DiscardHandler)})
 	m.lookup = func(name string) (account, error) {
 		switch name {
 		case "alice", "bob":

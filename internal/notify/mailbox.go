@@ -108,7 +108,7 @@ func (m *Mailbox) tryLock(path string, reader account, created *bool) (locked *b
 		// As other delivery programs of Debian do: fcntl is the lock that all have
 		// in common, and a mailbox in such a folder can be used by no other.
 		m.noDotlock.Do(func() {
-			m.log.Warn("the folder of mailboxes allows no dotlock, locking with fcntl alone", "folder", m.spool, "error", err)
+			m.log.Warn("the folder of mailboxes allows no dotlock, locking with fcntl alone", "folder", filepath.Dir(path), "error", err)
 		})
 	case err != nil:
 		return nil, "", err

@@ -347,9 +347,10 @@ func TestMailboxIsMadeForItsReader(t *testing.T) {
 func TestMissingFolderOfMailboxesIsFinal(t *testing.T) {
 	t.Parallel()
 	m, dir := spool(t)
-	m.spool = filepath.Join(dir, "none")
+	none := filepath.Join(dir, "none")
+	m.spool = func() string { return none }
 	_, err := m.Send(t.Context(), item(t, "1", note("ours\n")), noSave)
-	wantFinal(t, err, "there is no folder of mailboxes "+m.spool)
+	wantFinal(t, err, "there is no folder of mailboxes "+none)
 }
 
 // asNobody runs f in a thread whose file accesses are those of a user without

@@ -72,13 +72,14 @@ type Message struct {
 
 // Options are what a Mailbox needs. The zero value is the machine's own.
 type Options struct {
-	Spool string       // the folder of mailboxes; /var/mail when empty
+	// Spool gives the folder of mailboxes as it is to be now; nil or empty: /var/mail.
+	Spool func() string
 	Log   *slog.Logger // slog.Default when nil
 }
 
 // Mailbox is the outbox.Sender that appends to the mailboxes of local users.
 type Mailbox struct {
-	spool  string
+	spool  func() string
 	log    *slog.Logger
 	lookup func(name string) (account, error)
 	// waiting, when set, hears each time what Send waits for. For tests.
@@ -92,10 +93,18 @@ var _ outbox.Sender = (*Mailbox)(nil)
 // New returns a Mailbox.
 func New(o Options) *Mailbox {
 	return &Mailbox{
-		spool:  cmp.Or(o.Spool, "/var/mail"),
+		spool:  o.folder,
 		log:    cmp.Or(o.Log, slog.Default()),
 		lookup: lookup,
 	}
+}
+
+func (o Options) folder() string {
+	var set string
+	if o.Spool != nil {
+		set = o.Spool()
+	}
+	return cmp.Or(set, "/var/mail")
 }
 
 // progress is what Send keeps for its next try.
@@ -140,7 +149,7 @@ func (m *Mailbox) Send(ctx context.Context, item outbox.Item, save func(progress
 	var sent result
 	var errs []error
 	for _, reader := range readers {
-		path := filepath.Join(m.spool, reader.name)
+		path := filepath.Join(m.spool(), reader.name)
 		if !slices.Contains(state.Done, reader.name) {
 			if err := m.deliver(ctx, reader, path, id, mail); err != nil {
 				errs = append(errs, fmt.Errorf("mail to %s: %w", reader.name, err))

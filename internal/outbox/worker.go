@@ -31,6 +31,8 @@ type Options struct {
 	// error means that it could not, and the item is tried again.
 	Settled func(ctx context.Context, item Item, err error) error
 	Changed func()
+	// Alive is called each time round, at least once a minute; nil: nobody asks.
+	Alive func()
 	// Patience is how long an item is tried; 0 means 24 h.
 	Patience time.Duration
 	Parallel int // items at once; 0 means 8
@@ -77,6 +79,9 @@ func NewWorker(o Options) *Worker {
 	if o.Parallel == 0 {
 		o.Parallel = 8
 	}
+	if o.Alive == nil {
+		o.Alive = func() {}
+	}
 	return &Worker{o: o, kick: make(chan struct{}, 1), flights: map[string]flight{}}
 }
 
@@ -99,6 +104,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		w.o.Alive()
 		select {
 		case <-ctx.Done():
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"belfry/internal/job"
@@ -23,11 +24,12 @@ type Processes interface {
 
 // Options are a Runner's surroundings.
 type Options struct {
-	Node  string
-	Boot  string
-	Dir   string // below which each attempt gets its directory
-	Slots int    // attempts at once, of jobs that count
-	Host  Host
+	Node string
+	Boot string
+	Dir  string // below which each attempt gets its directory
+	Host Host
+	// Slots gives how many attempts of jobs that count may run at once.
+	Slots func() int
 	// Since keeps runs that were queued before it waiting: an owner that does
 	// not plan starts only what it was asked for. Zero: all may start.
 	Since time.Time
@@ -46,8 +48,10 @@ type Options struct {
 	DropPublish func(item string)
 	// Changed is called after each durable change.
 	Changed func()
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Alive is called each time round, at least once a minute; nil: nobody asks.
+	Alive func()
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // Runner walks runs through their lives. One goroutine does all of it.
@@ -62,6 +66,7 @@ type Runner struct {
 	// means: nobody else can tell.
 	killed  map[string]Move
 	killing map[string]bool // runs that work is at
+	held    atomic.Bool     // nothing is claimed any more
 	work    sync.WaitGroup  // kills survivors
 }
 
@@ -69,6 +74,9 @@ type Runner struct {
 func NewRunner(o Options) *Runner {
 	if o.KillSurvivors == nil {
 		o.KillSurvivors = proc.KillSurvivors
+	}
+	if o.Alive == nil {
+		o.Alive = func() {}
 	}
 	return &Runner{
 		o:        o,
@@ -87,6 +95,10 @@ func (r *Runner) Kick() {
 	default:
 	}
 }
+
+// Hold keeps the Runner from claiming runs from now on. What is under way goes
+// on, and its end is written down.
+func (r *Runner) Hold() { r.held.Store(true) }
 
 const (
 	// again is how soon a doubtful attempt is looked at again.
@@ -107,6 +119,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	for {
+		r.o.Alive()
 		select {
 		case <-ctx.Done():
 			return nil

@@ -209,7 +209,7 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 func (s *scene) begin() {
 	s.t.Helper()
 	s.runner = run.NewRunner(run.Options{
-		Node: "node", Boot: s.boot, Dir: s.dir, Slots: s.slots, Host: run.Host{User: "alice", Home: "/home/alice"}, Since: s.since,
+		Node: "node", Boot: s.boot, Dir: s.dir, Slots: func() int { return s.slots }, Host: run.Host{User: "alice", Home: "/home/alice"}, Since: s.since,
 		Store: s.store, Procs: s.procs, KillSurvivors: s.procs.killSurvivors,
 		Job: func(key string) (*job.Job, bool) {
 			s.mu.Lock()

@@ -32,7 +32,10 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 		}
 	}
 	now := r.o.Now()
-	a := admit(ours, running, r.job, r.o.Slots, now)
+	if r.held.Load() {
+		ours = nil
+	}
+	a := admit(ours, running, r.job, r.o.Slots(), now)
 	for _, run := range ours {
 		if reason, skip := a.skip[run.ID]; skip {
 			r.move(ctx, run, Move{Run: run.ID, From: Queued, To: Skipped, Reason: reason, At: now})

@@ -48,41 +48,81 @@ type RunFilter struct {
 	Limit int
 }
 
+// Access says who may call a route.
+type Access int
+
+// The levels of access, each of which may also call what the ones before may.
+const (
+	Anyone Access = iota // who reaches the address that the daemon was told to listen on
+	Owner                // who may open the socket in the data folder
+)
+
+// Options are what the routes stand on.
+type Options struct {
+	Backend Backend
+	// Access is what those who connect may call; the rest is not there for them.
+	Access Access
+	// Ending is closed when the daemon ends: requests that wait for news, or
+	// follow a log, are broken off then, and the others are answered.
+	Ending <-chan struct{}
+	Log    *slog.Logger
+}
+
 // server holds what the handlers share.
 type server struct {
 	backend Backend
+	access  Access
 	log     *slog.Logger
 }
 
-// New gives the handler of all routes. Who may connect is decided by the
-// socket: it is its owner's alone.
-func New(backend Backend, log *slog.Logger) http.Handler {
-	s := &server{backend: backend, log: log}
+// route is one thing that can be asked for.
+type route struct {
+	pattern string
+	access  Access
+	waits   bool // it may take as long as a job
+	handle  func(w http.ResponseWriter, r *http.Request) error
+}
+
+func (s *server) routes() []route {
+	return []route{
+		{"GET " + api.Path + "/health", Anyone, false, s.health},
+		{"GET " + api.Path + "/jobs", Owner, false, s.jobs},
+		{"GET " + api.Path + "/runs", Owner, false, s.runs},
+		{"POST " + api.Path + "/runs", Owner, false, s.startRun},
+		{"GET " + api.Path + "/runs/{ref}", Owner, true, s.run},
+		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
+		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
+		{"/", Anyone, false, s.unknown},
+	}
+}
+
+// New gives the handler of the routes that o.Access may call.
+func New(o Options) http.Handler {
+	s := &server{backend: o.Backend, access: o.Access, log: o.Log}
 	mux := http.NewServeMux()
-	for _, route := range []struct {
-		pattern string
-		handle  func(w http.ResponseWriter, r *http.Request) error
-	}{
-		{"GET " + api.Path + "/health", s.health},
-		{"GET " + api.Path + "/jobs", s.jobs},
-		{"GET " + api.Path + "/runs", s.runs},
-		{"POST " + api.Path + "/runs", s.startRun},
-		{"GET " + api.Path + "/runs/{ref}", s.run},
-		{"POST " + api.Path + "/runs/{ref}/stop", s.stopRun},
-		{"GET " + api.Path + "/runs/{ref}/log", s.runLog},
-		{"/", s.unknown},
-	} {
+	for _, route := range s.routes() {
+		if o.Access < route.access {
+			continue
+		}
 		mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) {
+			if route.waits {
+				ctx, cancel := context.WithCancel(r.Context())
+				defer cancel()
+				go func() {
+					select {
+					case <-o.Ending:
+						cancel()
+					case <-ctx.Done():
+					}
+				}()
+				r = r.WithContext(ctx)
+			}
 			if err := route.handle(w, r); err != nil {
 				s.fail(w, r, err)
 			}
 		})
 	}
 	return mux
-}
-
-func (s *server) health(w http.ResponseWriter, r *http.Request) error {
-	return answer(w, http.StatusOK, s.backend.Health(r.Context()))
 }
 
 func (s *server) unknown(_ http.ResponseWriter, r *http.Request) error {

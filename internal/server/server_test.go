@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,8 @@ var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
 
 // house is a Backend with one job and its runs.
 type house struct {
-	dir string
+	dir    string
+	unwell string
 
 	mu       sync.Mutex
 	runs     []run.Run                // guarded by mu
@@ -56,7 +58,7 @@ func (h *house) note(format string, args ...any) {
 }
 
 func (h *house) Health(context.Context) api.Health {
-	return api.Health{Version: "1", PID: 7, Since: night, Plans: true, Data: h.dir}
+	return api.Health{Version: "1", PID: 7, Since: night, Plans: true, Data: h.dir, Error: h.unwell}
 }
 
 func (h *house) Jobs(context.Context) ([]server.Job, error) {
@@ -174,7 +176,7 @@ func serveIn(t *testing.T, dir string) (*house, *api.Client, *httptest.Server) {
 	if err := folder.Close(); err != nil {
 		t.Fatal(err)
 	}
-	srv := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server.New(h, slog.New(slog.DiscardHandler)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}}
+	srv := &httptest.Server{Listener: listener, Config: &http.Server{Handler: server.New(server.Options{Backend: h, Access: server.Owner, Log: slog.New(slog.DiscardHandler)}), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}}
 	srv.Start()
 	client := api.Unix(dir)
 	t.Cleanup(func() {
@@ -199,7 +201,7 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 
 	health, err := client.Health(ctx)
 	check(t, err)
-	if want := h.Health(ctx); health != want {
+	if want := h.Health(ctx); !reflect.DeepEqual(health, want) {
 		t.Errorf("health is %+v, want %+v", health, want)
 	}
 
@@ -494,5 +496,69 @@ func TestWithoutADaemonTheClientsErrorIsNotAnAnswer(t *testing.T) {
 			t.Errorf("%s: %v", dir, err)
 		}
 		client.Close()
+	}
+}
+
+func TestAnyoneLearnsOnlyWhetherTheDaemonIsWell(t *testing.T) {
+	t.Parallel()
+	h := &house{dir: t.TempDir(), changed: make(chan struct{})}
+	ask := func(method, path string) (int, string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		server.New(server.Options{Backend: h, Access: server.Anyone, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		return w.Code, w.Body.String()
+	}
+	for _, c := range []struct {
+		why          string
+		unwell       string
+		method, path string
+		status       int
+		want, hidden string
+	}{
+		{"it is well", "", http.MethodGet, "/health", http.StatusOK, `"plans":true`, h.dir},
+		{"it is not", "the runner has not come round", http.MethodGet, "/health", http.StatusServiceUnavailable, "the runner has not come round", h.dir},
+		{"jobs are their owner's", "", http.MethodGet, "/jobs", http.StatusNotFound, "there is no route GET", "alice"},
+		{"so is running them", "", http.MethodPost, "/runs", http.StatusNotFound, "there is no route POST", "alice"},
+		{"and stopping them", "", http.MethodPost, "/runs/" + id + "/stop", http.StatusNotFound, "there is no route POST", "alice"},
+		{"and what they print", "", http.MethodGet, "/runs/" + id + "/log", http.StatusNotFound, "there is no route GET", "alice"},
+	} {
+		h.unwell = c.unwell
+		status, body := ask(c.method, api.Path+c.path)
+		if status != c.status || !strings.Contains(body, c.want) || strings.Contains(body, c.hidden) {
+			t.Errorf("%s: %s %s gives %d %s; want %d with %q and without %q", c.why, c.method, c.path, status, body, c.status, c.want, c.hidden)
+		}
+	}
+}
+
+func TestRequestsThatWaitAreBrokenOffWhenTheDaemonEnds(t *testing.T) {
+	t.Parallel()
+	h, _, _ := serve(t)
+	ending := make(chan struct{})
+	srv := httptest.NewServer(server.New(server.Options{Backend: h, Access: server.Owner, Ending: ending, Log: slog.New(slog.DiscardHandler)}))
+	t.Cleanup(srv.Close)
+	client := api.New(func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", srv.Listener.Addr().String())
+	})
+	t.Cleanup(client.Close)
+	seen, err := client.Run(t.Context(), id)
+	check(t, err)
+	select { // what the look above left
+	case <-h.waiting:
+	default:
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.Await(t.Context(), seen)
+		done <- err
+	}()
+	<-h.waiting
+	close(ending)
+	var answered *api.Error
+	if err := <-done; err == nil || errors.As(err, &answered) {
+		t.Errorf("a request that waited gets %v; want no answer", err)
+	}
+	if _, err := client.Health(t.Context()); err != nil {
+		t.Errorf("one that does not wait gets %v", err)
 	}
 }

@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+	"belfry/crontab"
+	"belfry/internal/daemon"
+	"belfry/internal/doctor"
+	"belfry/internal/job"
+)
+
+func (c *command) doctorCommand() *cobra.Command {
+	var crontabs []string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what is wrong with this set-up",
+		Long: `Look at the daemon, the job files, the data folder and the machine, and say in a line
+each what is well (✓), what may surprise you (!) and what is wrong (✗), with what to
+do. Nothing is changed.
+
+Exit codes: 0 nothing is wrong; 1 something is (✗). Otherwise those of "belfry --help".`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.setup(cmd.Context(), crontabs)
+			if err != nil {
+				return err
+			}
+			found := doctor.Examine(cmd.Context(), s)
+			if asJSON {
+				err = printJSON(c.out, found)
+			} else {
+				err = c.printFindings(found)
+			}
+			if err != nil {
+				return err
+			}
+			for _, f := range found {
+				if f.Level == doctor.Wrong {
+					return exitCode(exitFindings)
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "look at this crontab too, as serve runs it (may be repeated)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of findings: check, level (ok, warning, wrong), message, next")
+	return cmd
+}
+
+// signs are how a level is told on a line.
+var signs = map[doctor.Level]struct{ sign, colour string }{
+	doctor.Fine: {"✓", green}, doctor.Warning: {"!", yellow}, doctor.Wrong: {"✗", red},
+}
+
+func (c *command) printFindings(found []doctor.Finding) error {
+	var t table
+	for _, f := range found {
+		sign := signs[f.Level]
+		t.row(paint(c.out, sign.colour, sign.sign), f.Check, strings.ReplaceAll(strings.TrimSpace(f.Message), "\n", "; "))
+		if f.Next != "" {
+			t.row(paint(c.out, sign.colour, " "), "", paint(c.out, faint, "→ "+f.Next))
+		}
+	}
+	return t.print(c.out)
+}
+
+// setup is what doctor looks at.
+func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, error) {
+	o, err := c.options(crontabs, c.log())
+	if err != nil {
+		return nil, err
+	}
+	s := &doctor.Setup{
+		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(),
+		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
+	}
+	client := api.Unix(o.Data)
+	defer client.Close()
+	s.Health, _ = client.Health(ctx) // none: nobody owns the data
+	if s.Health.PID != 0 && len(o.Crontabs) == 0 {
+		o.Crontabs = crontabsOf(ctx, client, o.Project)
+	}
+	o.Told = func(sentence string) {
+		s.LeftOut = append(s.LeftOut, strings.TrimPrefix(sentence, "this line is left out: "))
+	}
+	jobs, settings, err := daemon.Read(o)
+	s.Jobs, s.Broken = jobs, err
+	s.Spool = cmp.Or(o.MailSpool, settings.MailSpool, "/var/mail")
+	for _, file := range o.Crontabs {
+		if abs, err := filepath.Abs(file); err == nil {
+			s.Crontabs = append(s.Crontabs, abs)
+		}
+	}
+	s.Lint = func(file string) (int, error) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, reason(err)
+		}
+		lint := crontab.LintOptions{Zone: o.Zone, Now: s.Now, LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists}
+		lint.System = systemCrontab(file)
+		return len(crontab.Lint(file, text, lint)), nil
+	}
+	if s.Broken == nil {
+		looking, done, err := c.look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if s.Health.PID == 0 {
+			if health, err := looking.Health(ctx); err == nil {
+				s.Health.Owed, s.Health.OwedError = health.Owed, health.OwedError
+			}
+		}
+		runs, err := looking.Runs(ctx, api.RunFilter{State: "missed", Limit: 1000})
+		s.Missed = func(context.Context) ([]api.Run, error) { return runs, err }
+	}
+	return s, nil
+}
+
+// crontabsOf lists the crontabs that a daemon runs, by where its jobs come from.
+func crontabsOf(ctx context.Context, client *api.Client, project string) []string {
+	jobs, err := client.Jobs(ctx)
+	if err != nil {
+		return nil
+	}
+	var files []string
+	seen := map[string]bool{project: true}
+	for _, j := range jobs {
+		at := strings.LastIndexByte(j.Source, ':')
+		if at < 0 || seen[j.Source[:at]] {
+			continue
+		}
+		seen[j.Source[:at]] = true
+		files = append(files, j.Source[:at])
+	}
+	return files
+}

@@ -1,0 +1,210 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+	"belfry/internal/store"
+)
+
+// mendStore is what a person does about a store that takes nothing.
+const mendStore = "make room, or make the folder writable: belfry goes on by itself; jobs that are running go on meanwhile"
+
+// account is the store, watched for whether it can be written. While the disk
+// is full or read-only no run can be claimed, so none starts; what is due is
+// planned when there is room again.
+type account struct {
+	*store.Store
+	data string
+	log  *slog.Logger
+	now  func() time.Time
+	// writable is called when the store takes again what is written.
+	writable func()
+
+	mu      sync.Mutex
+	problem string    // guarded by mu: why nothing can be written; empty: it can
+	since   time.Time // guarded by mu
+	probing chan struct{}
+}
+
+func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.Time) *account {
+	return &account{Store: s, data: data, log: log, now: now, writable: func() {}, probing: make(chan struct{}, 1)}
+}
+
+// unavailable reports whether an error says that the disk takes nothing: it is
+// full, or read-only. SQLite has codes of its own for that.
+func unavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	for _, text := range []string{"database or disk is full", "attempt to write a readonly database", "disk I/O error"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// wrote notes that a write met a disk that takes nothing, and says so once.
+func (a *account) wrote(err error) error {
+	if !unavailable(err) {
+		return err
+	}
+	a.mu.Lock()
+	was := a.problem
+	a.problem = fmt.Sprintf("the account in %s cannot be written, so no run is started: %v", a.data, err)
+	if was == "" {
+		a.since = a.now()
+	}
+	a.mu.Unlock()
+	if was == "" {
+		a.log.Warn("the account cannot be written, no run is started until it can", "data", a.data, "cause", err.Error())
+		select {
+		case a.probing <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// again says that the store can be written again. A write that succeeded would
+// not tell: on a full disk it may have found a place that was used before.
+func (a *account) again() {
+	a.mu.Lock()
+	since := a.since
+	a.problem = ""
+	a.mu.Unlock()
+	a.log.Info("the account can be written again", "data", a.data, "after", a.now().Sub(since).Round(time.Second).String())
+	a.writable()
+}
+
+// trouble says why the store cannot be written; empty: it can.
+func (a *account) trouble() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.problem
+}
+
+// probe tries, while the store cannot be written, whether the folder can, and
+// has everybody try again when it can.
+func (a *account) probe(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.probing:
+		}
+		for a.trouble() != "" {
+			timer := time.NewTimer(time.Second)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return nil
+			case <-timer.C:
+			}
+			if err := TryWrite(a.data); err == nil {
+				a.again()
+			}
+		}
+	}
+}
+
+// TryWrite writes a file into a folder, more than a transaction does, and removes
+// it.
+func TryWrite(dir string) error {
+	file, err := os.CreateTemp(dir, ".try-")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, 1<<20))
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close(), os.Remove(file.Name()))
+}
+
+// The writes of the store, each watched.
+
+func (a *account) Record(ctx context.Context, d plan.Decision, now time.Time) (bool, error) {
+	wrote, err := a.Store.Record(ctx, d, now)
+	if wrote || err != nil {
+		err = a.wrote(err)
+	}
+	return wrote, err
+}
+
+func (a *account) SaveJobs(ctx context.Context, project string, jobs []*job.Job, keys []string, now time.Time) ([]plan.Job, error) {
+	saved, err := a.Store.SaveJobs(ctx, project, jobs, keys, now)
+	return saved, a.wrote(err)
+}
+
+func (a *account) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition) error {
+	return a.wrote(a.Store.AddRuns(ctx, runs, definitions))
+}
+
+func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error) {
+	claimed, err := a.Store.Claim(ctx, claims)
+	return claimed, a.wrote(err)
+}
+
+func (a *account) Move(ctx context.Context, m run.Move) error {
+	return a.wrote(a.Store.Move(ctx, m))
+}
+
+func (a *account) Wait(ctx context.Context, reasons map[string]string) error {
+	return a.wrote(a.Store.Wait(ctx, reasons))
+}
+
+func (a *account) Begin(ctx context.Context, id string) (bool, error) {
+	begun, err := a.Store.Begin(ctx, id)
+	return begun, a.wrote(err)
+}
+
+func (a *account) SaveProgress(ctx context.Context, id string, progress json.RawMessage) error {
+	return a.wrote(a.Store.SaveProgress(ctx, id, progress))
+}
+
+func (a *account) Again(ctx context.Context, id, reason string, next time.Time) error {
+	return a.wrote(a.Store.Again(ctx, id, reason, next))
+}
+
+func (a *account) Settle(ctx context.Context, item outbox.Item) error {
+	return a.wrote(a.Store.Settle(ctx, item))
+}
+
+// once is a log in which the errors of a store that cannot be written are left
+// out: each loop meets them every second, and account says them once.
+type once struct{ slog.Handler }
+
+func (h once) Handle(ctx context.Context, r slog.Record) error {
+	told := false
+	r.Attrs(func(attr slog.Attr) bool {
+		err, isError := attr.Value.Any().(error)
+		told = isError && unavailable(err)
+		return !told
+	})
+	if told {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h once) WithAttrs(attrs []slog.Attr) slog.Handler { return once{h.Handler.WithAttrs(attrs)} }
+func (h once) WithGroup(name string) slog.Handler       { return once{h.Handler.WithGroup(name)} }

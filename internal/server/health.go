@@ -1,0 +1,28 @@
+package server
+
+import (
+	"net/http"
+
+	"belfry/api"
+)
+
+// health tells whoever may know all of it in any case; anyone gets it with a
+// status for machines, and without what is nobody's business.
+//
+// Job files with a mistake are no reason for 503: the daemon goes on with the
+// jobs as they were, and whoever restarts it for that ends them.
+func (s *server) health(w http.ResponseWriter, r *http.Request) error {
+	h := s.backend.Health(r.Context())
+	if s.access >= Owner {
+		return answer(w, http.StatusOK, h)
+	}
+	public := api.Health{Version: h.Version, Since: h.Since, Plans: h.Plans, Error: h.Error, Parts: h.Parts, Jobs: h.Jobs}
+	if h.Problem != "" {
+		public.Problem = "the newest job files are not in use: there is a mistake in them"
+	}
+	status := http.StatusOK
+	if h.Error != "" {
+		status = http.StatusServiceUnavailable
+	}
+	return answer(w, status, public)
+}

@@ -118,7 +118,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
+	j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
 	return nil
 }
 

@@ -23,6 +23,7 @@ const (
 	After     Cause = "after"
 	Reboot    Cause = "reboot"
 	Manual    Cause = "manual"
+	Backfill  Cause = "backfill"
 )
 
 // Verdict says what is to become of a firing.

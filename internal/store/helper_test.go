@@ -142,11 +142,20 @@ func claimOf(r run.Run, at time.Time) run.Claim {
 	}
 }
 
+// move makes one move, and gives run.ErrConflict when it is void.
+func move(ctx context.Context, s *Store, m run.Move) error {
+	void, err := s.Move(ctx, m)
+	if err == nil && void[0] {
+		return run.ErrConflict
+	}
+	return err
+}
+
 // end takes a queued run through an attempt to a state.
 func end(t *testing.T, s *Store, id string, to run.State) {
 	t.Helper()
 	r := claim(t, s, id, night.Add(time.Second))
-	check(t, s.Move(t.Context(), run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
+	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
 }
 
 func exec(t *testing.T, s *Store, query string, args ...any) {

@@ -207,3 +207,15 @@ func fromMillis(ms sql.NullInt64) time.Time {
 	}
 	return time.UnixMilli(ms.Int64).UTC()
 }
+
+// orZero and fromZero are for times that are 0 where there is none.
+func orZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromZero(ms int64) time.Time {
+	return fromMillis(sql.NullInt64{Int64: ms, Valid: ms > 0})
+}

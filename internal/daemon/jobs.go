@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,7 +39,7 @@ type jobs struct {
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
 	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
-	byID    map[string]*job.Job  // guarded by mu; by the store's id
+	byID    map[string]plan.Job  // guarded by mu; by the store's id
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
 	problem string               // guarded by mu: why the newest sources are not in use
@@ -53,7 +54,7 @@ type fileStamp struct {
 }
 
 func newJobs(o Options) *jobs {
-	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]*job.Job{}}
+	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]plan.Job{}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -100,7 +101,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	fresh := j.fresh
 	j.mu.Unlock()
 	var list []plan.Job
-	byID := map[string]*job.Job{}
+	byID := map[string]plan.Job{}
 	for _, source := range fresh {
 		known, err := j.store.KnownJobs(ctx, source.project)
 		if err != nil {
@@ -112,7 +113,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 			return err
 		}
 		for _, p := range saved {
-			byID[p.Key] = p.Job
+			byID[p.Key] = p
 		}
 		list = append(list, saved...)
 	}
@@ -153,6 +154,29 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
 	}
 }
 
+// pause makes a job fire no more, or again: then from now on.
+func (j *jobs) pause(ctx context.Context, key string, paused bool, now time.Time) error {
+	j.loading.Lock()
+	defer j.loading.Unlock()
+	since, err := j.store.Pause(ctx, key, paused, now)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	list := slices.Clone(j.list)
+	byID := maps.Clone(j.byID)
+	for i := range list {
+		if list[i].Key == key {
+			list[i].Paused, list[i].Since = paused, since
+			byID[key] = list[i]
+		}
+	}
+	j.list, j.dates, j.byID = list, plan.NewCalendar(list), byID
+	j.mu.Unlock()
+	j.loaded()
+	return nil
+}
+
 // later has sources that were read and could not be saved loaded again.
 func (j *jobs) later(settings project.Daemon, err error) {
 	j.mu.Lock()
@@ -173,7 +197,7 @@ func (j *jobs) changed() bool {
 }
 
 // difference says in words what a reload changed.
-func difference(before []plan.Job, old map[string]*job.Job, after []plan.Job, now map[string]*job.Job) string {
+func difference(before []plan.Job, old map[string]plan.Job, after []plan.Job, now map[string]plan.Job) string {
 	var added, removed, edited int
 	for _, j := range after {
 		was, known := old[j.Key]
@@ -185,7 +209,7 @@ func difference(before []plan.Job, old map[string]*job.Job, after []plan.Job, no
 		}
 	}
 	for _, j := range before {
-		if now[j.Key] == nil {
+		if _, still := now[j.Key]; !still {
 			removed++
 		}
 	}
@@ -229,7 +253,7 @@ func stampOf(file string) fileStamp {
 	return stamp
 }
 
-func (j *jobs) known() map[string]*job.Job {
+func (j *jobs) known() map[string]plan.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.byID
@@ -247,7 +271,7 @@ func (j *jobs) calendar() *plan.Calendar {
 	return j.dates
 }
 
-func (j *jobs) byKey(key string) (*job.Job, bool) {
+func (j *jobs) byKey(key string) (plan.Job, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	found, ok := j.byID[key]

@@ -164,12 +164,22 @@ func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, err
 	return claimed, a.wrote(err)
 }
 
-func (a *account) Move(ctx context.Context, m run.Move) error {
-	return a.wrote(a.Store.Move(ctx, m))
+func (a *account) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
+	void, err := a.Store.Move(ctx, moves...)
+	return void, a.wrote(err)
 }
 
-func (a *account) Wait(ctx context.Context, reasons map[string]string) error {
-	return a.wrote(a.Store.Wait(ctx, reasons))
+func (a *account) Note(ctx context.Context, reasons map[string]string) error {
+	return a.wrote(a.Store.Note(ctx, reasons))
+}
+
+func (a *account) Told(ctx context.Context, runs []string, now time.Time, owed []outbox.Item) error {
+	return a.wrote(a.Store.Told(ctx, runs, now, owed))
+}
+
+func (a *account) Pause(ctx context.Context, key string, paused bool, now time.Time) (time.Time, error) {
+	since, err := a.Store.Pause(ctx, key, paused, now)
+	return since, a.wrote(err)
 }
 
 func (a *account) Begin(ctx context.Context, id string) (bool, error) {

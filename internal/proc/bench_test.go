@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // BenchmarkBurst starts 1,000 jobs that are due at one instant, in turns with
@@ -136,4 +138,61 @@ func ratios(a, b []float64) []float64 {
 func median[T cmp.Ordered](list []T) T {
 	sorted := slices.Sorted(slices.Values(list))
 	return sorted[len(sorted)/2]
+}
+
+// BenchmarkLogLimit has a job write 2 GB as fast as it can into a log of 64
+// MiB, in turns with the same command that writes into a plain file.
+func BenchmarkLogLimit(b *testing.B) {
+	const command = "yes | head -c 2000000000"
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := Open(b.Context(), Options{DataDir: b.TempDir(), Command: []string{exe, "keeper", "200ms"}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	var ours, plain []float64
+	most := int64(0)
+	for i := 0; b.Loop(); i++ {
+		path := filepath.Join(b.TempDir(), "plain")
+		begin := time.Now()
+		if err := exec.Command("/bin/sh", "-c", command+" > "+path).Run(); err != nil {
+			b.Fatal(err)
+		}
+		plain = append(plain, time.Since(begin).Seconds())
+		if err := os.Remove(path); err != nil {
+			b.Fatal(err)
+		}
+
+		s := Spec{
+			Run: "log", Attempt: i + 1, Dir: b.TempDir(), LogLimit: 64 << 20,
+			Args: []string{"/bin/sh", "-c", command}, Env: []string{"PATH=/usr/bin:/bin"},
+		}
+		if err := c.Start(b.Context(), []Spec{s}); err != nil {
+			b.Fatal(err)
+		}
+		for ended := false; !ended; {
+			select {
+			case e := <-c.Events():
+				if e.Exit != nil {
+					if e.Exit.Code != 0 {
+						b.Fatalf("exit %+v", e.Exit)
+					}
+					ours = append(ours, e.Exit.Wall.Seconds())
+					ended = true
+				}
+			case <-time.After(5 * time.Millisecond):
+				var info unix.Stat_t
+				if unix.Lstat(filepath.Join(s.Dir, logName), &info) == nil {
+					most = max(most, info.Blocks*512)
+				}
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(plain), "s/plain")
+	b.ReportMetric(median(ratios(ours, plain)), "limited/plain")
+	b.ReportMetric(float64(most>>20), "MiB-at-most")
 }

@@ -120,6 +120,7 @@ type keeper struct {
 	log    *slog.Logger
 	folder *folder
 	oom    oomScore
+	logs   *limiter
 
 	ctx    context.Context // the keeper's life: cancelled when its work is done
 	cancel context.CancelFunc
@@ -169,9 +170,13 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	log := o.log.With("keeper", id)
 	return &keeper{
 		id: id, pid: os.Getpid(), boot: boot, idle: o.idle, limit: o.limit, folder: folder,
-		log:      o.log.With("keeper", id),
+		log: log,
+		logs: newLimiter(func(path string, err error) {
+			log.Error("logs are not kept within their limits here", "log", path, "error", err)
+		}),
 		oom:      newOOMScore(),
 		ctx:      ctx,
 		cancel:   cancel,
@@ -229,6 +234,7 @@ func (k *keeper) run() error {
 	k.mu.Unlock()
 
 	k.work.Go(k.spawnAll)
+	k.work.Go(func() { k.logs.run(k.ctx.Done()) })
 	go k.reapAll()
 	k.work.Go(k.accept)
 	for {
@@ -423,6 +429,9 @@ func (k *keeper) spawn(a *attempt) {
 		// Go's timers follow CLOCK_MONOTONIC: a suspend uses none of it up.
 		a.timer = time.AfterFunc(spec.Timeout, func() { k.timeOut(a) })
 	}
+	if spec.LogLimit > 0 {
+		k.logs.add(a.key, a.dir, spec.LogLimit, func() writers { return k.writers(a) })
+	}
 	if a.stop != "" { // asked for during the fork
 		k.endAttempt(a, a.stop)
 	}
@@ -506,6 +515,7 @@ func (k *keeper) recordEnds() {
 		k.ends = k.ends[1:]
 		sync := k.subscriber == nil
 		k.mu.Unlock()
+		k.logs.settle(e.key)
 		err := writeExit(e.dir, exitRecord{
 			Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Keeper: k.id, Exit: e.exit,
 		}, sync)
@@ -525,6 +535,19 @@ func (k *keeper) recordEnds() {
 		k.considerEnd()
 	}
 	k.recording--
+}
+
+// writers says who may still write an attempt's log.
+func (k *keeper) writers(a *attempt) writers {
+	k.mu.Lock()
+	running := !a.reaped
+	k.mu.Unlock()
+	switch {
+	case running || unix.Kill(-a.pid, 0) == nil: // it, or its group
+		return someWriters
+	default:
+		return unknownWriters
+	}
 }
 
 // emit tells the newest daemon; what it does not get is in the next list. Its

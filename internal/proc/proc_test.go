@@ -23,12 +23,21 @@ const testLimit = 4 << 20 // of the frames that test keepers take
 
 // TestMain makes the test binary a keeper, or a job, when it is called as one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "witness" {
-		if err := witness(os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		var body func() error
+		switch os.Args[1] {
+		case "witness":
+			body = func() error { return witness(os.Stdout) }
+		case "nobody":
+			body = func() error { return becomeNobody(os.Args[2:]) }
 		}
-		os.Exit(0)
+		if body != nil {
+			if err := body(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
 	}
 	if len(os.Args) == 4 && os.Args[1] == "keeper" {
 		idle, err := time.ParseDuration(os.Args[2])
@@ -65,6 +74,7 @@ type host struct {
 	command []string
 	prefix  string // of all run ids
 	runs    int
+	owner   int // of keepers and jobs, when it is not the test's
 }
 
 func newHost(t *testing.T) *host {
@@ -192,7 +202,12 @@ func (h *host) open() *daemon {
 func (h *host) spec(command string) Spec {
 	h.Helper()
 	h.runs++
-	dir := h.TempDir()
+	var dir string
+	if h.owner == 0 {
+		dir = h.TempDir()
+	} else {
+		dir = h.folder(strconv.Itoa(h.runs))
+	}
 	return Spec{
 		Run: h.prefix + strconv.Itoa(h.runs), Attempt: 1, Token: 42, Dir: dir,
 		Args: []string{"sh", "-c", command}, Env: []string{"PATH=" + os.Getenv("PATH")}, Cwd: dir,

@@ -45,33 +45,44 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err 
 	}
 	defer func() { _ = unix.Close(out) }()
 
-	attr := &syscall.ProcAttr{
+	attr := syscall.ProcAttr{
 		Dir:   spec.Cwd,
 		Env:   env,
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
-	pid = 0
-	if args, dashEnv, ok := direct(spec, env); ok {
-		attr.Env = dashEnv
-		// An error is told by the shell: it has words and exit codes of its
-		// own for it, and may know more, such as how to run a script that
-		// names no interpreter.
-		pid, _ = syscall.ForkExec(args[0], args, attr)
-		attr.Env = env
-	}
-	if pid <= 0 {
-		path, err := lookPath(spec, env)
-		if err != nil {
-			return 0, err
-		}
-		pid, err = syscall.ForkExec(path, spec.Args, attr)
-		if err != nil {
-			return 0, explain(err, path, spec, env)
-		}
+	pid, err = execute(spec, attr)
+	if err != nil {
+		return 0, err
 	}
 	if feed >= 0 {
 		feedStdin(ctx, stdin, feed, spec.Stdin)
+	}
+	return pid, nil
+}
+
+// execute forks and executes spec in the way that it asks for.
+func execute(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
+	if spec.hasAttributes() {
+		return executeWithAttributes(spec, attr)
+	}
+	if args, env, ok := direct(spec, attr.Env); ok {
+		dash := attr
+		dash.Env = env
+		// An error is told by the shell: it has words and exit codes of its
+		// own for it, and may know more, such as how to run a script that
+		// names no interpreter.
+		if pid, err := syscall.ForkExec(args[0], args, &dash); err == nil {
+			return pid, nil
+		}
+	}
+	path, err := lookPath(spec, attr.Env)
+	if err != nil {
+		return 0, err
+	}
+	pid, err = syscall.ForkExec(path, spec.Args, &attr)
+	if err != nil {
+		return 0, explain(err, path, spec, attr.Env)
 	}
 	return pid, nil
 }

@@ -72,12 +72,13 @@ func TestKeeperAnswersWhatItDoesNotUnderstand(t *testing.T) {
 		{`{"type":"list","seq":1}`, typeError, codeInvalid}, // before hello
 		{`{"type":"hello","seq":2,"protocol":99}`, typeError, codeVersion},
 		{`{"type":"hello","seq":3,"protocol":0}`, typeError, codeVersion},
+		{`{"type":"hello","seq":3,"protocol":99,"oldest":98}`, typeError, codeVersion},
 		{`{"type":"hello","seq":4,"protocol":1,"colour":"blue"}`, typeHello, ""},
 		{`rubbish`, typeError, codeInvalid},
 		{``, typeError, codeInvalid},
 		{`{"type":"start","specs":7}`, typeError, codeInvalid},
 		{`{"type":"dance","seq":5}`, typeError, codeUnsupported},
-		{`{"type":"renew","seq":6,"run":"r","attempt":1,"token":1}`, typeError, codeUnsupported},
+		{`{"type":"renew","seq":6,"run":"r","attempt":1,"token":1}`, typeError, codeUnknown},
 		{`{"type":"signal","seq":7,"run":"r","attempt":1,"kind":"stop"}`, typeError, codeUnknown},
 		{`{"type":"forget","seq":8,"run":"r","attempt":1}`, typeOK, ""},
 		{`{"type":"list","seq":9}`, typeList, ""},
@@ -198,7 +199,7 @@ func TestClientLeavesAKeeperOfAnotherProtocolAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = file.Close()
+	file.close()
 	d.wantStatus(old, Running) // under a living keeper, though not one of ours
 	s := h.spec(`exit 0`)
 	d.start(s)

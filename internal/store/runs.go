@@ -71,11 +71,6 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 		ids[i] = run.NewID(now)
 	}
 	slices.Sort(ids)
-	insert, err := t.raw.PrepareContext(t.ctx, dialect(insertRun)) // a thousand may be due
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, insert.Close()) }()
 	known = map[string]bool{}
 	before := map[string]bool{} // runs of the decision that had been recorded
 	for i, planned := range runs {
@@ -100,13 +95,11 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 			r.Reason = ""
 		}
 		// Its definition was stored when the job was loaded.
-		result, err := insert.ExecContext(t.ctx, runValues(r, planned.Job.Definition().Hash)...)
+		added, err := t.insertRun(r, planned.Job.Definition().Hash)
 		if err != nil {
 			return nil, nil, err
 		}
-		if n, err := result.RowsAffected(); err != nil {
-			return nil, nil, err
-		} else if n == 0 {
+		if !added {
 			if ids[i], err = one(t.ctx, t.raw, value[string], `SELECT id FROM run WHERE job = $1 AND key = $2`, r.Job, r.Key); err != nil {
 				return nil, nil, err
 			}
@@ -192,29 +185,27 @@ func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.D
 	})
 }
 
-const insertRun = `INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (job, key) DO NOTHING`
-
 func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
 	if err := t.saveDefinition(d); err != nil {
 		return false, err
 	}
-	n, err := t.exec(insertRun, runValues(r, d.Hash)...)
-	if err != nil || n == 0 {
+	added, err := t.insertRun(r, d.Hash)
+	if err != nil || !added {
 		return false, err
 	}
 	return true, t.addParents(r)
 }
 
-func runValues(r run.Run, definition string) []any {
+func (t *tx) insertRun(r run.Run, definition string) (bool, error) {
 	var waitsUntil int64
 	if !r.WaitsUntil.IsZero() {
 		waitsUntil = r.WaitsUntil.UnixMilli()
 	}
-	return []any{
+	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (job, key) DO NOTHING`,
 		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, definition, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
-		r.Named.Format(namedLayout), waitsUntil, r.QueuedAt.UnixMilli(), millis(r.EndedAt),
-	}
+		r.Named.Format(namedLayout), waitsUntil, r.QueuedAt.UnixMilli(), millis(r.EndedAt))
+	return n > 0, err
 }
 
 func (t *tx) addParents(r run.Run) error {

@@ -93,3 +93,22 @@ func BenchmarkMatch(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkDefinition(b *testing.B) {
+	jobs := parseCrontab(b, "PATH=/usr/local/bin:/usr/bin:/bin\n0 1 * * * /srv/batch/report.sh --customer 17\n")
+	Match(jobs, nil)
+	for b.Loop() {
+		jobs[0].Definition()
+	}
+}
+
+func BenchmarkParseDefinition(b *testing.B) {
+	jobs := parseCrontab(b, "PATH=/usr/local/bin:/usr/bin:/bin\n0 1 * * * /srv/batch/report.sh --customer 17\n")
+	Match(jobs, nil)
+	text := jobs[0].Definition().JSON
+	for b.Loop() {
+		if _, err := ParseDefinition(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

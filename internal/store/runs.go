@@ -30,7 +30,7 @@ func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (boo
 			return err
 		}
 		for _, link := range d.Links {
-			if err := tx.link(link.Child, ids[link.Parent], now); err != nil {
+			if err := tx.link(link.Child, ids[link.Parent]); err != nil {
 				return err
 			}
 			known[ids[link.Parent]] = true // it was there when its child was not told of it
@@ -131,7 +131,7 @@ func (t *tx) firing(ref plan.Ref) (string, error) {
 }
 
 // link makes the run of a child wait for parent too, when it waits.
-func (t *tx) link(child plan.Ref, parent string, now time.Time) error {
+func (t *tx) link(child plan.Ref, parent string) error {
 	id, err := t.firing(child)
 	if errors.Is(err, ErrNotFound) {
 		return nil

@@ -1,4 +1,4 @@
-package plan_test
+package daemon_test
 
 import (
 	"context"

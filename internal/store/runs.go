@@ -522,11 +522,19 @@ func (t *tx) move(m run.Move) error {
 }
 
 // startWaiting lets a run that waits for parents, and those that wait for it,
-// start if all their parents have succeeded and no more are to come.
+// start if all their parents have succeeded and no more are to come. One that
+// was skipped waits again when what was in its way is gone and others go on.
 func (t *tx) startWaiting(id string, at time.Time) error {
+	if _, err := t.exec(`UPDATE run SET state = 'queued', reason = $1, ended_at = NULL
+		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2)
+		AND state = 'skipped' AND reason LIKE $1 || ':%'
+		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
+			WHERE run_parent.run = run.id AND other.state IN ('failed', 'lost', 'cancelled', 'skipped', 'missed'))`, plan.DependencyReason, id); err != nil {
+		return err
+	}
 	_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
 		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2) AND waits_until = 0
-		AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
+		AND state = 'queued' AND reason = $3
 		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
 			WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), id, plan.DependencyReason)
 	return err

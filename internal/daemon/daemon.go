@@ -403,11 +403,6 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 		in.Alive = d.jobs.alive
-	} else if d.last.Wall.After(clock.Mark) {
-		in.Clock.Mark = d.last.Wall // planned, with nothing to write
-		if in.Clock.Mark.After(in.Clock.High) {
-			in.Clock.High = in.Clock.Mark
-		}
 	}
 	decision := plan.Decide(in)
 	wrote, err := d.store.Record(ctx, decision, reading.Wall)

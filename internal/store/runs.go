@@ -30,7 +30,7 @@ func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (boo
 			return err
 		}
 		for _, link := range d.Links {
-			if err := tx.link(link.Child, ids[link.Parent], now); err != nil {
+			if err := tx.link(link.Child, ids[link.Parent]); err != nil {
 				return err
 			}
 			known[ids[link.Parent]] = true // it was there when its child was not told of it
@@ -94,7 +94,8 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 		if planned.Verdict == plan.Waits && len(r.Parents) == 0 && r.WaitsUntil.IsZero() {
 			r.Reason = ""
 		}
-		added, err := t.addRun(r, planned.Job.Definition())
+		// Its definition was stored when the job was loaded.
+		added, err := t.insertRun(r, planned.Job.Definition().Hash)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -104,6 +105,9 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 			}
 			before[ids[i]] = true
 			continue
+		}
+		if err := t.addParents(r); err != nil {
+			return nil, nil, err
 		}
 		for _, parent := range r.Parents {
 			if before[parent] {
@@ -127,7 +131,7 @@ func (t *tx) firing(ref plan.Ref) (string, error) {
 }
 
 // link makes the run of a child wait for parent too, when it waits.
-func (t *tx) link(child plan.Ref, parent string, now time.Time) error {
+func (t *tx) link(child plan.Ref, parent string) error {
 	id, err := t.firing(child)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -196,21 +200,30 @@ func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
 	if err := t.saveDefinition(d); err != nil {
 		return false, err
 	}
+	added, err := t.insertRun(r, d.Hash)
+	if err != nil || !added {
+		return false, err
+	}
+	return true, t.addParents(r)
+}
+
+func (t *tx) insertRun(r run.Run, definition string) (bool, error) {
 	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at,
 			asked_at, start_by, finish_by, backfill, parallel)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) ON CONFLICT (job, key) DO NOTHING`,
-		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, d.Hash, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
+		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, definition, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
 		r.Named.Format(namedLayout), orZero(r.WaitsUntil), r.QueuedAt.UnixMilli(), millis(r.EndedAt),
 		orZero(r.AskedAt), orZero(r.StartBy), orZero(r.FinishBy), r.Backfill, r.Parallel)
-	if err != nil || n == 0 {
-		return false, err
-	}
+	return n > 0, err
+}
+
+func (t *tx) addParents(r run.Run) error {
 	for _, parent := range r.Parents {
 		if _, err := t.exec(`INSERT INTO run_parent (run, parent) VALUES ($1, $2)`, r.ID, parent); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 const (
@@ -617,11 +630,19 @@ func (t *tx) move(m run.Move) error {
 }
 
 // startWaiting lets a run that waits for parents, and those that wait for it,
-// start if all their parents have succeeded and no more are to come.
+// start if all their parents have succeeded and no more are to come. One that
+// was skipped waits again when what was in its way is gone and others go on.
 func (t *tx) startWaiting(id string, at time.Time) error {
+	if _, err := t.exec(`UPDATE run SET state = 'queued', reason = $1, ended_at = NULL
+		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2)
+		AND state = 'skipped' AND reason LIKE $1 || ':%'
+		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
+			WHERE run_parent.run = run.id AND other.state IN ('failed', 'lost', 'cancelled', 'skipped', 'missed'))`, plan.DependencyReason, id); err != nil {
+		return err
+	}
 	_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
 		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2) AND waits_until = 0
-		AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
+		AND state = 'queued' AND reason = $3
 		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
 			WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), id, plan.DependencyReason)
 	return err

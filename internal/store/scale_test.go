@@ -47,6 +47,10 @@ func fill(t testing.TB, s *Store, jobs, n int) {
 }
 
 func TestHistoryAnswersAtOnce(t *testing.T) {
+	limit := 50 * time.Millisecond
+	if *million < 1_000_000 { // among all other tests, on a machine of two cores
+		limit *= 10
+	}
 	for _, jobs := range []int{50, 5000} {
 		s := openStore(t)
 		fill(t, s, jobs, *million)
@@ -114,8 +118,8 @@ func TestHistoryAnswersAtOnce(t *testing.T) {
 				}
 			}
 			t.Logf("%d jobs, %d runs: %s in %s", jobs, *million, c.name, best.Round(10*time.Microsecond))
-			if best > 50*time.Millisecond {
-				t.Errorf("%s of %d jobs and %d runs takes %s, want 50 ms at most", c.name, jobs, *million, best)
+			if best > limit {
+				t.Errorf("%s of %d jobs and %d runs takes %s, want %s at most", c.name, jobs, *million, best, limit)
 			}
 		}
 	}

@@ -164,21 +164,32 @@ func (s *Store) update(ctx context.Context, what string, f func(tx *tx) error) e
 	return nil
 }
 
-// list reads all rows of a query.
-func list[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
+// each gives f the rows of a query, one by one.
+func each(ctx context.Context, db *prepared, f func(scan func(...any) error) error, query string, args ...any) (err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		item, err := scan(rows.Scan)
-		if err != nil {
-			return nil, err
+		if err := f(rows.Scan); err != nil {
+			return err
 		}
-		items = append(items, item)
 	}
-	return items, explain(db.path, rows.Err())
+	return explain(db.path, rows.Err())
+}
+
+// list reads all rows of a query.
+func list[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
+	err = each(ctx, db, func(row func(...any) error) error {
+		item, err := scan(row)
+		items = append(items, item)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 // one reads the only row of a query; none is ErrNotFound.

@@ -178,12 +178,12 @@ func TestASourceThatIsStampedNeedsNoMatching(t *testing.T) {
 		kept   bool
 	}{
 		{"nothing happened", func(*testing.T, *Store) {}, "1", true},
-		{"a job was paused", func(t *testing.T, s *Store) { exec(t, s, `UPDATE job SET paused = 1 WHERE name = 'b'`) }, "1", true},
+		{"a job was paused", func(t *testing.T, s *Store) { write(t, s, `UPDATE job SET paused = 1 WHERE name = 'b'`) }, "1", true},
 		{"the source is another", func(*testing.T, *Store) {}, "2", false},
 		{"an older belfry has saved others", func(t *testing.T, s *Store) {
-			exec(t, s, `UPDATE job SET definition = (SELECT MIN(hash) FROM definition)`)
+			write(t, s, `UPDATE job SET definition = (SELECT MIN(hash) FROM definition)`)
 		}, "1", false},
-		{"one was removed", func(t *testing.T, s *Store) { exec(t, s, `UPDATE job SET removed_at = 1 WHERE name = 'b'`) }, "1", false},
+		{"one was removed", func(t *testing.T, s *Store) { write(t, s, `UPDATE job SET removed_at = 1 WHERE name = 'b'`) }, "1", false},
 		{"saved without a stamp", func(t *testing.T, s *Store) { save(t, s, night, lines()[1:]...) }, "1", false},
 	} {
 		t.Run(c.why, func(t *testing.T) {
@@ -222,8 +222,8 @@ func TestSaveJobsWritesOnlyWhatHasChanged(t *testing.T) {
 	if after := pragma(t, s.read, "data_version"); after != before {
 		t.Error("equal jobs were written again")
 	}
-	exec(t, s, `UPDATE job SET timing = 'as it was' WHERE name = 'b'`)
-	exec(t, s, `UPDATE job SET owner = 'watched' WHERE name = 'c'`)
+	write(t, s, `UPDATE job SET timing = 'as it was' WHERE name = 'b'`)
+	write(t, s, `UPDATE job SET owner = 'watched' WHERE name = 'c'`)
 	got := save(t, s, night.Add(2*day), nightly("a"), nightly("b"))
 	if !got[0].Since.Equal(night) || !got[1].Since.Equal(night.Add(2*day)) {
 		t.Errorf("since are %s and %s", got[0].Since, got[1].Since)
@@ -234,7 +234,7 @@ func TestACommandThatAnOlderBelfryLeftBehindIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
 	save(t, s, night, nightly("a"))
-	exec(t, s, `UPDATE job SET command = 'stale', command_of = 'another'`)
+	write(t, s, `UPDATE job SET command = 'stale', command_of = 'another'`)
 	if k := must(s.KnownJobs(t.Context(), "lake"))(t); k[0].Command != "run a" {
 		t.Errorf("it is known by %q", k[0].Command)
 	}

@@ -43,7 +43,7 @@ func fill(t testing.TB, s *Store, jobs, n int) {
 			return nil
 		}))
 	}
-	exec(t, s, "PRAGMA optimize")
+	write(t, s, "PRAGMA optimize")
 }
 
 func TestHistoryAnswersAtOnce(t *testing.T) {

@@ -3,6 +3,8 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,12 +105,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	var list []plan.Job
 	byID := map[string]plan.Job{}
 	for _, source := range fresh {
-		known, err := j.store.KnownJobs(ctx, source.project)
-		if err != nil {
-			return err
-		}
-		keys := job.Match(source.jobs, known)
-		saved, err := j.store.SaveJobs(ctx, source.project, source.jobs, keys, now)
+		saved, err := j.saveSource(ctx, source, now)
 		if err != nil {
 			return err
 		}
@@ -121,6 +118,26 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	defer j.mu.Unlock()
 	j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
 	return nil
+}
+
+// saveSource makes what was read from a source its project's jobs. A long
+// crontab that is as it was needs no matching.
+func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.Job, error) {
+	if s.stamp != "" {
+		kept, ok, err := j.store.KeptJobs(ctx, s.project, s.stamp, s.jobs)
+		if ok || err != nil {
+			return kept, err
+		}
+	}
+	known, err := j.store.KnownJobs(ctx, s.project)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := j.store.SaveJobs(ctx, s.project, s.jobs, job.Match(s.jobs, known), now)
+	if err == nil && s.stamp != "" {
+		err = j.store.StampJobs(ctx, s.project, s.stamp)
+	}
+	return saved, err
 }
 
 // reload loads again when a source has changed, or always. A bad file leaves the
@@ -295,6 +312,7 @@ func (j *jobs) trouble() string {
 type source struct {
 	project string
 	jobs    []*job.Job
+	stamp   string // of a crontab's text and of all that it is read with; else empty
 }
 
 // SourceError says what is wrong in a file that a person wrote.
@@ -329,7 +347,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 			return nil, settings, &SourceError{err}
 		}
 		settings = p.Daemon
-		sources = append(sources, source{p.Name, p.Jobs})
+		sources = append(sources, source{project: p.Name, jobs: p.Jobs})
 	}
 	for _, path := range o.Crontabs {
 		s, err := loadCrontab(path, o, settings.Pools)
@@ -382,7 +400,10 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}
-	return source{name, jobs}, nil
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%q %q %q %q %q %q\n", o.Version, o.Host.Name, o.Host.User, abs, o.Zone, slices.Sorted(maps.Keys(pools)))
+	sum.Write(text)
+	return source{name, jobs, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // projectName calls a crontab given by its path after its file.

@@ -158,7 +158,7 @@ func end(t *testing.T, s *Store, id string, to run.State) {
 	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
 }
 
-func exec(t *testing.T, s *Store, query string, args ...any) {
+func write(t testing.TB, s *Store, query string, args ...any) {
 	t.Helper()
 	check(t, s.update(t.Context(), "set the scene", func(tx *tx) error {
 		_, err := tx.exec(query, args...)

@@ -330,7 +330,7 @@ func TestMoveRefusesEveryTransitionThatIsNotInTheTable(t *testing.T) {
 	id := family(t, s, nightly("a"))["a"]
 	for _, from := range run.States() {
 		for _, to := range run.States() {
-			exec(t, s, `UPDATE run SET state = $1, reason = '', token = 3 WHERE id = $2`, from, id)
+			write(t, s, `UPDATE run SET state = $1, reason = '', token = 3 WHERE id = $2`, from, id)
 			err := move(t.Context(), s, run.Move{Run: id, From: from, To: to, Token: 3, At: night})
 			got := read(t, s, id)
 			switch {
@@ -551,7 +551,7 @@ func TestAJobThatWasSkippedForAnotherReasonIsNotStartedByItsParent(t *testing.T)
 	t.Parallel()
 	s := openStore(t)
 	ids := family(t, s, nightly("a"), nightly("b", "a"))
-	exec(t, s, `UPDATE run SET state = 'skipped', reason = 'paused' WHERE id = $1`, ids["b"])
+	write(t, s, `UPDATE run SET state = 'skipped', reason = 'paused' WHERE id = $1`, ids["b"])
 	end(t, s, ids["a"], run.Succeeded)
 	wantState(t, s, ids["b"], run.Skipped, "paused")
 }
@@ -658,7 +658,7 @@ func TestQueuedFiringsAreThoseThatWaitForTheirFirstAttempt(t *testing.T) {
 	claim(t, s, ids["runs"], night)
 	end(t, s, ids["retries"], run.Queued)
 	end(t, s, ids["ended"], run.Succeeded)
-	exec(t, s, `UPDATE run SET cause = 'manual', asked_at = queued_at WHERE id = $1`, ids["byhand"])
+	write(t, s, `UPDATE run SET cause = 'manual', asked_at = queued_at WHERE id = $1`, ids["byhand"])
 	got := must(s.QueuedFirings(t.Context()))(t)
 	asked := read(t, s, ids["byhand"])
 	want := []plan.Queued{
@@ -689,7 +689,7 @@ func TestUnfinishedCountsWhatAnOwnerHasToWaitFor(t *testing.T) {
 	} {
 		s := openStore(t)
 		id := family(t, s, nightly("a"))["a"]
-		exec(t, s, `UPDATE run SET state = $1, queued_at = $2, attempt = $3 WHERE id = $4`, c.state, night.Add(c.queued).UnixMilli(), c.tries, id)
+		write(t, s, `UPDATE run SET state = $1, queued_at = $2, attempt = $3 WHERE id = $4`, c.state, night.Add(c.queued).UnixMilli(), c.tries, id)
 		if got := must(s.Unfinished(t.Context(), night))(t); got != c.want {
 			t.Errorf("%s: %d, want %d", c.why, got, c.want)
 		}
@@ -716,11 +716,11 @@ func TestFailedBeforeAsksTheNewestOutcome(t *testing.T) {
 			at := night.Add(time.Duration(i) * time.Hour)
 			record(t, s, due(at, j[0]), at)
 			r := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
-			exec(t, s, `UPDATE run SET state = $1, ended_at = $2 WHERE id = $3`, state, at.UnixMilli(), r.ID)
+			write(t, s, `UPDATE run SET state = $1, ended_at = $2 WHERE id = $3`, state, at.UnixMilli(), r.ID)
 		}
 		at := night.Add(100 * time.Hour)
 		record(t, s, due(at, j...), at)
-		exec(t, s, `UPDATE run SET state = 'failed', ended_at = $1 WHERE job = $2`, at.UnixMilli(), j[1].Key)
+		write(t, s, `UPDATE run SET state = 'failed', ended_at = $1 WHERE job = $2`, at.UnixMilli(), j[1].Key)
 		this := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
 		if got := must(s.FailedBefore(t.Context(), this))(t); got != c.want {
 			t.Errorf("after %v: %v, want %v", c.before, got, c.want)

@@ -86,7 +86,12 @@ func (r *lineReader) notAnEntry(start int, err *Error) *Error {
 //
 // In the command, \\% is a backslash that was escaped, and then a %; in the input it is a backslash and an escaped %.
 // That is how cronie reads the two.
+//
+// Nearly always there is neither, and the command stays a part of the file's text.
 func splitInput(text string) (command, stdin string) {
+	if !strings.ContainsAny(text, `%\`) {
+		return text, ""
+	}
 	var b strings.Builder
 	escaped, split := false, -1
 	for i := 0; i < len(text); i++ {

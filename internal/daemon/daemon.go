@@ -391,7 +391,10 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.planned()}
+	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar()}
+	if in.Waits, err = d.store.Waits(ctx); err != nil {
+		return time.Time{}, err
+	}
 	if d.last == nil {
 		if in.Queued, err = d.store.QueuedFirings(ctx); err != nil {
 			return time.Time{}, err

@@ -37,6 +37,7 @@ type jobs struct {
 
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
+	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
 	byID    map[string]*job.Job  // guarded by mu; by the store's id
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
@@ -117,7 +118,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.list, j.byID, j.problem, j.fresh = list, byID, "", nil
+	j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
 	return nil
 }
 
@@ -238,6 +239,12 @@ func (j *jobs) planned() []plan.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.list
+}
+
+func (j *jobs) calendar() *plan.Calendar {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.dates
 }
 
 func (j *jobs) byKey(key string) (*job.Job, bool) {

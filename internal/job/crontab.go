@@ -23,25 +23,31 @@ type Crontab struct {
 // begins with: explicit where the entry has name=, else empty. Entries whose
 // options or zone are wrong are left out and told in the errors.
 func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
-	var jobs []*Job
+	jobs := make([]*Job, 0, len(file.Entries))
 	var errs crontab.Errors
 	lines := map[string]int{} // explicit name → where it was given
 	settings := map[common]*Settings{}
-	for _, entry := range file.Entries {
+	// One piece of memory for all: they are read, and forgotten, together.
+	made := make([]Job, len(file.Entries))
+	schedules := make([]crontab.Schedule, len(file.Entries))
+	for i := range file.Entries {
+		entry := &file.Entries[i]
 		shared, err := c.settings(entry, settings)
 		if err != nil {
 			err.File = file.Name
 			errs = append(errs, err)
 			continue
 		}
-		j := &Job{
+		schedules[i] = entry.Schedule
+		made[i] = Job{
 			ID:        ID{Project: c.Project},
 			Settings:  shared,
 			Source:    Source{File: c.File, Line: entry.Line},
-			Schedules: []crontab.Schedule{entry.Schedule},
+			Schedules: schedules[i : i+1 : i+1],
 			Command:   Command{Text: entry.Command, Shell: "/bin/sh"},
-			Stdin:     []byte(entry.Stdin),
+			Stdin:     entry.Stdin,
 		}
+		j := &made[i]
 		for _, v := range entry.Env {
 			if v.Name == "SHELL" {
 				j.Command.Shell = v.Value
@@ -70,7 +76,7 @@ type common struct {
 
 // settings gives the settings that an entry has before its options, those of
 // an entry before it where they are the same.
-func (c Crontab) settings(entry crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
+func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
 	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure}
 	if len(entry.Env) > 0 {
 		key.env = &entry.Env[0]
@@ -122,7 +128,7 @@ func LoadZone(name string) (*time.Location, error) {
 }
 
 // crontabOptions applies the #belfry: options above an entry.
-func crontabOptions(j *Job, entry crontab.Entry, pools map[string]int, file string, names map[string]int) (errs crontab.Errors) {
+func crontabOptions(j *Job, entry *crontab.Entry, pools map[string]int, file string, names map[string]int) (errs crontab.Errors) {
 	if len(entry.Options) == 0 {
 		return nil
 	}

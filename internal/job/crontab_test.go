@@ -113,7 +113,7 @@ func TestAnEntryHasCronsPolicies(t *testing.T) {
 	if got, want := j.Command.Argv(), []string{"/bin/bash", "-c", "mail bob"}; !slices.Equal(got, want) {
 		t.Errorf("argv %q, want %q", got, want)
 	}
-	if string(j.Stdin) != "Dear Bob,\nbye\n" {
+	if j.Stdin != "Dear Bob,\nbye\n" {
 		t.Errorf("standard input %q, want two lines", j.Stdin)
 	}
 	if j.Dir != "/srv" || !j.Crontab || j.CatchUp != CatchUpNone || j.Overlap != OverlapAllow || j.Timeout != 0 || j.Retry.Attempts != 0 {
@@ -125,8 +125,8 @@ func TestAnEntryHasCronsPolicies(t *testing.T) {
 	if n := jobs[1].Notify; n.Wants(OnOutput) || !n.Wants(OnFailure) {
 		t.Errorf("with -n told on %v, want failure only", n.On)
 	}
-	if jobs[1].Stdin == nil {
-		t.Error("an entry without % reads nil, want an empty pipe")
+	if jobs[1].Stdin != "" || !jobs[1].Crontab {
+		t.Errorf("an entry without %% reads %q, want an empty pipe", jobs[1].Stdin)
 	}
 	if got, want := j.Source.String(), "ops:4"; got != want {
 		t.Errorf("source %s, want %s", got, want)

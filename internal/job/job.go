@@ -39,7 +39,7 @@ type Job struct {
 	Source    Source
 	Schedules []crontab.Schedule
 	Command   Command
-	Stdin     []byte // through a pipe; nil in belfry.yaml jobs, which read /dev/null
+	Stdin     string // through a pipe; belfry.yaml jobs read /dev/null
 }
 
 // Settings are all of a job but what it runs and when. Jobs share them where
@@ -51,9 +51,9 @@ type Settings struct {
 	// standard input and the mail are then cron's.
 	Crontab bool
 
-	// Inherited holds the schedules of its parents, for a job that comes after
-	// others and has none of its own.
-	Inherited []crontab.Schedule
+	// Inherited holds the rhythms of its parents, each once, for a job that comes
+	// after others and has no schedule of its own.
+	Inherited []Rhythm
 	Zone      *time.Location // never nil
 	Dir       string         // working folder, absolute; empty: the owner's home
 	Env       []crontab.Var  // as written, in order; values may hold $NAME in belfry.yaml jobs
@@ -197,51 +197,6 @@ func (n Notify) Wants(event Event) bool {
 	return false
 }
 
-// rhythm is where the job's firings come from.
-func (j *Job) rhythm() []crontab.Schedule {
-	if len(j.Schedules) == 0 {
-		return j.Inherited
-	}
-	return j.Schedules
-}
-
-// Next is the first firing of any of the job's schedules after t, in the job's
-// zone; zero when none comes.
-func (j *Job) Next(t time.Time) time.Time {
-	var first time.Time
-	for _, s := range j.rhythm() {
-		if next := s.Next(t.In(j.Zone)); !next.IsZero() && (first.IsZero() || next.Before(first)) {
-			first = next
-		}
-	}
-	return first
-}
-
-// Prev is the last firing of any of the job's schedules before t, in the job's
-// zone; zero when there was none.
-func (j *Job) Prev(t time.Time) time.Time {
-	var last time.Time
-	for _, s := range j.rhythm() {
-		if prev := s.Prev(t.In(j.Zone)); prev.After(last) {
-			last = prev
-		}
-	}
-	return last
-}
-
-// Named is the local date and time that the schedules name for the firing t,
-// as a reading in UTC: a firing that daylight saving moved keeps its day and
-// hour. When no schedule fires at t it is t's own reading in the job's zone.
-func (j *Job) Named(t time.Time) time.Time {
-	t = t.In(j.Zone)
-	for _, s := range j.rhythm() {
-		if s.Match(t) {
-			return s.Named(t)
-		}
-	}
-	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
-}
-
 // Reboot reports whether one of the schedules is @reboot.
 func (j *Job) Reboot() bool {
 	for _, s := range j.Schedules {
@@ -265,7 +220,8 @@ type definition struct {
 	Owner         string   `json:"owner"`
 	Crontab       bool     `json:"crontab,omitempty"`
 	Schedules     []string `json:"schedules,omitempty"`
-	Inherited     []string `json:"inherited,omitempty"`
+	Inherited     []string `json:"inherited,omitempty"` // the one rhythm of its parents, in Timezone
+	Rhythms       []rhythm `json:"rhythms,omitempty"`   // several, or in another zone
 	Timezone      string   `json:"timezone"`
 	Command       Command  `json:"command"`
 	Stdin         string   `json:"stdin,omitempty"`
@@ -291,6 +247,11 @@ type definition struct {
 	LogLimit      int64    `json:"log_limit,omitempty"`
 }
 
+type rhythm struct {
+	Schedules []string `json:"schedules"`
+	Timezone  string   `json:"timezone"`
+}
+
 // duration is written as people write it.
 type duration time.Duration
 
@@ -307,13 +268,20 @@ func (d *duration) UnmarshalText(text []byte) error {
 func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
-		Schedules: drawn(j.Schedules), Inherited: drawn(j.Inherited), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: string(j.Stdin), Dir: j.Dir, EnvFile: j.EnvFile,
+		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile,
 		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
 		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
 		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
 		Publish: j.Publish, IfEmpty: j.IfEmpty, Notify: j.Notify,
 		Umask: j.Umask, Nice: j.Nice, Limits: j.Limits, LogLimit: j.LogLimit,
+	}
+	if len(j.Inherited) == 1 && j.Inherited[0].Zone.String() == d.Timezone {
+		d.Inherited = drawn(j.Inherited[0].Schedules)
+	} else {
+		for _, r := range j.Inherited {
+			d.Rhythms = append(d.Rhythms, rhythm{drawn(r.Schedules), r.Zone.String()})
+		}
 	}
 	for _, v := range j.Env {
 		d.Env = append(d.Env, v.Name)
@@ -341,9 +309,15 @@ func (j *Job) DrawnTexts() []string { return drawn(j.Schedules) }
 
 // drawn gives schedules with the values that were drawn for ~, which depend on
 // the whole line: an edit of its command draws anew.
-func drawn(schedules []crontab.Schedule) []string {
-	var texts []string
-	for _, s := range schedules {
+func drawn(schedules []crontab.Schedule) []string { return appendDrawn(nil, schedules) }
+
+func appendDrawn(texts []string, schedules []crontab.Schedule) []string {
+	for i := range schedules {
+		s := &schedules[i]
+		if !strings.Contains(s.String(), "~") {
+			texts = append(texts, s.String())
+			continue
+		}
 		text, err := s.MarshalText()
 		if err != nil {
 			panic(err) // it has nothing to fail at
@@ -356,7 +330,8 @@ func drawn(schedules []crontab.Schedule) []string {
 // Timing is a text that changes when and only when the job's firings do: an
 // edit of it never fires the past.
 func (j *Job) Timing() string {
-	return strings.Join(append(drawn(j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
+	texts := make([]string, 0, 3) // of a crontab's entry
+	return strings.Join(append(appendDrawn(texts, j.Schedules), j.Zone.String(), strings.Join(j.After, ",")), "\n")
 }
 
 // ParseDefinition makes a job of a stored definition: all of it but where it
@@ -367,7 +342,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
-	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Settings: &Settings{
+	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
 		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile,
 		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
 		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
@@ -375,21 +350,32 @@ func ParseDefinition(text []byte) (*Job, error) {
 		Publish: d.Publish, IfEmpty: d.IfEmpty, Notify: d.Notify,
 		Umask: d.Umask, Nice: d.Nice, Limits: d.Limits, LogLimit: d.LogLimit,
 	}}
-	if j.Crontab {
-		j.Stdin = []byte(d.Stdin)
-	}
-	var err error
-	if j.Zone, err = LoadZone(d.Timezone); err != nil {
-		// The machine's zone data has changed. What was is still to be read.
-		j.Zone = time.FixedZone(d.Timezone, 0)
-	}
-	if j.Schedules, err = parseSchedules(d.Schedules); err != nil {
+	own, err := parseRhythm(rhythm{d.Schedules, d.Timezone})
+	if err != nil {
 		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
 	}
-	if j.Inherited, err = parseSchedules(d.Inherited); err != nil {
-		return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+	j.Schedules, j.Zone = own.Schedules, own.Zone
+	if len(d.Inherited) > 0 {
+		d.Rhythms = append(d.Rhythms, rhythm{d.Inherited, d.Timezone})
+	}
+	for _, r := range d.Rhythms {
+		inherited, err := parseRhythm(r)
+		if err != nil {
+			return nil, fmt.Errorf("read the definition of %s: %w", j.ID, err)
+		}
+		j.Inherited = append(j.Inherited, inherited)
 	}
 	return j, nil
+}
+
+func parseRhythm(r rhythm) (Rhythm, error) {
+	zone, err := LoadZone(r.Timezone)
+	if err != nil {
+		// The machine's zone data has changed. What was is still to be read.
+		zone = time.FixedZone(r.Timezone, 0)
+	}
+	schedules, err := parseSchedules(r.Schedules)
+	return Rhythm{schedules, zone}, err
 }
 
 func parseSchedules(texts []string) ([]crontab.Schedule, error) {

@@ -86,7 +86,7 @@ func someJob(t *rapid.T) *Job {
 	}
 	name := rapid.StringMatching(`[a-z]{1,5}`).Draw(t, "name")
 	j := &Job{ID: ID{"p", name}, Schedules: schedules("schedules"), Settings: &Settings{
-		Owner: "me", Crontab: rapid.Bool().Draw(t, "crontab"), Inherited: schedules("inherited"), Zone: zone,
+		Owner: "me", Crontab: rapid.Bool().Draw(t, "crontab"), Zone: zone,
 		Dir: "/srv", EnvFile: rapid.SampledFrom([]string{"", "/srv/.env"}).Draw(t, "env file"),
 		Timeout: durations.Draw(t, "timeout"), KillAfter: durations.Draw(t, "kill after"),
 		CatchUp: rapid.SampledFrom(CatchUps).Draw(t, "catch up"), Overlap: rapid.SampledFrom(Overlaps).Draw(t, "overlap"),
@@ -101,7 +101,15 @@ func someJob(t *rapid.T) *Job {
 		j.Command = Command{Text: text.Draw(t, "command"), Shell: "/bin/sh"}
 	}
 	if j.Crontab {
-		j.Stdin = []byte(rapid.SampledFrom([]string{"", "Dear\n"}).Draw(t, "stdin"))
+		j.Stdin = rapid.SampledFrom([]string{"", "Dear\n"}).Draw(t, "stdin")
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "rhythms") {
+		zone, err := LoadZone(rapid.SampledFrom([]string{"UTC", "Asia/Seoul"}).Draw(t, "rhythm's zone"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Rhythm{append(schedules("rhythm"), crontab.MustParseSchedule("0 5 * * *")), zone}
+		j.Inherited = append(j.Inherited, r)
 	}
 	if rapid.Bool().Draw(t, "more") {
 		j.After = []string{"a", "b"}
@@ -210,7 +218,7 @@ func TestFiringsOfSeveralSchedules(t *testing.T) {
 	if got := j.Prev(noon); !got.Equal(gap) {
 		t.Errorf("before noon %v, want %v", got, gap)
 	}
-	child := &Job{Settings: &Settings{Zone: j.Zone, Inherited: j.Schedules, After: []string{"x"}}}
+	child := &Job{Settings: &Settings{Zone: j.Zone, Inherited: j.Rhythms(), After: []string{"x"}}}
 	if got := child.Prev(noon); !got.Equal(gap) {
 		t.Errorf("a child has its parents' rhythm: got %v, want %v", got, gap)
 	}

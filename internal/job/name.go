@@ -92,7 +92,7 @@ type Known struct {
 // schedules or arguments edited without losing their history, and equal lines
 // are several jobs. Jobs that are still there go before removed ones.
 func Match(jobs []*Job, known []Known) (keys []string) {
-	m := matcher{jobs: jobs, keys: make([]string, len(jobs)), taken: map[string]bool{}, names: map[string]bool{}}
+	m := matcher{jobs: jobs, known: known, keys: make([]string, len(jobs)), taken: make([]bool, len(known)), names: make(map[string]bool, len(jobs))}
 	for _, j := range jobs {
 		if j.Name != "" {
 			m.names[j.Name] = true
@@ -101,49 +101,72 @@ func Match(jobs []*Job, known []Known) (keys []string) {
 	named := func(j *Job) bool { return j.Name != "" }
 	unnamed := func(j *Job) bool { return j.Name == "" }
 	ofCrontab := func(j *Job) bool { return j.Crontab }
-	m.by(known, named, func(j *Job) string { return j.Name }, func(k Known) string { return k.Name })
-	m.by(known, ofCrontab, func(j *Job) string { return j.Command.String() + "\x00" + j.Timing() }, func(k Known) string { return k.Command + "\x00" + k.Timing })
-	m.by(known, ofCrontab, func(j *Job) string { return j.Command.String() }, func(k Known) string { return k.Command })
-	m.by(known, unnamed, func(j *Job) string { return ProgramName(j.Command.String()) }, func(k Known) string { return ProgramName(k.Command) })
+	m.by(named, func(j *Job) trait { return trait{j.Name, ""} }, func(k *Known) trait { return trait{k.Name, ""} })
+	m.by(ofCrontab, func(j *Job) trait { return trait{j.Command.String(), j.Timing()} }, func(k *Known) trait { return trait{k.Command, k.Timing} })
+	m.by(ofCrontab, func(j *Job) trait { return trait{j.Command.String(), ""} }, func(k *Known) trait { return trait{k.Command, ""} })
+	m.by(unnamed, func(j *Job) trait { return trait{ProgramName(j.Command.String()), ""} }, func(k *Known) trait { return trait{ProgramName(k.Command), ""} })
 	m.nameTheRest()
 	return m.keys
 }
 
 type matcher struct {
 	jobs  []*Job
+	known []Known
 	keys  []string
-	taken map[string]bool // known jobs that have been matched
+	taken []bool          // known jobs that have been matched
 	names map[string]bool // in use
 }
 
+// trait is what a job and a known one have in common.
+type trait [2]string
+
 // by pairs jobs that have no key yet with known ones of the same trait, in
 // order. A job without a name takes that of the known one.
-func (m *matcher) by(known []Known, which func(*Job) bool, ofJob func(*Job) string, ofKnown func(Known) string) {
-	free := map[string][]Known{}
-	for _, removed := range []bool{false, true} {
-		for _, k := range known {
-			if k.Removed == removed && !m.taken[k.Key] {
-				free[ofKnown(k)] = append(free[ofKnown(k)], k)
+func (m *matcher) by(which func(*Job) bool, ofJob func(*Job) trait, ofKnown func(*Known) trait) {
+	wanted := func(i int) bool { return m.keys[i] == "" && which(m.jobs[i]) }
+	some := false
+	for i := range m.jobs {
+		some = some || wanted(i)
+	}
+	if !some || len(m.known) == 0 {
+		return
+	}
+	first, next := map[trait]int{}, make([]int, len(m.known)) // lists of places in known, which end with -1
+	for _, removed := range []bool{true, false} {
+		for i := len(m.known) - 1; i >= 0; i-- {
+			if k := &m.known[i]; k.Removed == removed && !m.taken[i] {
+				t := ofKnown(k)
+				if at, ok := first[t]; ok {
+					next[i] = at
+				} else {
+					next[i] = -1
+				}
+				first[t] = i
 			}
 		}
 	}
 	for i, j := range m.jobs {
-		if m.keys[i] != "" || !which(j) {
+		if !wanted(i) {
 			continue
 		}
-		trait := ofJob(j)
-		for len(free[trait]) > 0 {
-			k := free[trait][0]
-			free[trait] = free[trait][1:]
+		t := ofJob(j)
+		at, ok := first[t]
+		if !ok {
+			continue
+		}
+		for ; at >= 0; at = next[at] {
+			k := &m.known[at]
 			if j.Name == "" && m.names[k.Name] { // somebody else bears that name now
 				continue
 			}
-			m.keys[i], m.taken[k.Key] = k.Key, true
+			m.keys[i], m.taken[at] = k.Key, true
 			if j.Name == "" {
 				j.Name, m.names[k.Name] = k.Name, true
 			}
+			at = next[at]
 			break
 		}
+		first[t] = at
 	}
 }
 

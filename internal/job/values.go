@@ -67,6 +67,18 @@ func ParseAttempts(text string) (int, error) {
 	return n, nil
 }
 
+// DurationText writes a duration as ParseDuration reads it: 24h, 1h30m, 90s.
+func DurationText(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // ParseSpan reads a duration that is not 0.
 func ParseSpan(text string) (time.Duration, error) {
 	d, err := ParseDuration(text)

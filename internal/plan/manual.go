@@ -39,65 +39,30 @@ func ForRequest(j *job.Job, r Request, now time.Time) (firesAt, named time.Time,
 	if err != nil {
 		return time.Time{}, time.Time{}, requestError("%q is not a date; write it as %s", r.Date, now.In(j.Zone).Format(time.DateOnly))
 	}
-	firings := firingsOn(j, day)
+	firings := j.FiringsOn(day)
 	if r.At != "" {
 		at, err := time.Parse("15:04", r.At)
 		if err != nil {
 			return time.Time{}, time.Time{}, requestError("%q is not a time; write it as 15:04, or with its date as %s", r.At, now.In(j.Zone).Format(time.RFC3339))
 		}
 		for _, f := range firings {
-			if f.named.Format("15:04") == at.Format("15:04") {
-				return f.at, f.named, nil
+			if f.Named.Format("15:04") == at.Format("15:04") {
+				return f.At, f.Named, nil
 			}
 		}
 		return time.Time{}, time.Time{}, requestError("%s does not fire at %q on %s%s", j.Name, r.At, date, listed(firings))
 	}
 	switch len(firings) {
 	case 0:
-		at := startOfDay(day, j.Zone)
+		at := job.StartOfDay(day, j.Zone)
 		return at, day, nil
 	case 1:
-		return firings[0].at, firings[0].named, nil
+		return firings[0].At, firings[0].Named, nil
 	}
 	return time.Time{}, time.Time{}, requestError("%s fires %d times on %s; say which with --at%s", j.Name, len(firings), date, listed(firings))
 }
 
-type namedFiring struct{ at, named time.Time }
-
-// firingsOn lists the firings that the schedules name on day: not those whose
-// instant falls on it, which may be another day's, moved by a gap.
-func firingsOn(j *job.Job, day time.Time) []namedFiring {
-	var list []namedFiring
-	// A zone's day begins at most 14 hours before UTC's and ends at most 12 after;
-	// a gap moves a firing by a day at most.
-	for at := j.Next(day.Add(-15 * time.Hour)); !at.IsZero() && at.Before(day.Add(62*time.Hour)); at = j.Next(at) {
-		if named := j.Named(at); named.Truncate(24 * time.Hour).Equal(day) {
-			list = append(list, namedFiring{at, named})
-		}
-	}
-	return list
-}
-
-// startOfDay is the first instant of the day in the zone, which is not midnight
-// where the clocks skip it. A day that they skip whole begins with the next one.
-func startOfDay(day time.Time, zone *time.Location) time.Time {
-	at := day.Add(-36 * time.Hour).In(zone) // a day before, anywhere
-	for {
-		_, offset := at.Zone()
-		_, end := at.ZoneBounds() // until then the offset stays
-		midnight := day.Add(-time.Duration(offset) * time.Second).In(zone)
-		switch {
-		case !end.IsZero() && !midnight.Before(end):
-			at = end
-		case midnight.Before(at):
-			return at
-		default:
-			return midnight
-		}
-	}
-}
-
-func listed(firings []namedFiring) string {
+func listed(firings []job.Firing) string {
 	if len(firings) == 0 {
 		return ": it does not fire on that day"
 	}
@@ -107,7 +72,7 @@ func listed(firings []namedFiring) string {
 			times = append(times, "…")
 			break
 		}
-		times = append(times, f.named.Format("15:04"))
+		times = append(times, f.Named.Format("15:04"))
 	}
 	return ": " + strings.Join(times, ", ")
 }

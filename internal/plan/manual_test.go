@@ -74,7 +74,7 @@ func TestAnIntervalIsComputedFromTheSchedule(t *testing.T) {
 	t.Parallel()
 	seoul := zone(t, "Asia/Seoul")
 	kid := child("kid", "nightly")
-	kid.Inherited, kid.Zone = newJob("nightly", seoul, "0 1 * * *").Schedules, seoul
+	kid.Inherited, kid.Zone = newJob("nightly", seoul, "0 1 * * *").Rhythms(), seoul
 	for _, c := range []struct {
 		why, at, start string
 		job            Job

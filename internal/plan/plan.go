@@ -5,8 +5,8 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -36,14 +36,14 @@ const (
 	Skipped                // not run on purpose
 )
 
-// The limits of DESIGN.md §4, which are cron's except for the window.
+// The limits of DESIGN.md §4, which are cron's where cron has them.
 const (
-	small         = 5 * time.Minute // a gap in which every minute is still run
-	large         = 3 * time.Hour   // a gap after which everything is taken as it is
-	late          = time.Minute     // a firing this old is caught up, not on time
-	CatchUpWindow = 24 * time.Hour  // how old a firing may be to be caught up
-	longest       = time.Minute     // the longest sleep
-	rowsInARow    = 100             // more missed firings of a job than this share a row
+	small      = 5 * time.Minute // a gap in which every minute is still run
+	large      = 3 * time.Hour   // a gap after which everything is taken as it is
+	late       = time.Minute     // a firing this old is caught up, not on time
+	longest    = time.Minute     // the longest sleep
+	rowsInARow = 100             // more missed firings of a job than this share a row
+	caughtUp   = 100             // so many firings of a job are caught up at most
 
 	// What lies further back than this is not accounted for: a clock without a
 	// battery leaps from 1970 to now, which is 28 million firings of one job.
@@ -92,7 +92,9 @@ type Input struct {
 	Last  *Reading  // of the decision before, nil for a daemon's first
 	Alive time.Time // when a daemon was last seen alive before this one; zero: never
 	Clock Clock
-	Jobs  []Job // parents before the jobs that come after them
+	Jobs  *Calendar
+	// Waits are the runs that wait for firings of their parents to come.
+	Waits []Wait
 	// Queued is only looked at in a daemon's first decision.
 	Queued []Queued
 }
@@ -109,6 +111,8 @@ type Run struct {
 	Count      int
 	Named      time.Time // the local date and time the schedule named, as a reading in UTC
 	Parents    []int     // the runs it waits for, as places in Decision.Runs
+	Earlier    []Ref     // those that were recorded before: one that is not there is not waited for
+	WaitsUntil time.Time // more of them come until then
 }
 
 // Expired is a queued run that is too late to be started.
@@ -119,9 +123,11 @@ type Expired struct {
 
 // Decision is what to write down, in one transaction, and when to look again.
 type Decision struct {
-	Runs    []Run
-	Expired []Expired
-	Clock   Clock
+	Runs     []Run
+	Links    []Link
+	Expired  []Expired
+	Released []string // the runs for which no more parents are to come
+	Clock    Clock
 	// Write says that the clock must be stored even if there are no runs.
 	Write bool
 	Wake  time.Time
@@ -137,38 +143,22 @@ func Decide(in Input) Decision {
 	d.stepBack(in, now)
 	gap := gapOf(in, d.Clock, now)
 	d.stepAhead(&gap, now)
-	runs := map[string]map[time.Time]int{} // job name → firing → place in d.Runs
-	for _, j := range in.Jobs {
-		if j.Since.After(now) { // said by a clock that was set back afterwards
-			j.Since = time.Time{}
-		}
-		var made []Run
-		if len(j.After) > 0 {
-			made = after(j, d.Runs, runs)
-		} else {
-			made = firings(j, d.Clock, now, gap)
-		}
-		if in.Clock.Boot != in.Now.Boot && j.Reboot() {
-			made = append(made, Run{
+	p := planning{Calendar: in.Jobs, clock: d.Clock, now: now, gap: gap, made: map[int]made{}}
+	booted := in.Clock.Boot != in.Now.Boot
+	for _, i := range in.Jobs.concerned(d.Clock.Mark, now, booted) {
+		p.account(i)
+		if j := in.Jobs.jobs[i]; booted && j.Reboot() { // after which nothing comes
+			p.add(Run{
 				Job: j, Key: fmt.Sprintf("r/%s/%s", in.Node, in.Now.Boot), Cause: Reboot,
 				FiresAt: now, FiresUntil: now, Count: 1, Named: j.Named(now),
 			})
 		}
-		byInstant := map[time.Time]int{}
-		for _, run := range made {
-			if j.Paused && run.Verdict != Missed {
-				run.Verdict, run.Reason, run.Parents = Skipped, "the job is paused", nil
-			}
-			if run.Cause != Reboot { // which nothing comes after
-				byInstant[run.FiresAt.UTC()] = len(d.Runs)
-			}
-			d.Runs = append(d.Runs, run)
-		}
-		runs[j.String()] = byInstant
-		if next := j.Next(now); len(j.After) == 0 && !next.IsZero() && next.Before(d.Wake) {
-			d.Wake = next
-		}
 	}
+	d.Runs, d.Links = p.runs, p.links
+	if next := in.Jobs.wake(); !next.IsZero() && next.Before(d.Wake) {
+		d.Wake = next
+	}
+	d.release(in, now)
 	d.expire(in, now)
 	if in.Clock.Boot != in.Now.Boot {
 		d.Clock.Boot, d.Write = in.Now.Boot, true
@@ -200,7 +190,7 @@ func (d *Decision) stepBack(in Input, now time.Time) {
 	if in.Last != nil {
 		d.Clock.Mark = now.Add(-min(max(in.Now.Elapsed-in.Last.Elapsed, 0), late))
 	}
-	if d.Clock.High.Sub(now) > large {
+	if d.Clock.High.Sub(now) > large { // as it stands when we look, which is what cron goes by
 		d.Clock.High = d.Clock.Mark
 	}
 	d.Write = true
@@ -255,6 +245,62 @@ func gapOf(in Input, clock Clock, now time.Time) gap {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
 
+// planning is one decision while it is made.
+type planning struct {
+	*Calendar
+	clock Clock
+	now   time.Time
+	gap   gap
+	runs  []Run
+	links []Link
+	made  map[int]made // of parents
+}
+
+// account makes the runs of a job for what has not been planned yet.
+func (p *planning) account(i int) {
+	j := p.jobs[i]
+	if j.Since.After(p.now) { // said by a clock that was set back afterwards
+		j.Since = time.Time{}
+	}
+	var runs []Run
+	switch parents := p.parentsOf(i); {
+	case len(j.Schedules) > 0:
+		runs = p.firings(j)
+		if len(parents) > 0 {
+			p.waitFor(i, runs)
+			p.link(i)
+		}
+	case len(j.Inherited) > 1:
+		runs = p.afterDates(i, j.Since)
+	case len(parents) > 0:
+		runs = p.afterInstants(i, j.Since)
+	}
+	made := made{one: map[time.Time]int{}}
+	for _, run := range runs {
+		if run.Count == 1 {
+			made.one[run.FiresAt.UTC()] = len(p.runs)
+		} else {
+			made.many = append(made.many, len(p.runs))
+		}
+		p.add(run)
+	}
+	if p.isParent(i) {
+		p.made[i] = made
+	}
+}
+
+func (p *planning) add(run Run) {
+	if run.Job.Paused && run.Verdict != Missed {
+		run.Verdict, run.Reason = Skipped, PausedReason
+		run.Parents, run.Earlier, run.WaitsUntil = nil, nil, time.Time{}
+	}
+	p.runs = append(p.runs, run)
+}
+
+// PausedReason is the reason of a run that was skipped because a person had
+// paused its job.
+const PausedReason = "paused"
+
 // firing is one instant at which one or several schedules of a job fire.
 type firing struct {
 	at    time.Time
@@ -262,31 +308,40 @@ type firing struct {
 }
 
 // firings accounts for every firing of j that has not been planned yet.
-func firings(j Job, clock Clock, now time.Time, g gap) []Run {
-	list := between(j, clock, now)
-	if len(list) == 0 {
-		return nil
+func (p *planning) firings(j Job) []Run {
+	list := between(j, p.clock, p.now)
+	fates := make([]fate, len(list))
+	for i, f := range list {
+		fates[i] = fateOf(j, f, len(list)-1-i, p.now, p.gap)
 	}
 	var runs []Run
-	var missed []firing
-	flush := func() {
-		runs = append(runs, missedRuns(j, missed, clock.Era, g.reason)...)
-		missed = nil
-	}
-	for i, f := range list {
-		if !dueNow(j, f, i == len(list)-1, now, g) {
-			missed = append(missed, f)
-			continue
-		}
-		flush()
-		run := Run{Job: j, Key: key(f.at, clock.Era), Cause: Scheduled, FiresAt: f.at, FiresUntil: f.at, Count: 1, Named: j.Named(f.at)}
-		if now.Sub(f.at) >= late {
-			run.Cause, run.Reason = CatchUp, g.reason
+	for n := 0; len(list) > 0; list, fates = list[n:], fates[n:] {
+		at := list[0].at
+		run := Run{Job: j, Key: key(at, p.clock.Era), Cause: Scheduled, FiresAt: at, FiresUntil: at, Count: 1, Named: j.Named(at)}
+		n = 1
+		switch {
+		case fates[0] != due:
+			run.Verdict, run.Reason = Missed, p.gap.reason+fates[0].why(j)
+			if n = alike(fates); n > rowsInARow {
+				run.FiresUntil, run.Count = list[n-1].at, n
+			} else {
+				n = 1
+			}
+		case p.now.Sub(at) >= late:
+			run.Cause, run.Reason = CatchUp, p.gap.reason
 		}
 		runs = append(runs, run)
 	}
-	flush()
 	return runs
+}
+
+// alike counts how many at the beginning of list are equal.
+func alike[T comparable](list []T) int {
+	n := 1
+	for n < len(list) && list[n] == list[0] {
+		n++
+	}
+	return n
 }
 
 // between lists the firings of j in (max(mark, since), now], for fixed
@@ -320,102 +375,65 @@ func between(j Job, clock Clock, now time.Time) []firing {
 	return merged
 }
 
-// dueNow decides one firing of a job (DESIGN.md §4.6). The latest one runs
-// after a restart when it is at most five minutes old, for every job.
-func dueNow(j Job, f firing, latest bool, now time.Time, g gap) bool {
+// fate is what becomes of a firing that the policies of its job decide on.
+type fate int
+
+const (
+	due       fate = iota
+	missed         // the gap says it all
+	notLatest      // a newer one is caught up
+	tooMany        // so many newer ones are caught up
+	tooOld         // for the job's window
+)
+
+// fateOf decides one firing of a job (DESIGN.md §4.6), which newer ones follow.
+// The latest one runs after a restart when it is at most five minutes old, for
+// every job.
+func fateOf(j Job, f firing, newer int, now time.Time, g gap) fate {
 	age := now.Sub(f.at)
 	switch {
 	case !g.restart && g.length <= small:
-		return true
-	case latest && age < late:
-		return true
-	case j.CatchUp == job.CatchUpLatest:
-		return latest && age <= CatchUpWindow
-	case g.restart:
-		return latest && age <= small
-	case g.length <= large: // cron replays what the wall clock skipped, for fixed times only
-		return f.fixed
+		return due
+	case newer == 0 && (age < late || g.restart && age <= small):
+		return due
+	case j.CatchUp == job.CatchUpLatest && newer > 0:
+		return notLatest
+	case j.CatchUp == job.CatchUpAll && newer >= caughtUp:
+		return tooMany
+	case j.CatchUp == job.CatchUpLatest || j.CatchUp == job.CatchUpAll:
+		if age > window(j) {
+			return tooOld
+		}
+		return due
+	case !g.restart && g.length <= large && f.fixed: // cron replays what the wall clock skipped, for fixed times only
+		return due
 	}
-	return false
+	return missed
 }
 
-// missedRuns makes a row for each missed firing, or one for all where there
-// are very many.
-func missedRuns(j Job, list []firing, era int64, reason string) []Run {
-	var runs []Run
-	if n := len(list); n > rowsInARow {
-		first, last := list[0].at, list[n-1].at
-		return []Run{{
-			Job: j, Key: key(first, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
-			FiresAt: first, FiresUntil: last, Count: n, Named: j.Named(first),
-		}}
+func window(j Job) time.Duration { return cmp.Or(j.CatchUpWindow, job.DefaultCatchUpWindow) }
+
+// why goes on where the reason of the gap leaves a question open.
+func (f fate) why(j Job) string {
+	switch f {
+	case notLatest:
+		return "; only the latest firing is caught up"
+	case tooMany:
+		return fmt.Sprintf("; only the latest %d firings are caught up", caughtUp)
+	case tooOld:
+		return fmt.Sprintf("; only firings of the last %s are caught up", job.DurationText(window(j)))
 	}
-	for _, f := range list {
-		runs = append(runs, Run{
-			Job: j, Key: key(f.at, era), Cause: Scheduled, Verdict: Missed, Reason: reason,
-			FiresAt: f.at, FiresUntil: f.at, Count: 1, Named: j.Named(f.at),
-		})
-	}
-	return runs
+	return ""
 }
 
 func key(at time.Time, era int64) string {
 	return fmt.Sprintf("t/%s/%d", at.UTC().Format(time.RFC3339), era)
 }
 
-// after makes the runs of a job that comes after others: one for each instant
-// at which its parents fire, so that it is accounted for from the start.
-func after(j Job, planned []Run, byJob map[string]map[time.Time]int) []Run {
-	var runs []Run
-	place := map[time.Time]int{} // firing → place in runs
-	for _, name := range j.After {
-		parents := byJob[job.ID{Project: j.Project, Name: name}.String()]
-		for _, i := range slices.Sorted(maps.Values(parents)) {
-			parent := planned[i]
-			if !parent.FiresAt.After(j.Since) {
-				continue
-			}
-			at, seen := place[parent.FiresAt.UTC()]
-			if !seen {
-				at = len(runs)
-				place[parent.FiresAt.UTC()] = at
-				runs = append(runs, Run{
-					Job: j, Key: "a" + parent.Key[1:], Cause: After, Verdict: Waits,
-					FiresAt: parent.FiresAt, FiresUntil: parent.FiresUntil, Count: parent.Count, Named: parent.Named,
-				})
-			}
-			run := &runs[at]
-			run.Parents = append(run.Parents, i)
-			if parent.Verdict == Missed || parent.Verdict == Skipped {
-				run.Verdict = Skipped
-			}
-		}
-	}
-	for i := range runs {
-		runs[i].Reason = waitsFor(runs[i], planned)
-	}
-	return runs
-}
-
-func waitsFor(run Run, planned []Run) string {
-	for _, i := range run.Parents {
-		switch parent := planned[i]; parent.Verdict {
-		case Missed:
-			return fmt.Sprintf("dependency: %s was missed", parent.Job.Name)
-		case Skipped:
-			return fmt.Sprintf("dependency: %s was skipped", parent.Job.Name)
-		}
-	}
-	return DependencyReason
-}
-
-// DependencyReason is the reason of a run that waits for its parents.
-const DependencyReason = "dependency"
-
 // expire judges the runs that were queued when the last daemon stopped as if
 // they were firings of the downtime.
 func (d *Decision) expire(in Input, now time.Time) {
-	if in.Last != nil {
+	if in.Last != nil || len(in.Queued) == 0 {
 		return
 	}
 	newest := map[string]time.Time{} // Job.Key → newest firing that will run
@@ -430,21 +448,28 @@ func (d *Decision) expire(in Input, now time.Time) {
 		}
 	}
 	jobs := map[string]Job{}
-	for _, j := range in.Jobs {
+	for _, j := range in.Jobs.jobs {
 		jobs[j.Key] = j
 	}
 	g := gapOf(in, d.Clock, now)
+	expire := func(q Queued, reason string) { d.Expired = append(d.Expired, Expired{q.Run, reason}) }
 	for _, q := range in.Queued {
 		j, known := jobs[q.Job]
 		switch {
 		case known && !q.AskedAt.IsZero():
 			if now.Sub(q.AskedAt) > small { // whoever asked has gone away by now
-				d.Expired = append(d.Expired, Expired{q.Run, g.reason + ", after this run was asked for"})
+				expire(q, g.reason+", after this run was asked for")
 			}
 		case !known:
-			d.Expired = append(d.Expired, Expired{q.Run, "the job was removed while this run was queued"})
-		case !dueNow(j, firing{at: q.FiresAt}, q.FiresAt.Equal(newest[q.Job]), now, g):
-			d.Expired = append(d.Expired, Expired{q.Run, g.reason + " while this run was queued"})
+			expire(q, "the job was removed while this run was queued")
+		default:
+			newer := 0
+			if q.FiresAt.Before(newest[q.Job]) {
+				newer = 1
+			}
+			if fate := fateOf(j, firing{at: q.FiresAt}, newer, now, g); fate != due {
+				expire(q, g.reason+" while this run was queued"+fate.why(j))
+			}
 		}
 	}
 }

@@ -82,7 +82,7 @@ func TestStoriesOfRestarts(t *testing.T) {
 		w.want("at 12:05:30; older ones are missed, and the reason names the downtime", `
 			missed cron 15 12:02: belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 12:05:30 UTC
 			due cron 15 12:04 catch-up: belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 12:05:30 UTC
-			missed yaml 15 12:02: belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 12:05:30 UTC
+			missed yaml 15 12:02: belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 12:05:30 UTC; only the latest firing is caught up
 			due yaml 15 12:04 catch-up: belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 12:05:30 UTC`)
 		w.live(90 * time.Second)
 		w.want("and then it goes on", "due cron 15 12:06\ndue yaml 15 12:06")
@@ -294,7 +294,7 @@ func TestStoriesOfTheClock(t *testing.T) {
 		w.live(30 * time.Second)
 		reason := ": the clock was set ahead by 1h0m0s at 2024-05-15 13:01:00 UTC"
 		w.want("a job of a belfry.yaml runs its latest", "missed wild 15 12:30"+reason+"\nmissed wild 15 13:00"+reason+
-			"\ndue fixed 15 12:30 catch-up"+reason+"\nmissed yaml 15 12:20"+reason+"\ndue yaml 15 12:40 catch-up"+reason)
+			"\ndue fixed 15 12:30 catch-up"+reason+"\nmissed yaml 15 12:20"+reason+"; only the latest firing is caught up\ndue yaml 15 12:40 catch-up"+reason)
 	})
 	t.Run("set ahead by four hours: what was skipped is missed", func(t *testing.T) {
 		t.Parallel()
@@ -393,7 +393,7 @@ func TestStoriesOfJobs(t *testing.T) {
 		paused.Paused = true
 		w := newWorld(t, "2024-05-15T12:00:00Z", paused, child("b", "a"))
 		w.live(time.Hour)
-		w.want("", "skipped a 15 13:00: the job is paused\nskipped b 15 13:00: dependency: a was skipped")
+		w.want("", "skipped a 15 13:00: paused\nskipped b 15 13:00: dependency: a was skipped")
 		w.down(90 * time.Minute)
 		w.decide()
 		reason := "belfry was not running from 2024-05-15 13:00:00 UTC to 2024-05-15 14:30:00 UTC"
@@ -446,7 +446,7 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 		w.down(3 * time.Hour)
 		w.decide()
 		reason := ": belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 15:00:00 UTC"
-		w.want("", "missed a 15 13:00"+reason+"\ndue a 15 14:00 catch-up"+reason+"\nskipped b 15 13:00: dependency: a was missed\nwaits b 15 14:00")
+		w.want("", "missed a 15 13:00"+reason+"; only the latest firing is caught up\ndue a 15 14:00 catch-up"+reason+"\nskipped b 15 13:00: dependency: a was missed\nwaits b 15 14:00")
 	})
 	t.Run("a row of many missed firings has one child", func(t *testing.T) {
 		t.Parallel()
@@ -482,7 +482,7 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 		w.want("have one child", "due a 15 13:00\ndue b 15 13:00\nwaits c 15 13:00")
 		w.jobs[1].Paused = true
 		w.live(time.Hour)
-		w.want("which is skipped when one of them is", "due a 15 14:00\nskipped b 15 14:00: the job is paused\nskipped c 15 14:00: dependency: b was skipped")
+		w.want("which is skipped when one of them is", "due a 15 14:00\nskipped b 15 14:00: paused\nskipped c 15 14:00: dependency: b was skipped")
 	})
 	t.Run("a paused child", func(t *testing.T) {
 		t.Parallel()
@@ -493,7 +493,7 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 		if len(w.runs[1].Parents) > 0 {
 			t.Error("it waits for its parent, want nothing that could start it")
 		}
-		w.want("", "due a 15 13:00\nskipped b 15 13:00: the job is paused")
+		w.want("", "due a 15 13:00\nskipped b 15 13:00: paused")
 	})
 	t.Run("jobs of another project with the same name", func(t *testing.T) {
 		t.Parallel()
@@ -530,7 +530,7 @@ func TestQueuedRunsAreJudgedWhenADaemonComesBack(t *testing.T) {
 	}
 	down := ": belfry was not running from 2024-05-15 11:58:00 UTC to 2024-05-15 12:00:00 UTC while this run was queued"
 	want := []string{
-		"cron-old" + down, "yaml-old" + down,
+		"cron-old" + down, "yaml-old" + down + "; only the latest firing is caught up",
 		"gone: the job was removed while this run was queued",
 		"hourly" + down, // the firing of 11:59 is newer, and runs
 		"asked-long-ago: belfry was not running from 2024-05-15 11:58:00 UTC to 2024-05-15 12:00:00 UTC, after this run was asked for",
@@ -563,7 +563,7 @@ func TestWakeIsTheNextFiringOrAMinute(t *testing.T) {
 		{"12:00:20", []Job{newJob("a", time.UTC, "@reboot"), child("b", "a"), newJob("c", time.UTC, "0 0 30 2 *")}, "12:01:20", "jobs that have no firing"},
 	} {
 		now := at(t, "2024-05-15T"+c.now+"Z")
-		d := Decide(Input{Now: Reading{Wall: now}, Jobs: c.jobs})
+		d := Decide(Input{Now: Reading{Wall: now}, Jobs: NewCalendar(c.jobs)})
 		if got := d.Wake.UTC().Format("15:04:05"); got != c.want {
 			t.Errorf("%s: wake at %s, want %s", c.why, got, c.want)
 		}

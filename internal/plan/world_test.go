@@ -2,6 +2,8 @@ package plan
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +60,23 @@ func child(name string, parents ...string) Job {
 	return j
 }
 
+// family gives each job that comes after others and has no schedule their
+// rhythms, as the reader of a belfry.yaml does.
+func family(jobs ...Job) []Job {
+	byName := map[string]Job{}
+	for _, j := range jobs {
+		for _, name := range j.After {
+			for _, r := range byName[name].Rhythms() {
+				if len(j.Schedules) == 0 && len(r.Schedules) > 0 && !slices.ContainsFunc(j.Inherited, r.Equal) {
+					j.Inherited = append(j.Inherited, r)
+				}
+			}
+		}
+		byName[j.Name] = j
+	}
+	return jobs
+}
+
 // world is a machine with a daemon and what a store remembers of it, without
 // either: it does with decisions what daemon and store do.
 type world struct {
@@ -70,9 +89,11 @@ type world struct {
 	last  *Reading
 	alive time.Time
 	jobs  []Job
-	runs  []Run // all that were recorded
-	keys  map[string]bool
-	wake  time.Duration // CLOCK_MONOTONIC at which the timer goes off
+	// calendar is kept from decision to decision, as a daemon does.
+	calendar *Calendar
+	runs     []Run // all that were recorded
+	keys     map[string]bool
+	wake     time.Duration // CLOCK_MONOTONIC at which the timer goes off
 }
 
 func newWorld(t rapid.TB, start string, jobs ...Job) *world {
@@ -85,7 +106,7 @@ func newWorld(t rapid.TB, start string, jobs ...Job) *world {
 func (w *world) decide(queued ...Queued) Decision {
 	w.t.Helper()
 	reading := Reading{Wall: w.wall, Running: w.ran, Elapsed: w.gone, Boot: w.boot}
-	in := Input{Node: "node", Now: reading, Last: w.last, Clock: w.clock, Jobs: w.jobs, Queued: queued}
+	in := Input{Node: "node", Now: reading, Last: w.last, Clock: w.clock, Jobs: NewCalendar(w.jobs), Queued: queued}
 	if w.last == nil {
 		in.Alive = w.alive
 	} else if w.last.Wall.After(in.Clock.Mark) { // an idle minute was not written
@@ -95,6 +116,13 @@ func (w *world) decide(queued ...Queued) Decision {
 		}
 	}
 	d := Decide(in)
+	if w.calendar == nil || !sameJobs(w.calendar.jobs, w.jobs) {
+		w.calendar = NewCalendar(slices.Clone(w.jobs))
+	}
+	in.Jobs = w.calendar
+	if kept := Decide(in); !reflect.DeepEqual(kept, d) {
+		w.t.Fatalf("a calendar that was kept decides\n%s\nwake %v, a new one\n%s\nwake %v", told(kept.Runs), kept.Wake, told(d.Runs), d.Wake)
+	}
 	if len(d.Runs) > 0 || len(d.Expired) > 0 || d.Write {
 		d.Clock.Mark, d.Clock.High = d.Clock.Mark.Truncate(time.Millisecond), d.Clock.High.Truncate(time.Millisecond)
 		w.clock = d.Clock
@@ -113,6 +141,12 @@ func (w *world) decide(queued ...Queued) Decision {
 	w.last, w.alive = &reading, w.wall
 	w.wake = w.ran + max(d.Wake.Sub(w.wall), 0)
 	return d
+}
+
+func sameJobs(a, b []Job) bool {
+	return slices.EqualFunc(a, b, func(a, b Job) bool {
+		return a.Job == b.Job && a.Key == b.Key && a.Since.Equal(b.Since) && a.Paused == b.Paused
+	})
 }
 
 func (w *world) pass(d time.Duration) { w.wall, w.ran, w.gone = w.wall.Add(d), w.ran+d, w.gone+d }
@@ -166,6 +200,12 @@ func told(runs []Run) string {
 		}
 		if r.Cause == CatchUp || r.Cause == Reboot {
 			line += " " + string(r.Cause)
+		}
+		for _, parent := range r.Earlier {
+			line += " after " + strings.TrimPrefix(parent.Job, "key-") + " " + parent.FiresAt.UTC().Format("02 15:04")
+		}
+		if !r.WaitsUntil.IsZero() {
+			line += " and until " + r.WaitsUntil.UTC().Format("02 15:04")
 		}
 		if r.Reason != "" && r.Reason != DependencyReason {
 			line += ": " + r.Reason

@@ -596,8 +596,8 @@ func (p *parser) after() {
 				p.errorf(p.lines[j.Name], "%s comes after %q, which runs at @reboot only: nothing comes after that", j.Name, parent)
 			}
 		}
-		if len(j.After) > 0 && len(j.Schedules) > 0 {
-			p.errorf(p.lines[j.Name], "%s has both a schedule and after; take the schedule away, it runs when %s", j.Name, strings.Join(j.After, " and ")+" has been published")
+		if len(j.After) > 0 && onlyReboot(j) {
+			p.errorf(p.lines[j.Name], "%s runs at @reboot only, and so comes after nothing; take after away, or give it a time", j.Name)
 		}
 	}
 	if len(p.errs) > 0 {
@@ -627,21 +627,18 @@ func (p *parser) after() {
 	p.project.Jobs = sorted
 }
 
-// inherit gives j the rhythm of its parents, which must be one: runs are joined
-// by the instant of their firing.
+// inherit gives j the rhythms of its parents, when it has none of its own.
 func (p *parser) inherit(j *job.Job, byName map[string]*job.Job) {
-	for i, name := range j.After {
+	if len(j.Schedules) > 0 {
+		return
+	}
+	for _, name := range j.After {
 		parent := byName[name]
-		schedules := parent.Schedules
-		if len(parent.After) > 0 {
-			schedules = parent.Inherited
-		}
-		if i == 0 {
-			j.Inherited, j.Zone = schedules, parent.Zone
-			continue
-		}
-		if !slices.Equal(schedules, j.Inherited) || parent.Zone.String() != j.Zone.String() {
-			p.errorf(p.lines[j.Name], "%s comes after %s and %s, whose schedules differ; give them the same schedule and time zone", j.Name, j.After[0], name)
+		j.Zone = parent.Zone
+		for _, r := range parent.Rhythms() {
+			if len(r.Schedules) > 0 && !slices.ContainsFunc(j.Inherited, r.Equal) {
+				j.Inherited = append(j.Inherited, r)
+			}
 		}
 	}
 }

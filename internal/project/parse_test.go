@@ -74,7 +74,7 @@ func TestTheExampleIsRead(t *testing.T) {
 	if got := top.Next(time.Date(2024, 5, 15, 0, 0, 0, 0, time.UTC)).UTC().Format(time.RFC3339); got != "2024-05-15T16:00:00Z" {
 		t.Errorf("top-tracks fires at %s, want one in the morning in Seoul", got)
 	}
-	if !slices.Equal(related.After, []string{"top-tracks"}) || !slices.Equal(related.Inherited, top.Schedules) || related.Schedules != nil || related.Timeout != 30*time.Minute {
+	if !slices.Equal(related.After, []string{"top-tracks"}) || len(related.Inherited) != 1 || !related.Inherited[0].Equal(top.Rhythms()[0]) || related.Schedules != nil || related.Timeout != 30*time.Minute {
 		t.Errorf("related-artists is %+v", related)
 	}
 	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !slices.Equal(related.Publish, want) {
@@ -276,10 +276,39 @@ jobs:
 `)
 	var got []string
 	for _, j := range p.Jobs {
-		got = append(got, fmt.Sprint(j.Name, " ", len(j.Inherited), " ", j.Zone))
+		got = append(got, fmt.Sprint(j.Name, " ", len(j.Inherited), " ", len(j.Rhythms()[0].Schedules), " ", j.Zone))
 	}
-	if want := []string{"a 0 Asia/Seoul", "b 2 Asia/Seoul", "c 2 Asia/Seoul", "d 2 Asia/Seoul", "z 0 America/New_York"}; !slices.Equal(got, want) {
+	if want := []string{"a 0 2 Asia/Seoul", "b 1 2 Asia/Seoul", "c 1 2 Asia/Seoul", "d 1 2 Asia/Seoul", "z 0 0 America/New_York"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v: with the rhythm and zone of the parents", got, want)
+	}
+}
+
+func TestAChildInheritsEachRhythmOfItsParentsOnce(t *testing.T) {
+	t.Parallel()
+	p := parsed(t, `
+timezone: UTC
+jobs:
+  a: {command: x, schedule: ["0 1 * * *", "0 2 * * *"]}
+  same: {command: x, schedule: ["0 2 * * *", "0 1 * * *"]}
+  seoul: {command: x, schedule: ["0 1 * * *", "0 2 * * *"], timezone: Asia/Seoul}
+  never: {command: x}
+  one: {command: x, after: [a, same, never]}
+  two: {command: x, after: [a, seoul]}
+  three: {command: x, after: [two, one]}
+  own: {command: x, after: [two], schedule: "0 5 * * *"}
+  four: {command: x, after: [three, own]}
+`)
+	var got []string
+	for _, j := range p.Jobs {
+		var zones []string
+		for _, r := range j.Inherited {
+			zones = append(zones, fmt.Sprintf("%s %d", r.Zone, len(r.Schedules)))
+		}
+		got = append(got, fmt.Sprint(j.Name, zones, " ", j.Zone))
+	}
+	want := []string{"a[] UTC", "same[] UTC", "seoul[] Asia/Seoul", "never[] UTC", "one[UTC 2] UTC", "two[UTC 2 Asia/Seoul 2] Asia/Seoul", "three[UTC 2 Asia/Seoul 2] UTC", "own[] UTC", "four[UTC 2 Asia/Seoul 2 UTC 1] UTC"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
@@ -371,8 +400,7 @@ func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {
 		{"itself", "a: {command: x, after: a}", "2:26: these jobs wait for each other: a → a"},
 		{"behind a good one", "z: {command: x, after: a}\n  a: {command: x, after: b}\n  b: {command: x, after: a}", "3:26: these jobs wait for each other: a → b → a"},
 		{"an unknown one", "top-tracks: {command: x}\n  b: {command: x, after: [toptracks]}", `3:26: b comes after "toptracks", which is not a job of this file; did you mean "top-tracks"?`},
-		{"with a schedule of its own", "a: {command: x}\n  b: {command: x, after: a, schedule: '@daily'}", "3:26: b has both a schedule and after; take the schedule away, it runs when a has been published"},
-		{"parents of different rhythm", "a: {command: x, schedule: '@daily'}\n  b: {command: x, schedule: '@hourly'}\n  c: {command: x, after: [a, b]}", "4:26: c comes after a and b, whose schedules differ; give them the same schedule and time zone"},
+		{"at a boot it waits for nobody", "a: {command: x}\n  b: {command: x, after: a, schedule: '@reboot'}", "3:26: b runs at @reboot only, and so comes after nothing; take after away, or give it a time"},
 		{"twice", "a: {command: x}\n  b: {command: x, after: [a, a]}", `3:26: b comes after "a" twice`},
 		{"a parent that fires at @reboot only", "a: {command: x, schedule: '@reboot'}\n  b: {command: x, after: a}", `3:26: b comes after "a", which runs at @reboot only: nothing comes after that`},
 	} {

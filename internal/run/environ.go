@@ -141,7 +141,7 @@ func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) 
 	if start, end := plan.Interval(j, r.FiresAt); !start.IsZero() && r.Cause != plan.Reboot {
 		env.Set("BELFRY_INTERVAL_START", utc(start))
 		env.Set("BELFRY_INTERVAL_END", utc(end))
-		env.Set("BELFRY_START_DATE", start.In(j.Zone).Format(time.DateOnly))
+		env.Set("BELFRY_START_DATE", start.In(j.ZoneAt(r.FiresAt)).Format(time.DateOnly))
 	}
 }
 

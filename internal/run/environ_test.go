@@ -117,7 +117,7 @@ func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
 	}{
 		{"a firing", func(*job.Job, *Run) {}, "2026-07-08T16:00:00Z", "2026-07-09"},
 		{"by hand at noon: from the firing before", func(_ *job.Job, r *Run) { r.FiresAt = night.Add(11 * time.Hour) }, "2026-07-09T16:00:00Z", "2026-07-10"},
-		{"after others: that of the parents", func(j *job.Job, _ *Run) { j.Inherited, j.Schedules = j.Schedules, nil }, "2026-07-08T16:00:00Z", "2026-07-09"},
+		{"after others: that of the parents", func(j *job.Job, _ *Run) { j.Inherited, j.Schedules = j.Rhythms(), nil }, "2026-07-08T16:00:00Z", "2026-07-09"},
 		{"@reboot has none", func(_ *job.Job, r *Run) { r.Cause = plan.Reboot }, "", ""},
 		{"nor has a job without a schedule", func(j *job.Job, _ *Run) { j.Schedules = nil }, "", ""},
 	} {

@@ -88,7 +88,8 @@ type Run struct {
 	ExitCode   *int   // of the newest attempt
 	Signal     string // that ended it
 	Published  json.RawMessage
-	Parents    []string // the runs it waits for
+	Parents    []string  // the runs it waits for
+	WaitsUntil time.Time // more of them are to come until then
 }
 
 // Date is the run's logical date.

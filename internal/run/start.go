@@ -181,7 +181,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
 		Args: j.Command.Argv(), Env: env.Strings(), Cwd: cwd,
-		Stdin: j.Stdin, StdinNull: !j.Crontab,
+		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 	}, nil
 }

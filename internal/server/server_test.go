@@ -70,7 +70,7 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 		ID: job.ID{Project: "cron.d/ops", Name: "top"}, Settings: &job.Settings{Owner: "alice", Zone: zone}, Command: job.Command{Text: "true"}, Source: job.Source{File: "ops", Line: 3},
 		Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")},
 	}
-	paused := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "paused"}, Settings: &job.Settings{Zone: time.UTC, After: []string{"top"}, Inherited: j.Schedules}}
+	paused := &job.Job{ID: job.ID{Project: "cron.d/ops", Name: "paused"}, Settings: &job.Settings{Zone: time.UTC, After: []string{"top"}, Inherited: j.Rhythms()}}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := server.Job{Job: plan.Job{Job: j, Key: "K1"}, Next: time.Date(2026, 7, 8, 16, 0, 0, 0, time.UTC)}

@@ -14,12 +14,12 @@ import (
 // night is one in the morning in Seoul.
 var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
 
-func openStore(t *testing.T) *Store {
+func openStore(t testing.TB) *Store {
 	t.Helper()
 	return openIn(t, t.TempDir())
 }
 
-func openIn(t *testing.T, dir string) *Store {
+func openIn(t testing.TB, dir string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), dir)
 	if err != nil {
@@ -29,7 +29,7 @@ func openIn(t *testing.T, dir string) *Store {
 	return s
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -37,8 +37,8 @@ func check(t *testing.T, err error) {
 }
 
 // must gives the value of a call that may not fail.
-func must[T any](v T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
+func must[T any](v T, err error) func(t testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		check(t, err)
 		return v
@@ -55,13 +55,13 @@ func nightly(name string, after ...string) *job.Job {
 	if len(after) == 0 {
 		j.Schedules = []crontab.Schedule{s}
 	} else {
-		j.Inherited = []crontab.Schedule{s}
+		j.Inherited = []job.Rhythm{{Schedules: []crontab.Schedule{s}, Zone: time.UTC}}
 	}
 	return j
 }
 
 // save makes jobs the project's, keeping those that are known by their name.
-func save(t *testing.T, s *Store, now time.Time, jobs ...*job.Job) []plan.Job {
+func save(t testing.TB, s *Store, now time.Time, jobs ...*job.Job) []plan.Job {
 	t.Helper()
 	known := must(s.KnownJobs(t.Context(), "lake"))(t)
 	keys := make([]string, len(jobs))
@@ -157,7 +157,7 @@ func exec(t *testing.T, s *Store, query string, args ...any) {
 	}))
 }
 
-func pragma(t *testing.T, db querier, name string) string {
+func pragma(t *testing.T, db *prepared, name string) string {
 	t.Helper()
 	return must(one(context.Background(), db, value[string], "PRAGMA "+name))(t)
 }

@@ -119,7 +119,11 @@ func (t *tx) saveJob(j *job.Job, key string, now time.Time) (plan.Job, error) {
 }
 
 func (t *tx) saveDefinition(d job.Definition) error {
+	if t.saved[d.Hash] {
+		return nil
+	}
 	_, err := t.exec(`INSERT INTO definition (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, d.Hash, string(d.JSON))
+	t.saves = append(t.saves, d.Hash)
 	return err
 }
 

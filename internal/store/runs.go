@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,45 +21,33 @@ import (
 // and the clock, all or nothing. A firing that is in the store already is not
 // recorded again. It reports whether it wrote anything.
 func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (bool, error) {
-	if len(d.Runs) == 0 && len(d.Expired) == 0 && !d.Write {
+	if len(d.Runs) == 0 && len(d.Expired) == 0 && len(d.Released) == 0 && !d.Write {
 		return false, nil
 	}
 	return true, s.update(ctx, "record what is due", func(tx *tx) error {
-		// Ids sort in the order of the decision: the one of the files.
-		ids := make([]string, len(d.Runs))
-		for i := range ids {
-			ids[i] = run.NewID(now)
+		ids, known, err := tx.recordRuns(d.Runs, now)
+		if err != nil {
+			return err
 		}
-		slices.Sort(ids)
-		known := map[string]bool{} // runs that had been recorded before
-		for i, planned := range d.Runs {
-			r := fromPlan(planned, ids[i], now)
-			for _, parent := range planned.Parents {
-				r.Parents = append(r.Parents, ids[parent])
+		for _, link := range d.Links {
+			if err := tx.link(link.Child, ids[link.Parent], now); err != nil {
+				return err
 			}
-			added, err := tx.addRun(r, planned.Job.Definition())
+			known[ids[link.Parent]] = true // it was there when its child was not told of it
+		}
+		for _, parent := range slices.Sorted(maps.Keys(known)) {
+			// It may have ended already: nobody would tell its children.
+			state, err := one(tx.ctx, tx.raw, value[run.State], `SELECT state FROM run WHERE id = $1`, parent)
 			if err != nil {
 				return err
 			}
-			if !added {
-				if ids[i], err = one(tx.ctx, tx.raw, value[string], `SELECT id FROM run WHERE job = $1 AND key = $2`, r.Job, r.Key); err != nil {
-					return err
-				}
-				known[ids[i]] = true
-				continue
+			if err := tx.settleChildren(parent, state, now); err != nil {
+				return err
 			}
-			for _, parent := range r.Parents {
-				if !known[parent] {
-					continue
-				}
-				// It may have ended already: nobody would tell its child.
-				state, err := one(tx.ctx, tx.raw, value[run.State], `SELECT state FROM run WHERE id = $1`, parent)
-				if err != nil {
-					return err
-				}
-				if err := tx.settleChildren(parent, state, now); err != nil {
-					return err
-				}
+		}
+		for _, id := range d.Released {
+			if err := tx.release(id, now); err != nil {
+				return err
 			}
 		}
 		for _, e := range d.Expired {
@@ -66,17 +55,105 @@ func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (boo
 				return err
 			}
 		}
-		_, err := tx.exec(`INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', $1, $2, $3, $4)
+		_, err = tx.exec(`INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', $1, $2, $3, $4)
 			ON CONFLICT (scope) DO UPDATE SET mark = excluded.mark, high = excluded.high, era = excluded.era, boot = excluded.boot`,
 			d.Clock.Mark.UnixMilli(), d.Clock.High.UnixMilli(), d.Clock.Era, d.Clock.Boot)
 		return err
 	})
 }
 
+// recordRuns adds the runs of a decision. It gives their ids, and the parents
+// among all runs that had been recorded before and have new children.
+func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map[string]bool, err error) {
+	// Ids sort in the order of the decision: the one of the files.
+	ids = make([]string, len(runs))
+	for i := range ids {
+		ids[i] = run.NewID(now)
+	}
+	slices.Sort(ids)
+	known = map[string]bool{}
+	before := map[string]bool{} // runs of the decision that had been recorded
+	for i, planned := range runs {
+		r := fromPlan(planned, ids[i], now)
+		for _, parent := range planned.Parents {
+			r.Parents = append(r.Parents, ids[parent])
+		}
+		for _, ref := range planned.Earlier {
+			parent, err := t.firing(ref)
+			if errors.Is(err, ErrNotFound) { // its job was not there yet: it is not waited for
+				continue
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+			if !slices.Contains(r.Parents, parent) { // a row of many is one
+				r.Parents = append(r.Parents, parent)
+				before[parent] = true
+			}
+		}
+		if planned.Verdict == plan.Waits && len(r.Parents) == 0 && r.WaitsUntil.IsZero() {
+			r.Reason = ""
+		}
+		added, err := t.addRun(r, planned.Job.Definition())
+		if err != nil {
+			return nil, nil, err
+		}
+		if !added {
+			if ids[i], err = one(t.ctx, t.raw, value[string], `SELECT id FROM run WHERE job = $1 AND key = $2`, r.Job, r.Key); err != nil {
+				return nil, nil, err
+			}
+			before[ids[i]] = true
+			continue
+		}
+		for _, parent := range r.Parents {
+			if before[parent] {
+				known[parent] = true
+			}
+		}
+	}
+	return ids, known, nil
+}
+
+// firing finds the run of a job's firing, also within a row of many. Of several,
+// which a clock that was set back makes, it is the newest.
+func (t *tx) firing(ref plan.Ref) (string, error) {
+	id, err := one(t.ctx, t.raw, value[string], `SELECT id FROM run WHERE job = $1 AND fires_at = $2 AND cause IN ('schedule', 'catch-up', 'after')
+		ORDER BY id DESC LIMIT 1`, ref.Job, ref.FiresAt.UnixMilli())
+	if !errors.Is(err, ErrNotFound) {
+		return id, err
+	}
+	return one(t.ctx, t.raw, value[string], `SELECT id FROM run WHERE job = $1 AND count > 1 AND fires_until >= $2 AND fires_at <= $2
+		ORDER BY id DESC LIMIT 1`, ref.Job, ref.FiresAt.UnixMilli())
+}
+
+// link makes the run of a child wait for parent too, when it waits.
+func (t *tx) link(child plan.Ref, parent string, now time.Time) error {
+	id, err := t.firing(child)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO run_parent (run, parent) SELECT id, $1 FROM run WHERE id = $2
+			AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%') ON CONFLICT DO NOTHING`,
+		parent, id, plan.DependencyReason)
+	return err
+}
+
+// release notes that no more parents come for a run, which may start if all
+// have succeeded.
+func (t *tx) release(id string, now time.Time) error {
+	if _, err := t.exec(`UPDATE run SET waits_until = 0 WHERE id = $1`, id); err != nil {
+		return err
+	}
+	return t.startWaiting(id, now)
+}
+
 func fromPlan(p plan.Run, id string, now time.Time) run.Run {
 	r := run.Run{
 		ID: id, Job: p.Job.Key, Key: p.Key, Cause: p.Cause, State: run.Queued, Reason: p.Reason,
-		FiresAt: p.FiresAt, FiresUntil: p.FiresUntil, Count: p.Count, Named: p.Named, QueuedAt: now,
+		FiresAt: p.FiresAt, FiresUntil: p.FiresUntil, Count: p.Count, Named: p.Named, WaitsUntil: p.WaitsUntil, QueuedAt: now,
 	}
 	if r.FiresUntil.IsZero() {
 		r.FiresUntil = r.FiresAt
@@ -108,10 +185,14 @@ func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
 	if err := t.saveDefinition(d); err != nil {
 		return false, err
 	}
-	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, queued_at, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (job, key) DO NOTHING`,
+	var waitsUntil int64
+	if !r.WaitsUntil.IsZero() {
+		waitsUntil = r.WaitsUntil.UnixMilli()
+	}
+	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (job, key) DO NOTHING`,
 		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, d.Hash, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
-		r.Named.Format(namedLayout), r.QueuedAt.UnixMilli(), millis(r.EndedAt))
+		r.Named.Format(namedLayout), waitsUntil, r.QueuedAt.UnixMilli(), millis(r.EndedAt))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -217,7 +298,8 @@ func runsQuery(f RunFilter) (query string, args []any) {
 		query += ` ORDER BY run.fires_at DESC, run.id DESC`
 	}
 	if f.Limit > 0 {
-		query += fmt.Sprintf(` LIMIT %d`, f.Limit)
+		args = append(args, f.Limit)
+		query += fmt.Sprintf(` LIMIT $%d`, len(args))
 	}
 	return query, args
 }
@@ -234,8 +316,20 @@ func (s *Store) Running(ctx context.Context) ([]run.Run, error) {
 	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.state = 'running' ORDER BY run.id`)
 }
 
+// Waits lists the runs that wait for firings of their parents to come.
+func (s *Store) Waits(ctx context.Context) ([]plan.Wait, error) {
+	return list(ctx, s.read, func(scan func(...any) error) (plan.Wait, error) {
+		var w plan.Wait
+		var until sql.NullInt64
+		err := scan(&w.Run, &until)
+		w.Until = fromMillis(until)
+		return w, err
+	}, `SELECT id, waits_until FROM run WHERE waits_until > 0 ORDER BY waits_until, id`)
+}
+
 // QueuedFirings lists the firings, and the runs asked for by hand, that wait for
-// their first attempt.
+// their first attempt. A run that waited for others is late by nature, and is
+// not among them.
 func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
 	return list(ctx, s.read, func(scan func(...any) error) (plan.Queued, error) {
 		var q plan.Queued
@@ -244,7 +338,8 @@ func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
 		q.FiresAt, q.AskedAt = fromMillis(firesAt), fromMillis(askedAt)
 		return q, err
 	}, `SELECT id, job, fires_at, CASE WHEN cause = 'manual' THEN queued_at END FROM run
-		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual') ORDER BY id`,
+		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual')
+		AND NOT EXISTS (SELECT 1 FROM run_parent WHERE run_parent.run = run.id) ORDER BY id`,
 		plan.DependencyReason)
 }
 
@@ -413,16 +508,22 @@ func (t *tx) move(m run.Move) error {
 	return t.settleChildren(m.Run, m.To, m.At)
 }
 
+// startWaiting lets a run that waits for parents, and those that wait for it,
+// start if all their parents have succeeded and no more are to come.
+func (t *tx) startWaiting(id string, at time.Time) error {
+	_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
+		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2) AND waits_until = 0
+		AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
+		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
+			WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), id, plan.DependencyReason)
+	return err
+}
+
 // settleChildren lets the runs that wait for a run start when the last of their
 // parents has succeeded, and skips them when one has ended otherwise.
 func (t *tx) settleChildren(parent string, state run.State, at time.Time) error {
 	if state == run.Succeeded {
-		_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
-			WHERE id IN (SELECT run FROM run_parent WHERE parent = $2)
-			AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
-			AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
-				WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), parent, plan.DependencyReason)
-		return err
+		return t.startWaiting(parent, at)
 	}
 	if !state.Finished() {
 		return nil

@@ -174,6 +174,120 @@ func TestAChildOfAParentThatWasRecordedBeforeIsNotForgotten(t *testing.T) {
 	}
 }
 
+// planned is a run of a decision as the planner makes it.
+func planned(j plan.Job, at time.Time, verdict plan.Verdict) plan.Run {
+	r := plan.Run{Job: j, Key: "t/" + at.Format(time.RFC3339) + "/0", Cause: plan.Scheduled, FiresAt: at, FiresUntil: at, Count: 1, Named: at, Verdict: verdict}
+	switch verdict {
+	case plan.Waits:
+		r.Reason = plan.DependencyReason
+	case plan.Missed:
+		r.Reason = "nobody was there"
+	}
+	return r
+}
+
+func runOf(t *testing.T, s *Store, name string, at time.Time) run.Run {
+	t.Helper()
+	for _, r := range must(s.Runs(t.Context(), RunFilter{Covering: at}))(t) {
+		if r.Name == name {
+			return read(t, s, r.ID)
+		}
+	}
+	t.Fatalf("%s has no run at %s", name, at)
+	return run.Run{}
+}
+
+func TestARunWaitsForParentsThatWereRecordedBefore(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("many"), nightly("gone"), nightly("c", "a", "many", "gone"), nightly("alone", "gone"))
+	clock := plan.Clock{Mark: night, High: night}
+	many := planned(jobs[1], night.Add(-time.Hour), plan.Missed)
+	many.Count, many.FiresUntil = 200, night.Add(time.Hour)
+	record(t, s, plan.Decision{Clock: clock, Runs: []plan.Run{planned(jobs[0], night, plan.Due), many}}, night)
+	later := night.Add(2 * time.Hour)
+	c, alone := planned(jobs[3], later, plan.Waits), planned(jobs[4], later, plan.Waits)
+	c.Earlier = []plan.Ref{{Job: jobs[0].Key, FiresAt: night}, {Job: jobs[1].Key, FiresAt: night}, {Job: jobs[1].Key, FiresAt: night.Add(time.Minute)}, {Job: jobs[2].Key, FiresAt: night}}
+	alone.Earlier = []plan.Ref{{Job: jobs[2].Key, FiresAt: night}}
+	record(t, s, plan.Decision{Clock: clock, Runs: []plan.Run{c, alone}}, later)
+	a, row := runOf(t, s, "a", night), runOf(t, s, "many", night)
+	got := runOf(t, s, "c", later)
+	if want := []string{a.ID, row.ID}; !slices.Equal(got.Parents, want) {
+		t.Errorf("its parents are %v, want %v: each row once, and none for a firing before its job was there", got.Parents, want)
+	}
+	wantState(t, s, got.ID, run.Skipped, "dependency: many ended missed (run "+row.ID+")")
+	wantState(t, s, runOf(t, s, "alone", later).ID, run.Queued, "")
+}
+
+func TestARunWithATimeOfItsOwnWaitsForParentsToCome(t *testing.T) {
+	t.Parallel()
+	until := night.Add(3 * time.Hour)
+	for _, c := range []struct {
+		why    string
+		late   plan.Verdict // of the parent that comes later
+		ends   string       // how it ends
+		want   run.State
+		reason string
+	}{
+		{"it comes and succeeds", plan.Due, "succeeded", run.Queued, ""},
+		{"it comes and fails", plan.Due, "failed", run.Skipped, "dependency: late ended failed"},
+		{"it comes and goes on", plan.Due, "", run.Queued, plan.DependencyReason},
+		{"it is missed", plan.Missed, "", run.Skipped, "dependency: late ended missed"},
+		{"it was taken away", -1, "", run.Queued, ""},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			jobs := save(t, s, night.Add(-time.Hour), nightly("early"), nightly("late"), nightly("own", "early", "late"))
+			clock := plan.Clock{Mark: night, High: night}
+			own := planned(jobs[2], night, plan.Waits)
+			own.Parents, own.WaitsUntil = []int{0}, until
+			record(t, s, plan.Decision{Clock: clock, Runs: []plan.Run{planned(jobs[0], night, plan.Due), own}}, night)
+			id := runOf(t, s, "own", night).ID
+			end(t, s, runOf(t, s, "early", night).ID, run.Succeeded)
+			wantState(t, s, id, run.Queued, plan.DependencyReason)
+			waits := must(s.Waits(t.Context()))(t)
+			if len(waits) != 1 || waits[0].Run != id || !waits[0].Until.Equal(until) {
+				t.Fatalf("waiting are %v, want the run until %s", waits, until)
+			}
+
+			d := plan.Decision{Clock: clock, Released: []string{id}}
+			if c.late >= 0 {
+				d.Runs = []plan.Run{planned(jobs[1], until, c.late)}
+				d.Links = []plan.Link{{Child: plan.Ref{Job: jobs[2].Key, FiresAt: night}, Parent: 0}}
+			}
+			record(t, s, d, until)
+			if waits := must(s.Waits(t.Context()))(t); len(waits) != 0 {
+				t.Errorf("still waiting are %v", waits)
+			}
+			if c.ends != "" {
+				wantState(t, s, id, run.Queued, plan.DependencyReason)
+				end(t, s, runOf(t, s, "late", until).ID, run.State(c.ends))
+			}
+			if r := read(t, s, id); r.State != c.want || !strings.HasPrefix(r.Reason, c.reason) || c.reason == "" && r.Reason != "" {
+				t.Errorf("it is %s (%q), want %s (%q)", r.State, r.Reason, c.want, c.reason)
+			}
+			if queued := must(s.QueuedFirings(t.Context()))(t); slices.ContainsFunc(queued, func(q plan.Queued) bool { return q.Run == id }) {
+				t.Error("it would be judged as a firing that comes late, though it had to wait")
+			}
+		})
+	}
+}
+
+func TestAParentIsNotTiedToARunThatHasNotWaited(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("late"), nightly("own", "late"))
+	clock := plan.Clock{Mark: night, High: night}
+	record(t, s, plan.Decision{Clock: clock, Runs: []plan.Run{planned(jobs[1], night, plan.Due)}}, night)
+	child := plan.Ref{Job: jobs[1].Key, FiresAt: night}
+	none := plan.Ref{Job: jobs[1].Key, FiresAt: night.Add(-time.Hour)}
+	record(t, s, plan.Decision{Clock: clock, Runs: []plan.Run{planned(jobs[0], night.Add(time.Hour), plan.Due)}, Links: []plan.Link{{Child: child}, {Child: none}}}, night.Add(time.Hour))
+	if r := runOf(t, s, "own", night); len(r.Parents) != 0 || r.Reason != "" {
+		t.Errorf("it has %v as parents and waits for %q", r.Parents, r.Reason)
+	}
+}
+
 func TestClaimTakesARunOnceAndOnlyUnderTheTokenItFollows(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
@@ -436,9 +550,9 @@ func TestAJobThatWasSkippedForAnotherReasonIsNotStartedByItsParent(t *testing.T)
 	t.Parallel()
 	s := openStore(t)
 	ids := family(t, s, nightly("a"), nightly("b", "a"))
-	exec(t, s, `UPDATE run SET state = 'skipped', reason = 'the job is paused' WHERE id = $1`, ids["b"])
+	exec(t, s, `UPDATE run SET state = 'skipped', reason = 'paused' WHERE id = $1`, ids["b"])
 	end(t, s, ids["a"], run.Succeeded)
-	wantState(t, s, ids["b"], run.Skipped, "the job is paused")
+	wantState(t, s, ids["b"], run.Skipped, "paused")
 }
 
 func TestRunsAreFilteredAndTheNewestFiringComesFirst(t *testing.T) {

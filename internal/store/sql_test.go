@@ -74,7 +74,7 @@ func places(query string) []any {
 
 func plans(t *testing.T, s *Store, query string, args []any) []string {
 	t.Helper()
-	return must(list(t.Context(), s.write, func(scan func(...any) error) (string, error) {
+	return must(list(t.Context(), s.read, func(scan func(...any) error) (string, error) {
 		var id, parent, unused int
 		var detail string
 		err := scan(&id, &parent, &unused, &detail)

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -33,8 +32,9 @@ var ErrNotFound = run.ErrNotFound
 
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
-	write *sql.DB // one connection; nil when read-only
-	read  *sql.DB
+	write *writer // nil when read-only
+	read  *prepared
+	pool  *sql.DB // of read
 }
 
 // Open opens the database in the folder dir, makes it if need be, and brings
@@ -50,21 +50,32 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	write, err := open(path, "rw", "immediate")
+	write, err := open(path, "rw")
 	if err != nil {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
-	s := &Store{write: write}
-	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the store %s: %w", path, err), s.Close())
+	if err := migrate(ctx, write); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store: %w", explain(path, err)), write.Close())
 	}
-	if s.read, err = open(path, "ro", "deferred"); err != nil {
-		return nil, errors.Join(err, s.Close())
+	read, err := open(path, "ro")
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
 	}
-	s.read.SetMaxOpenConns(4)
+	s := reading(read, path)
+	s.write = newWriter(write, path)
 	return s, nil
 }
+
+// reading gives a store that reads through pool.
+func reading(pool *sql.DB, path string) *Store {
+	pool.SetMaxOpenConns(readers)
+	pool.SetMaxIdleConns(readers)
+	return &Store{read: newPrepared(pool, path), pool: pool}
+}
+
+// readers is how many may read at once.
+const readers = 4
 
 // OpenReadOnly opens the database in dir to look at it beside its owner.
 // A folder without one gives an error that is fs.ErrNotExist.
@@ -73,12 +84,11 @@ func OpenReadOnly(dir string) (*Store, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	read, err := open(path, "ro", "deferred")
+	read, err := open(path, "ro")
 	if err != nil {
 		return nil, err
 	}
-	read.SetMaxOpenConns(4)
-	return &Store{read: read}, nil
+	return reading(read, path), nil
 }
 
 // OpenEmpty gives a store of its own in memory: what a folder without a
@@ -89,17 +99,20 @@ func OpenEmpty(ctx context.Context) (*Store, error) {
 		return nil, fmt.Errorf("open an empty store: %w", err)
 	}
 	db.SetMaxOpenConns(1)
-	s := &Store{write: db}
-	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open an empty store: %w", err), s.Close())
+	if err := migrate(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open an empty store: %w", err), db.Close())
 	}
-	return &Store{read: db}, nil
+	return &Store{read: newPrepared(db, "in memory"), pool: db}, nil
 }
 
-func open(path, mode, txlock string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {txlock}, "_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)"}}
+func open(path, mode string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}}
 	if mode == "rw" {
 		query.Add("_pragma", "journal_mode(WAL)")
+		// What a long reader made of the log is given back at the checkpoint after it.
+		query.Add("_pragma", fmt.Sprintf("journal_size_limit(%d)", walAtMost))
+	} else {
+		query.Set("_txlock", "deferred")
 	}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
@@ -108,12 +121,16 @@ func open(path, mode, txlock string) (*sql.DB, error) {
 	return db, nil
 }
 
-func (s *Store) migrate(ctx context.Context) error {
+// walAtMost is the size that the write-ahead log's file is cut to, in bytes. A
+// checkpoint comes after every 4 MB of it.
+const walAtMost = 16 << 20
+
+func migrate(ctx context.Context, db *sql.DB) error {
 	dialect, err := fs.Sub(migrations, "migrations/sqlite")
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.write, dialect)
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, dialect)
 	if err != nil {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
@@ -125,66 +142,27 @@ func (s *Store) migrate(ctx context.Context) error {
 
 // Close closes the database.
 func (s *Store) Close() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
+	errs := []error{s.read.close(), s.pool.Close()}
+	if s.write != nil {
+		errs = append(errs, s.write.close())
 	}
 	return errors.Join(errs...)
 }
 
-// update runs f in one durable transaction.
+// update runs f in a durable transaction, which it may share with others.
 func (s *Store) update(ctx context.Context, what string, f func(tx *tx) error) error {
 	if s.write == nil {
 		return fmt.Errorf("%s: the store is open for reading only", what)
 	}
-	raw, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := f(&tx{ctx, raw}); err != nil {
-		return fmt.Errorf("%s: %w", what, errors.Join(err, rollback(raw)))
-	}
-	if err := raw.Commit(); err != nil {
-		// SQLite may still be in the transaction (the disk is full, say), and this
-		// is its only connection. Where it is not, there is nothing to roll back.
-		_, _ = s.write.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	if err := s.write.update(ctx, f); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-func rollback(raw *sql.Tx) error {
-	if err := raw.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
-		return err
-	}
-	return nil
-}
-
-// tx is a transaction that carries its context for as long as update runs.
-type tx struct {
-	ctx context.Context
-	raw *sql.Tx
-}
-
-// exec gives the number of rows that were changed.
-func (t *tx) exec(query string, args ...any) (int64, error) {
-	result, err := t.raw.ExecContext(t.ctx, dialect(query), args...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-// querier is what both a database and a transaction can do.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // list reads all rows of a query.
-func list[T any](ctx context.Context, db querier, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
-	rows, err := db.QueryContext(ctx, dialect(query), args...)
+func list[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -196,11 +174,11 @@ func list[T any](ctx context.Context, db querier, scan func(scan func(...any) er
 		}
 		items = append(items, item)
 	}
-	return items, rows.Err()
+	return items, explain(db.path, rows.Err())
 }
 
 // one reads the only row of a query; none is ErrNotFound.
-func one[T any](ctx context.Context, db querier, scan func(scan func(...any) error) (T, error), query string, args ...any) (T, error) {
+func one[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (T, error) {
 	items, err := list(ctx, db, scan, query, args...)
 	if err == nil && len(items) == 0 {
 		err = ErrNotFound
@@ -217,11 +195,6 @@ func value[T any](scan func(...any) error) (v T, err error) {
 	err = scan(&v)
 	return v, err
 }
-
-var parameter = regexp.MustCompile(`\$([0-9]+)`)
-
-// dialect writes PostgreSQL's $1 as SQLite's ?1.
-func dialect(query string) string { return parameter.ReplaceAllString(query, "?$1") }
 
 // millis is how a time is stored; NULL for the zero time.
 func millis(t time.Time) sql.NullInt64 {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"io/fs"
 	"os"
@@ -50,19 +49,20 @@ func TestOpenMakesAPrivateDatabaseWhateverTheFolderIsCalled(t *testing.T) {
 func TestPragmasAreThoseOfTheDesign(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
+	family(t, s, nightly("a")) // the writer has a connection
 	for _, c := range []struct{ pragma, want, why string }{
 		{"journal_mode", "wal", "readers beside the writer"},
 		{"synchronous", "2", "FULL: what was written survives a power loss"},
 		{"foreign_keys", "1", "constraints are facts"},
 		{"busy_timeout", "5000", "another process may read"},
 	} {
-		for name, db := range map[string]*sql.DB{"write": s.write, "read": s.read} {
+		for name, db := range map[string]*prepared{"write": s.write.conn, "read": s.read} {
 			if got := pragma(t, db, c.pragma); got != c.want {
 				t.Errorf("%s of the %s connections is %s, want %s: %s", c.pragma, name, got, c.want, c.why)
 			}
 		}
 	}
-	if n := s.write.Stats().MaxOpenConnections; n != 1 {
+	if n := s.write.db.Stats().MaxOpenConnections; n != 1 {
 		t.Errorf("there may be %d writers, want 1", n)
 	}
 }

@@ -122,13 +122,13 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// reload loads again when a source has changed, or always. A bad file leaves the
-// old jobs running and is told once.
-func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
+// reload loads again when a source has changed, or always, and says whether it
+// tried. A bad file leaves the old jobs running and is told once.
+func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read bool) {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	if !always && !j.changed() {
-		return
+		return false
 	}
 	list, byID, settings, problem := j.planned(), j.known(), j.settings(), j.trouble()
 	err := j.read()
@@ -151,6 +151,7 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
 		}
 		j.loaded()
 	}
+	return true
 }
 
 // later has sources that were read and could not be saved loaded again.

@@ -149,7 +149,7 @@ func end(t *testing.T, s *Store, id string, to run.State) {
 	check(t, s.Move(t.Context(), run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
 }
 
-func exec(t *testing.T, s *Store, query string, args ...any) {
+func exec(t testing.TB, s *Store, query string, args ...any) {
 	t.Helper()
 	check(t, s.update(t.Context(), "set the scene", func(tx *tx) error {
 		_, err := tx.exec(query, args...)

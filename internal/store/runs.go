@@ -209,10 +209,12 @@ const (
 	idLength    = 26
 )
 
+// The job is joined from the left, or SQLite might begin with it and sort the
+// whole history.
 const runColumns = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
 	run.fires_at, run.fires_until, run.count, run.named, run.not_before, run.attempt, run.token, run.node,
 	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published
-	FROM run JOIN job ON job.id = run.job `
+	FROM run LEFT JOIN job ON job.id = run.job `
 
 func scanRun(scan func(...any) error) (run.Run, error) {
 	var r run.Run
@@ -262,15 +264,20 @@ type RunFilter struct {
 	// Covering is an instant that the run's firings include.
 	Covering time.Time
 	Limit    int // 0: all
+	// After continues a list behind this run of it.
+	After *run.Run
 }
 
 // Runs lists runs, what was queued last first.
 func (s *Store) Runs(ctx context.Context, f RunFilter) ([]run.Run, error) {
-	query, args := runsQuery(f)
+	query, args, err := runsQuery(f)
+	if err != nil {
+		return nil, err
+	}
 	return list(ctx, s.read, scanRun, query, args...)
 }
 
-func runsQuery(f RunFilter) (query string, args []any) {
+func runsQuery(f RunFilter) (query string, args []any, err error) {
 	var where []string
 	and := func(condition string, values ...any) {
 		for _, v := range values {
@@ -283,10 +290,18 @@ func runsQuery(f RunFilter) (query string, args []any) {
 		and("run.job = $?", f.Job)
 	}
 	if f.State != "" {
-		and("run.state = $?", f.State)
+		condition, err := stateCondition(f.State)
+		if err != nil {
+			return "", nil, err
+		}
+		and(condition)
 	}
 	if !f.Covering.IsZero() {
 		and("run.fires_at <= $? AND run.fires_until >= $?", f.Covering.UnixMilli(), f.Covering.UnixMilli())
+	}
+	if f.After != nil && f.Covering.IsZero() {
+		condition, values := after(f.After)
+		and(condition, values...)
 	}
 	query = `SELECT ` + runColumns
 	if len(where) > 0 {
@@ -301,7 +316,7 @@ func runsQuery(f RunFilter) (query string, args []any) {
 		args = append(args, f.Limit)
 		query += fmt.Sprintf(` LIMIT $%d`, len(args))
 	}
-	return query, args
+	return query, args, nil
 }
 
 // Waiting lists the queued runs that wait for nothing but a turn, a slot or a

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"belfry/internal/run"
 )
 
 // statements gives the SQL of the package by the function it stands in.
 func statements(t *testing.T) map[string][]string {
 	t.Helper()
-	columns := map[string]string{"runColumns": runColumns, "attemptColumns": attemptColumns, "itemColumns": itemColumns}
+	columns := map[string]string{"runColumns": runColumns, "attemptColumns": attemptColumns, "itemColumns": itemColumns, "removable": removable}
 	found := map[string][]string{}
 	for _, entry := range must(os.ReadDir("."))(t) {
 		if !strings.HasSuffix(entry.Name(), ".go") || strings.HasSuffix(entry.Name(), "_test.go") {
@@ -72,6 +74,13 @@ func places(query string) []any {
 	return make([]any, n)
 }
 
+func runsQueryOf(t *testing.T, f RunFilter) (string, []any) {
+	t.Helper()
+	query, args, err := runsQuery(f)
+	check(t, err)
+	return query, args
+}
+
 func plans(t *testing.T, s *Store, query string, args []any) []string {
 	t.Helper()
 	return must(list(t.Context(), s.read, func(scan func(...any) error) (string, error) {
@@ -100,7 +109,7 @@ func TestNoStatementReadsTheWholeHistory(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"Waiting", "Running", "FailedBefore", "Unfinished", "QueuedFirings", "Untried", "Pending", "ItemsOf", "settleChildren", "Begin"} {
+	for _, name := range []string{"Waiting", "Running", "FailedBefore", "Unfinished", "QueuedFirings", "Untried", "Pending", "ItemsOf", "settleChildren", "Begin", "LastRuns", "Days", "Firings", "candidates", "remove", "dropDefinition"} {
 		if len(all[name]) == 0 {
 			t.Errorf("no statement was found in %s: this test is blind", name)
 		}
@@ -120,10 +129,17 @@ func TestRunsOfAJobAreReadInOrderFromAnIndex(t *testing.T) {
 		{RunFilter{}, "run_by_time"},
 		{RunFilter{Limit: 50}, "run_by_time"},
 		{RunFilter{Job: "x"}, "run_by_job"},
-		{RunFilter{Job: "x", State: "failed", Limit: 1}, "run_by_job"},
+		{RunFilter{Job: "x", State: "failed", Limit: 1}, "run_trouble_by_job"},
+		{RunFilter{Job: "x", State: "succeeded", Limit: 1}, "run_by_job"},
+		{RunFilter{State: "failed", Limit: 50}, "run_trouble "},
+		{RunFilter{State: "missed"}, "run_trouble "},
+		{RunFilter{State: "succeeded", Limit: 50}, "run_by_time"},
+		{RunFilter{After: &run.Run{}, Limit: 50}, "run_by_time"},
+		{RunFilter{Job: "x", After: &run.Run{}, Limit: 50}, "run_by_job"},
+		{RunFilter{State: "failed", After: &run.Run{}, Limit: 50}, "run_trouble "},
 		{RunFilter{Job: "x", Covering: night, Limit: 1}, "run_firing"},
 	} {
-		query, args := runsQuery(c.filter)
+		query, args := runsQueryOf(t, c.filter)
 		steps := strings.Join(plans(t, s, query, args), "; ")
 		if !strings.Contains(steps, c.index) || strings.Contains(steps, "ORDER BY") {
 			t.Errorf("%+v is read by %s, want %s and no sorting", c.filter, steps, c.index)
@@ -133,7 +149,7 @@ func TestRunsOfAJobAreReadInOrderFromAnIndex(t *testing.T) {
 
 func TestSQLIsWrittenForBothDatabases(t *testing.T) {
 	t.Parallel()
-	query, _ := runsQuery(RunFilter{Job: "j", State: "failed", Covering: time.Unix(1, 0), Limit: 3})
+	query, _ := runsQueryOf(t, RunFilter{Job: "j", State: "failed", Covering: time.Unix(1, 0), Limit: 3})
 	all := statements(t)
 	all["runsQuery"] = []string{query}
 	for name, queries := range all {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -35,6 +36,9 @@ type Store struct {
 	write *writer // nil when read-only
 	read  *prepared
 	pool  *sql.DB // of read
+
+	pruning sync.Mutex
+	pruned  place // guarded by pruning
 }
 
 // Open opens the database in the folder dir, makes it if need be, and brings

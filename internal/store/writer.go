@@ -17,6 +17,7 @@ type writer struct {
 	db    *sql.DB // one connection
 	path  string
 	queue chan *change
+	lone  chan *request
 	stop  chan struct{} // closed: write no more
 	ended chan struct{} // closed when nothing is written any more
 
@@ -35,7 +36,7 @@ type change struct {
 
 func newWriter(db *sql.DB, path string) *writer {
 	w := &writer{
-		db: db, path: path, queue: make(chan *change), stop: make(chan struct{}), ended: make(chan struct{}),
+		db: db, path: path, queue: make(chan *change), lone: make(chan *request), stop: make(chan struct{}), ended: make(chan struct{}),
 		saved: map[string]bool{},
 	}
 	go w.run()
@@ -75,9 +76,34 @@ func (w *writer) run() {
 		select {
 		case first := <-w.queue:
 			w.write(w.gather(first))
+		case r := <-w.lone:
+			err := w.connect(context.Background())
+			if err == nil {
+				err = r.f(w.conn)
+			}
+			r.done <- err
 		case <-w.stop:
 			return
 		}
+	}
+}
+
+// request is for what no transaction can hold.
+type request struct {
+	f    func(conn *prepared) error
+	done chan error
+}
+
+// alone runs f on the connection, outside of a transaction.
+func (w *writer) alone(ctx context.Context, f func(conn *prepared) error) error {
+	r := &request{f: f, done: make(chan error, 1)}
+	select {
+	case w.lone <- r:
+		return <-r.done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.stop:
+		return errClosed
 	}
 }
 

@@ -1,0 +1,149 @@
+package store
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/run"
+)
+
+var million = flag.Int("history", 20_000, "runs in the history that queries are timed on; 1000000 is what is promised")
+
+// fill writes a history of n runs of jobs, straight into the tables, the last
+// of them at night: one in a hundred failed, one in a thousand missed.
+func fill(t testing.TB, s *Store, jobs, n int) {
+	t.Helper()
+	var list []*job.Job
+	for i := range jobs {
+		list = append(list, nightly(fmt.Sprintf("j%d", i)))
+	}
+	saved := save(t, s, night.Add(-1000*24*time.Hour), list...)
+	const at = 20_000
+	for first := 0; first < n; first += at {
+		check(t, s.update(t.Context(), "fill", func(tx *tx) error {
+			for i := first; i < min(first+at, n); i++ {
+				when := night.Add(-time.Duration(n-i) * 30 * time.Second)
+				state := run.Succeeded
+				switch {
+				case i%1000 == 7:
+					state = run.Missed
+				case i%100 == 3:
+					state = run.Failed
+				}
+				if _, err := tx.exec(`INSERT INTO run (id, job, key, cause, state, definition, fires_at, fires_until, named, attempt, token, queued_at, started_at, ended_at)
+					VALUES ($1, $2, $3, 'schedule', $4, $5, $6, $6, '2026-07-09T16:00:00', 1, 1, $6, $6, $7)`,
+					run.NewID(when), saved[i%jobs].Key, fmt.Sprint("t/", i), state, saved[i%jobs].Definition().Hash, when.UnixMilli(), when.Add(time.Second).UnixMilli()); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	exec(t, s, "PRAGMA optimize")
+}
+
+func TestHistoryAnswersAtOnce(t *testing.T) {
+	for _, jobs := range []int{50, 5000} {
+		s := openStore(t)
+		fill(t, s, jobs, *million)
+		newest := must(s.Runs(t.Context(), RunFilter{Limit: 1}))(t)[0]
+		day := night.Add(-30 * 24 * time.Hour)
+		for _, c := range []struct {
+			name string
+			ask  func() (int, error)
+			rows int // at least
+		}{
+			{"runs", func() (int, error) { r, err := s.Runs(t.Context(), RunFilter{Limit: 50}); return len(r), err }, 50},
+			{"runs of a job", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{Job: newest.Job, Limit: 50})
+				return len(r), err
+			}, 4},
+			{"failed runs", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{State: run.Failed, Limit: 50})
+				return len(r), err
+			}, 50},
+			{"lost runs", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{State: run.Lost, Limit: 50})
+				return len(r), err
+			}, 0},
+			{"running runs", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{State: run.Running, Limit: 50})
+				return len(r), err
+			}, 0},
+			{"succeeded runs", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{State: run.Succeeded, Limit: 50})
+				return len(r), err
+			}, 50},
+			{"failed runs of a job", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{Job: newest.Job, State: run.Failed, Limit: 50})
+				return len(r), err
+			}, 0},
+			{"succeeded runs of a job", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{Job: newest.Job, State: run.Succeeded, Limit: 50})
+				return len(r), err
+			}, 0},
+			{"a job's firing", func() (int, error) {
+				r, err := s.Runs(t.Context(), RunFilter{Job: newest.Job, Covering: newest.FiresAt, Limit: 1})
+				return len(r), err
+			}, 1},
+			{"show", func() (int, error) { _, err := s.Run(t.Context(), newest.ID); return 1, err }, 1},
+			{"show by prefix", func() (int, error) {
+				r, err := s.RunsByPrefix(t.Context(), newest.ID[:12])
+				return len(r), err
+			}, 1},
+			{"jobs: last runs", func() (int, error) { r, err := s.LastRuns(t.Context()); return len(r), err }, 50},
+			{"page: days", func() (int, error) { r, err := s.Days(t.Context(), "", day, 31); return len(r), err }, 1},
+			{"page: days of a job", func() (int, error) { r, err := s.Days(t.Context(), newest.Job, day, 31); return len(r), err }, 1},
+			{"page: firings of a job", func() (int, error) {
+				r, err := s.Firings(t.Context(), newest.Job, night.Add(-7*24*time.Hour), night)
+				return len(r), err
+			}, 1},
+		} {
+			best := time.Hour
+			for range 3 { // others use the machine
+				start := time.Now()
+				rows, err := c.ask()
+				check(t, err)
+				best = min(best, time.Since(start))
+				if rows < c.rows {
+					t.Errorf("%s of %d jobs: %d rows", c.name, jobs, rows)
+				}
+			}
+			t.Logf("%d jobs, %d runs: %s in %s", jobs, *million, c.name, best.Round(10*time.Microsecond))
+			if best > 50*time.Millisecond {
+				t.Errorf("%s of %d jobs and %d runs takes %s, want 50 ms at most", c.name, jobs, *million, best)
+			}
+		}
+	}
+}
+
+func TestEachRunGivesEveryRunOnceAndHoldsNone(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	const n = 10_000
+	fill(t, s, 7, n)
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	seen, last := map[string]bool{}, ""
+	check(t, s.EachRun(t.Context(), RunFilter{}, func(r run.Run) error {
+		if last != "" && r.ID >= last {
+			t.Errorf("%s comes after %s", r.ID, last)
+		}
+		last, seen[r.ID] = r.ID, true
+		return nil
+	}))
+	runtime.ReadMemStats(&during)
+	if len(seen) != n {
+		t.Errorf("%d runs were given, want %d", len(seen), n)
+	}
+	count := 0
+	check(t, s.EachRun(t.Context(), RunFilter{State: run.Succeeded, Limit: 2345}, func(run.Run) error { count++; return nil }))
+	if count != 2345 {
+		t.Errorf("%d runs were given, want 2345", count)
+	}
+}

@@ -21,6 +21,7 @@ var imports = map[string][]string{
 	"crontab":                 {},
 	"internal/proc":           {},
 	"internal/proc/proctest":  {},
+	"internal/machine":        {},
 	"internal/outbox":         {},
 	"internal/job":            {"crontab"},
 	"internal/plan":           {"crontab", "internal/job"},

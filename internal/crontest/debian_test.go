@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"belfry/crontab"
+	"belfry/internal/machine"
 )
 
 var seed = flag.Uint64("seed", 0, "draw the schedules from this; 0 takes a new one")
@@ -330,10 +331,10 @@ func isolated(cmd *exec.Cmd) (string, error) {
 func needCron(t *testing.T) (shim string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: cron runs with mounts and processes of its own")
+		machine.Lacks(t, "root: cron runs with mounts and processes of its own")
 	}
 	if out, err := isolated(exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "none", "/run")); err != nil {
-		t.Skipf("needs mount and process namespaces (CAP_SYS_ADMIN): %v %s", err, out)
+		machine.Lacks(t, "mount and process namespaces (CAP_SYS_ADMIN): %v %s", err, out)
 	}
 	if _, err := os.Stat(cron); errors.Is(err, fs.ErrNotExist) {
 		t.Fatal("Debian's package cron is missing: tools/test.sh installs it")

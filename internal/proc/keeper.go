@@ -21,7 +21,8 @@ import (
 const (
 	idleTime         = 10 * time.Second // how long a keeper without daemon and jobs waits for either
 	defaultKillAfter = 10 * time.Second
-	recorders        = 4 // exit records written at a time: syncs share the journal's commits
+	recorders        = 4           // exit records written at a time: syncs share the journal's commits
+	recordPause      = time.Second // for so long, starts that wait go before exit records that wait
 	readyVariable    = "BELFRY_KEEPER_READY"
 )
 
@@ -119,19 +120,18 @@ type keeper struct {
 	log    *slog.Logger
 	folder *folder
 	oom    oomScore
+	logs   *limiter
 
-	ctx     context.Context // the keeper's life: cancelled when its work is done
-	cancel  context.CancelFunc
-	work    sync.WaitGroup // everything but the reaper, which may be in wait4 for ever
-	stdin   sync.WaitGroup
-	records chan struct{} // a semaphore
-	wake    chan struct{} // something is in the queue
-	forked  chan struct{} // there is a child to wait for
+	ctx    context.Context // the keeper's life: cancelled when its work is done
+	cancel context.CancelFunc
+	work   sync.WaitGroup // everything but the reaper, which may be in wait4 for ever
+	stdin  sync.WaitGroup
+	wake   chan struct{} // something is in the queue
+	forked chan struct{} // there is a child to wait for
 
 	// forkMu is held by the spawner from before a fork until the child is in
 	// byPID, and by the reaper while it takes the dead away. So wait4(-1)
-	// cannot meet a child that is not registered yet, and a pid stays the
-	// child's while the spawner reads its start time. It is not mu, because an
+	// cannot meet a child that is not registered yet. It is not mu, because an
 	// exec from a dead network disk can take for ever, and signals and
 	// questions shall be answered meanwhile. It is taken before mu.
 	forkMu sync.Mutex
@@ -143,6 +143,9 @@ type keeper struct {
 	byPID      map[int]*attempt
 	queue      []*attempt
 	open       int           // attempts whose outcome is not on the disk yet
+	ends       []ending      // what is to be recorded
+	recording  int           // recorders at work
+	recordAt   *time.Timer   // not nil while the ends wait for the starts
 	reaps      chan struct{} // closed and replaced when something was reaped
 	peers      map[*peer]bool
 	greeted    int // peers that have said hello
@@ -167,13 +170,16 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	log := o.log.With("keeper", id)
 	return &keeper{
 		id: id, pid: os.Getpid(), boot: boot, idle: o.idle, limit: o.limit, folder: folder,
-		log:      o.log.With("keeper", id),
+		log: log,
+		logs: newLimiter(func(path string, err error) {
+			log.Error("logs are not kept within their limits here", "log", path, "error", err)
+		}),
 		oom:      newOOMScore(),
 		ctx:      ctx,
 		cancel:   cancel,
-		records:  make(chan struct{}, recorders),
 		wake:     make(chan struct{}, 1),
 		forked:   make(chan struct{}, 1),
 		attempts: make(map[key]*attempt),
@@ -228,6 +234,7 @@ func (k *keeper) run() error {
 	k.mu.Unlock()
 
 	k.work.Go(k.spawnAll)
+	k.work.Go(func() { k.logs.run(k.ctx.Done()) })
 	go k.reapAll()
 	k.work.Go(k.accept)
 	for {
@@ -363,6 +370,7 @@ func (k *keeper) next() *attempt {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.queue) == 0 {
+		k.record()
 		return nil
 	}
 	a := k.queue[0]
@@ -377,7 +385,7 @@ func (k *keeper) spawn(a *attempt) {
 	a.spec = Spec{}
 
 	at := time.Now()
-	file, err := createStart(a.dir, startRecord{
+	record, err := createStart(a.dir, startRecord{
 		Run: a.run, Attempt: a.attempt, Token: a.token,
 		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(),
 	})
@@ -389,7 +397,7 @@ func (k *keeper) spawn(a *attempt) {
 		k.notStarted(a, at, fmt.Sprintf("start: %v", err))
 		return
 	}
-	defer func() { _ = file.Close() }()
+	defer record.close()
 
 	k.mu.Lock()
 	stopped := a.stop != ""
@@ -407,12 +415,7 @@ func (k *keeper) spawn(a *attempt) {
 		k.notStarted(a, at, fmt.Sprintf("start %v", err))
 		return
 	}
-	// It may have ended already, but it is not reaped.
-	process, err := readProcess(pid)
-	if err == nil {
-		err = appendLine(file, processRecord{PID: pid, Started: process.started, Session: pid})
-	}
-	if err != nil {
+	if err := record.add(processRecord{PID: pid, Started: bootTicks(), Session: pid}); err != nil {
 		k.log.Error("complete the start record", "run", a.run, "attempt", a.attempt, "error", err)
 	}
 
@@ -425,6 +428,9 @@ func (k *keeper) spawn(a *attempt) {
 	if spec.Timeout > 0 {
 		// Go's timers follow CLOCK_MONOTONIC: a suspend uses none of it up.
 		a.timer = time.AfterFunc(spec.Timeout, func() { k.timeOut(a) })
+	}
+	if spec.LogLimit > 0 {
+		k.logs.add(a.key, a.dir, spec.LogLimit, func() writers { return k.writers(a) })
 	}
 	if a.stop != "" { // asked for during the fork
 		k.endAttempt(a, a.stop)
@@ -460,35 +466,88 @@ func (k *keeper) startedBefore(a *attempt) {
 	k.considerEnd()
 }
 
+// ending is an outcome on its way to the disk.
+type ending struct {
+	*attempt
+	exit Exit
+}
+
 // finish has the outcome recorded and then told. Its caller holds mu.
+func (k *keeper) finish(a *attempt, exit Exit) {
+	k.ends = append(k.ends, ending{a, exit})
+	switch {
+	case len(k.queue) == 0:
+		k.record()
+	case k.recordAt == nil:
+		// Starts are late from now on; records that wait a little only would
+		// be missed by who finds the keeper dead.
+		k.recordAt = time.AfterFunc(recordPause, func() {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.record()
+		})
+	}
+}
+
+// record has all outcomes recorded that wait. Its caller holds mu.
+func (k *keeper) record() {
+	if k.recordAt != nil {
+		k.recordAt.Stop()
+		k.recordAt = nil
+	}
+	for range min(len(k.ends), recorders-k.recording) {
+		k.recording++
+		k.work.Go(k.recordEnds)
+	}
+}
+
+// recordEnds takes outcomes until none waits.
 //
-// The record is synced when no daemon listens. One that does commits the
+// A record is synced when no daemon listens. One that does commits the
 // outcome to its store at once, and a thousand syncs beside a thousand starts
 // make the last start a fifth later.
-func (k *keeper) finish(a *attempt, exit Exit) {
-	sync := k.subscriber == nil
-	k.work.Go(func() {
-		k.records <- struct{}{}
-		defer func() { <-k.records }()
-		err := writeExit(a.dir, exitRecord{
-			Run: a.run, Attempt: a.attempt, Token: a.token, Keeper: k.id, Exit: exit,
+func (k *keeper) recordEnds() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for len(k.ends) > 0 {
+		e := k.ends[0]
+		k.ends[0] = ending{}
+		k.ends = k.ends[1:]
+		sync := k.subscriber == nil
+		k.mu.Unlock()
+		k.logs.settle(e.key)
+		err := writeExit(e.dir, exitRecord{
+			Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Keeper: k.id, Exit: e.exit,
 		}, sync)
 		if err != nil {
-			k.log.Error("write exit record", "run", a.run, "attempt", a.attempt, "error", err)
+			k.log.Error("write exit record", "run", e.run, "attempt", e.attempt.attempt, "error", err)
 		}
 
 		k.mu.Lock()
-		defer k.mu.Unlock()
-		a.state, a.exit = stateExited, &exit
+		e.state, e.attempt.exit = stateExited, &e.exit
 		// An outcome that the disk did not take keeps the keeper alive until
 		// a daemon has it, unless the whole directory is gone.
-		a.unrecorded = err != nil && !errors.Is(err, fs.ErrNotExist)
-		if !a.unrecorded {
+		e.unrecorded = err != nil && !errors.Is(err, fs.ErrNotExist)
+		if !e.unrecorded {
 			k.open--
 		}
-		k.emit(Event{Run: a.run, Attempt: a.attempt, Token: a.token, Exit: a.exit})
+		k.emit(Event{Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Exit: e.attempt.exit})
 		k.considerEnd()
-	})
+	}
+	k.recording--
+}
+
+// writers says who may still write an attempt's log.
+func (k *keeper) writers(a *attempt) writers {
+	k.mu.Lock()
+	running := !a.reaped
+	k.mu.Unlock()
+	switch {
+	case running || unix.Kill(-a.pid, 0) == nil: // it, or its group
+		return someWriters
+	default:
+		return unknownWriters
+	}
 }
 
 // emit tells the newest daemon; what it does not get is in the next list. Its

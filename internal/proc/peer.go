@@ -211,8 +211,11 @@ func (p *peer) send(m message) {
 func (p *peer) sendEvent(event Event) {
 	p.mu.Lock()
 	p.events = append(p.events, event)
+	first := len(p.events) == 1
 	p.mu.Unlock()
-	signalTo(p.signal)
+	if first { // the writer has a timer for those that follow
+		signalTo(p.signal)
+	}
 }
 
 // close may be called by anyone, and again.

@@ -34,6 +34,12 @@ type Spec struct {
 
 	Timeout   time.Duration // 0: none
 	KillAfter time.Duration // from TERM to KILL; 0 means 10 s
+
+	LogLimit int64 // bytes of `log` that are kept, half of them its first and half its last; 0: all
+
+	Umask  string  // octal; "" keeps the keeper's 022
+	Nice   int     // -20 … 19
+	Limits []Limit // those that are not named are as the daemon was started with
 }
 
 // Exit is an attempt's outcome, the content of the exit record.

@@ -21,8 +21,24 @@ import (
 
 const testLimit = 4 << 20 // of the frames that test keepers take
 
-// TestMain makes the test binary a keeper when it is called as one.
+// TestMain makes the test binary a keeper, or a job, when it is called as one.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		var body func() error
+		switch os.Args[1] {
+		case "witness":
+			body = func() error { return witness(os.Stdout) }
+		case "nobody":
+			body = func() error { return becomeNobody(os.Args[2:]) }
+		}
+		if body != nil {
+			if err := body(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
+	}
 	if len(os.Args) == 4 && os.Args[1] == "keeper" {
 		idle, err := time.ParseDuration(os.Args[2])
 		if err == nil {
@@ -58,6 +74,7 @@ type host struct {
 	command []string
 	prefix  string // of all run ids
 	runs    int
+	owner   int // of keepers and jobs, when it is not the test's
 }
 
 func newHost(t *testing.T) *host {
@@ -185,7 +202,12 @@ func (h *host) open() *daemon {
 func (h *host) spec(command string) Spec {
 	h.Helper()
 	h.runs++
-	dir := h.TempDir()
+	var dir string
+	if h.owner == 0 {
+		dir = h.TempDir()
+	} else {
+		dir = h.folder(strconv.Itoa(h.runs))
+	}
 	return Spec{
 		Run: h.prefix + strconv.Itoa(h.runs), Attempt: 1, Token: 42, Dir: dir,
 		Args: []string{"sh", "-c", command}, Env: []string{"PATH=" + os.Getenv("PATH")}, Cwd: dir,
@@ -1014,12 +1036,12 @@ func TestInspectJudgesByTheRecords(t *testing.T) {
 			c.record.Run, c.record.Attempt = s.Run, s.Attempt
 			file, err := createStart(s.Dir, *c.record)
 			if err == nil && c.process.PID != 0 {
-				err = appendLine(file, c.process)
+				err = file.add(c.process)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = file.Close()
+			file.close()
 		}
 		switch c.exit {
 		case "{}":

@@ -148,6 +148,10 @@ type wireSpec struct {
 	StdinNull bool          `json:"stdin_null,omitempty"`
 	Timeout   time.Duration `json:"timeout_ns,omitempty"`
 	KillAfter time.Duration `json:"kill_after_ns,omitempty"`
+	LogLimit  int64         `json:"log_limit,omitempty"`
+	Umask     string        `json:"umask,omitempty"`
+	Nice      int           `json:"nice,omitempty"`
+	Limits    []Limit       `json:"limits,omitempty"`
 }
 
 func toWire(s Spec) wireSpec {
@@ -155,6 +159,7 @@ func toWire(s Spec) wireSpec {
 		Run: s.Run, Attempt: s.Attempt, Token: s.Token, Dir: text(s.Dir),
 		Args: convert[text](s.Args), Env: convert[text](s.Env), Cwd: text(s.Cwd),
 		Stdin: s.Stdin, StdinNull: s.StdinNull, Timeout: s.Timeout, KillAfter: s.KillAfter,
+		LogLimit: s.LogLimit, Umask: s.Umask, Nice: s.Nice, Limits: s.Limits,
 	}
 }
 
@@ -163,6 +168,7 @@ func (w wireSpec) spec() Spec {
 		Run: w.Run, Attempt: w.Attempt, Token: w.Token, Dir: string(w.Dir),
 		Args: convert[string](w.Args), Env: convert[string](w.Env), Cwd: string(w.Cwd),
 		Stdin: w.Stdin, StdinNull: w.StdinNull, Timeout: w.Timeout, KillAfter: w.KillAfter,
+		LogLimit: w.LogLimit, Umask: w.Umask, Nice: w.Nice, Limits: w.Limits,
 	}
 }
 

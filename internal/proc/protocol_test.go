@@ -198,7 +198,7 @@ func TestClientLeavesAKeeperOfAnotherProtocolAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = file.Close()
+	file.close()
 	d.wantStatus(old, Running) // under a living keeper, though not one of ours
 	s := h.spec(`exit 0`)
 	d.start(s)

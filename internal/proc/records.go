@@ -51,7 +51,7 @@ type startRecord struct {
 // processRecord is the second line of `start`.
 type processRecord struct {
 	PID     int    `json:"pid"`
-	Started uint64 `json:"started"` // field 22 of /proc/PID/stat: tells a reused pid
+	Started uint64 `json:"started"` // it had started by then, as in /proc/PID/stat; one with this pid that started later is a stranger
 	Session int    `json:"session"`
 }
 
@@ -64,30 +64,42 @@ type exitRecord struct {
 	Exit
 }
 
+// record is an open `start`: a bare descriptor, because an os.File has the
+// kernel asked whether a plain file can be polled.
+type record int
+
 // createStart makes the `start` record and returns it open for the second
 // line. The error is fs.ErrExist when the attempt was started before.
-func createStart(dir string, record startRecord) (*os.File, error) {
-	path := filepath.Join(dir, startName)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+func createStart(dir string, start startRecord) (record, error) {
+	path := dir + "/" + startName
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, err
+		return 0, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := appendLine(file, record); err != nil {
+	r := record(fd)
+	if err := r.add(start); err != nil {
 		// No fork follows, so the record must not say that one may have.
-		return nil, errors.Join(err, file.Close(), os.Remove(path))
+		r.close()
+		return 0, errors.Join(&fs.PathError{Op: "write", Path: path, Err: err}, os.Remove(path))
 	}
-	return file, nil
+	return r, nil
 }
 
-// appendLine adds a JSON line in one write.
-func appendLine(file *os.File, v any) error {
+// add appends a JSON line in one write.
+func (r record) add(v any) error {
 	line, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(append(line, '\n'))
+	line = append(line, '\n')
+	n, err := unix.Write(int(r), line)
+	if err == nil && n < len(line) {
+		err = unix.ENOSPC // there was room for a part of it
+	}
 	return err
 }
+
+func (r record) close() { _ = unix.Close(int(r)) }
 
 // readStart reads the `start` record. The error is fs.ErrNotExist when there
 // is none; a record whose keeper died before it had written the first line
@@ -120,28 +132,28 @@ func writeExit(dir string, record exitRecord, sync bool) (err error) {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, "."+exitName+"."+record.Keeper)
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	temp := dir + "/." + exitName + "." + record.Keeper
+	fd, err := unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: temp, Err: err}
 	}
 	defer func() {
 		if err != nil {
 			_ = os.Remove(temp)
 		}
 	}()
-	if _, err := file.Write(append(data, '\n')); err != nil {
-		return errors.Join(err, file.Close())
+	data = append(data, '\n')
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC // there was room for a part of it
 	}
-	if sync {
-		if err := file.Sync(); err != nil {
-			return errors.Join(err, file.Close())
-		}
+	if err == nil && sync {
+		err = unix.Fsync(fd)
 	}
-	if err := file.Close(); err != nil {
-		return err
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
+		return &fs.PathError{Op: "write", Path: temp, Err: err}
 	}
-	return os.Rename(temp, filepath.Join(dir, exitName))
+	return os.Rename(temp, dir+"/"+exitName)
 }
 
 // readExit reads the exit record; nil when there is none, or none that can be

@@ -25,10 +25,6 @@ const defaultPath = "/usr/bin:/bin"
 // forkMu.
 func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err error) {
 	env := environment(spec)
-	path, err := lookPath(spec, env)
-	if err != nil {
-		return 0, err
-	}
 
 	// Bare descriptors, not os.File: nothing here has a finalizer that could
 	// close a number which has been given away meanwhile.
@@ -37,30 +33,56 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err 
 		return 0, fmt.Errorf("standard input: %w", err)
 	}
 	defer func() { _ = unix.Close(in) }()
-	logPath := filepath.Join(spec.Dir, logName)
-	out, err := unix.Open(logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		if feed >= 0 {
+	defer func() {
+		if err != nil && feed >= 0 {
 			_ = unix.Close(feed)
 		}
+	}()
+	logPath := spec.Dir + "/" + logName
+	out, err := unix.Open(logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
 		return 0, &fs.PathError{Op: "open", Path: logPath, Err: err}
 	}
 	defer func() { _ = unix.Close(out) }()
 
-	pid, err = syscall.ForkExec(path, spec.Args, &syscall.ProcAttr{
+	attr := syscall.ProcAttr{
 		Dir:   spec.Cwd,
 		Env:   env,
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	}
+	pid, err = execute(spec, attr)
 	if err != nil {
-		if feed >= 0 {
-			_ = unix.Close(feed)
-		}
-		return 0, explain(err, path, spec, env)
+		return 0, err
 	}
 	if feed >= 0 {
 		feedStdin(ctx, stdin, feed, spec.Stdin)
+	}
+	return pid, nil
+}
+
+// execute forks and executes spec in the way that it asks for.
+func execute(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
+	if spec.hasAttributes() {
+		return executeWithAttributes(spec, attr)
+	}
+	if args, env, ok := direct(spec, attr.Env); ok {
+		dash := attr
+		dash.Env = env
+		// An error is told by the shell: it has words and exit codes of its
+		// own for it, and may know more, such as how to run a script that
+		// names no interpreter.
+		if pid, err := syscall.ForkExec(args[0], args, &dash); err == nil {
+			return pid, nil
+		}
+	}
+	path, err := lookPath(spec, attr.Env)
+	if err != nil {
+		return 0, err
+	}
+	pid, err = syscall.ForkExec(path, spec.Args, &attr)
+	if err != nil {
+		return 0, explain(err, path, spec, attr.Env)
 	}
 	return pid, nil
 }

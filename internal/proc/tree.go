@@ -138,7 +138,7 @@ func survivors(record startRecord) ([]process, error) {
 		// The kernel gives a number away again only when no process has it as
 		// its pid, group or session. So a stranger with the number of our
 		// session means that ours is empty.
-		if p.pid == record.Process.PID && p.started != record.Process.Started {
+		if p.pid == record.Process.PID && p.started > record.Process.Started {
 			session = 0
 		}
 	}

@@ -140,13 +140,13 @@ func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.
 	return saved, err
 }
 
-// reload loads again when a source has changed, or always. A bad file leaves the
-// old jobs running and is told once.
-func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
+// reload loads again when a source has changed, or always, and says whether it
+// tried. A bad file leaves the old jobs running and is told once.
+func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read bool) {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	if !always && !j.changed() {
-		return
+		return false
 	}
 	list, byID, settings, problem := j.planned(), j.known(), j.settings(), j.trouble()
 	err := j.read()
@@ -169,6 +169,7 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) {
 		}
 		j.loaded()
 	}
+	return true
 }
 
 // pause makes a job fire no more, or again: then from now on.

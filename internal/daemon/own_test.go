@@ -34,6 +34,12 @@ func options(t *testing.T, dir string) Options {
 // serve runs a daemon until stop is called.
 func serve(t *testing.T, o Options) (client *api.Client, stop func()) {
 	t.Helper()
+	_, client, stop = serveDaemon(t, o)
+	return client, stop
+}
+
+func serveDaemon(t *testing.T, o Options) (d *Daemon, client *api.Client, stop func()) {
+	t.Helper()
 	d, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +61,7 @@ func serve(t *testing.T, o Options) (client *api.Client, stop func()) {
 		}
 	}
 	t.Cleanup(stop)
-	return client, stop
+	return d, client, stop
 }
 
 func TestASocketPathMayBeLongerThanAnAddress(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"belfry/api"
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
@@ -62,6 +63,16 @@ func unavailable(err error) bool {
 	return false
 }
 
+// diskError is an error of a write that the disk did not take, with what
+// somebody who asked for the write is told.
+type diskError struct {
+	told  *api.Error
+	cause error
+}
+
+func (e *diskError) Error() string   { return e.cause.Error() }
+func (e *diskError) Unwrap() []error { return []error{e.told, e.cause} }
+
 // wrote notes that a write met a disk that takes nothing, and says so once.
 func (a *account) wrote(err error) error {
 	if !unavailable(err) {
@@ -69,7 +80,8 @@ func (a *account) wrote(err error) error {
 	}
 	a.mu.Lock()
 	was := a.problem
-	a.problem = fmt.Sprintf("the account in %s cannot be written, so no run is started: %v", a.data, err)
+	problem := fmt.Sprintf("the account in %s cannot be written, so no run is started: %v", a.data, err)
+	a.problem = problem
 	if was == "" {
 		a.since = a.now()
 	}
@@ -81,7 +93,7 @@ func (a *account) wrote(err error) error {
 		default:
 		}
 	}
-	return err
+	return &diskError{&api.Error{Code: api.Unavailable, Message: problem, Hint: mendStore}, err}
 }
 
 // again says that the store can be written again. A write that succeeded would

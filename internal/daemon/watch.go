@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -31,6 +32,7 @@ func (j *jobs) watch(ctx context.Context, alive func(), s supervisor) error {
 	defer ticker.Stop()
 	soon := time.NewTimer(0) // the folders are watched from now on: what changed before is seen
 	defer soon.Stop()
+	debug.FreeOSMemory() // reading many jobs leaves much behind, and then comes a long quiet
 	var last time.Time
 	for waiting := true; ; {
 		alive()
@@ -54,7 +56,9 @@ func (j *jobs) watch(ctx context.Context, alive func(), s supervisor) error {
 			always = true
 			s.tell("RELOADING=1", monotonic(j.o.Clock().Running))
 		}
-		j.reload(ctx, j.o.Clock().Wall, always)
+		if j.reload(ctx, j.o.Clock().Wall, always) {
+			debug.FreeOSMemory()
+		}
 		last = time.Now()
 		w.follow(j.sources())
 		if always {

@@ -121,7 +121,7 @@ func (h *house) ends(name string, to run.State) {
 	ctx := h.t.Context()
 	r := h.run(name)
 	if r.State.Finished() {
-		if err := h.store.Move(ctx, run.Move{Run: r.ID, From: r.State, To: run.Queued, At: h.now}); err != nil {
+		if _, err := h.store.Move(ctx, run.Move{Run: r.ID, From: r.State, To: run.Queued, At: h.now}); err != nil {
 			h.t.Fatal(err)
 		}
 	} else if r.Reason != "" {
@@ -137,7 +137,7 @@ func (h *house) ends(name string, to run.State) {
 	if err != nil || len(claimed) != 1 {
 		h.t.Fatalf("claim %s: %v, %v", name, claimed, err)
 	}
-	if err := h.store.Move(ctx, run.Move{Run: r.ID, From: run.Running, To: to, Token: claimed[0].Token, At: h.now}); err != nil {
+	if _, err := h.store.Move(ctx, run.Move{Run: r.ID, From: run.Running, To: to, Token: claimed[0].Token, At: h.now}); err != nil {
 		h.t.Fatal(err)
 	}
 }

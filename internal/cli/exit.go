@@ -138,7 +138,7 @@ func explainError(err error) *problem {
 	case strings.HasPrefix(err.Error(), "unknown command"):
 		first, rest, _ := strings.Cut(err.Error(), "\n")
 		return usage("%s", first).hint("%s", strings.Join(strings.Fields(rest+" belfry --help lists the commands"), " "))
-	case strings.Contains(err.Error(), "arg(s)"):
+	case strings.Contains(err.Error(), "arg(s)"), strings.HasPrefix(err.Error(), "required flag(s)"):
 		return usage("%v", err).hint("add --help to the command to see how it is used")
 	}
 	return &problem{err: err, code: exitFailed}

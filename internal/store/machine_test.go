@@ -109,7 +109,7 @@ func TestAFullDiskIsSaidAndTheStoreWorksAgainWhenThereIsRoom(t *testing.T) {
 		t.Error("a change that failed stands")
 	}
 	check(t, os.Remove(ballast))
-	check(t, s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night}))
+	check(t, move(t.Context(), s, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night}))
 	wantState(t, s, ids["a"], run.Cancelled, "")
 	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
 		t.Error(found)

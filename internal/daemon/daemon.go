@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"belfry/api"
+	"belfry/internal/crash"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
@@ -405,9 +406,15 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 		in.Alive = d.jobs.alive
 	}
 	decision := plan.Decide(in)
+	if len(decision.Runs) > 0 {
+		crash.Point(crash.Decided)
+	}
 	wrote, err := d.store.Record(ctx, decision, reading.Wall)
 	if err != nil {
 		return time.Time{}, err
+	}
+	if wrote {
+		crash.Point(crash.Recorded)
 	}
 	d.last = &reading
 	if wrote {

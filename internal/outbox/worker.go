@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"belfry/internal/crash"
 )
 
 // Store is what a Worker needs of the store. Each method that changes
@@ -161,7 +163,9 @@ func (w *Worker) send(ctx context.Context, item Item) {
 	w.mu.Lock()
 	w.flights[item.ID] = f
 	w.mu.Unlock()
+	crash.Point(crash.Begun)
 	result, err := w.sender(item.Kind).Send(flying, item, save)
+	crash.Point(crash.Sent)
 	w.mu.Lock()
 	delete(w.flights, item.ID)
 	w.mu.Unlock()
@@ -186,6 +190,7 @@ func (w *Worker) send(ctx context.Context, item Item) {
 		log.Error("settle what was sent", "error", err)
 		w.putBack(ctx, log, item, err, now.Add(wait(item.Tries, rand.Float64())))
 	}
+	crash.Point(crash.Told)
 	w.o.Changed()
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"belfry/internal/crash"
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/proc"
@@ -159,6 +160,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 	for i, e := range list {
 		moves[i] = e.move
 	}
+	crash.Point(crash.Ended)
 	void, err := r.o.Store.Move(ctx, moves...)
 	if err != nil {
 		r.o.Log.Error("write how runs ended", "runs", len(list), "error", err)
@@ -167,6 +169,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 		}
 		return
 	}
+	crash.Point(crash.Settled)
 	for i, e := range list {
 		switch {
 		case void[i]: // somebody else's decision stands
@@ -179,6 +182,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 		delete(r.killed, e.run.ID)
 		r.forget(e.run.ID, e.run.Attempt)
 	}
+	crash.Point(crash.Forgotten)
 	r.o.Changed()
 	r.Kick() // places are free, or a retry has its time: the pass that called us does not know
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"belfry/internal/crash"
 	"belfry/internal/job"
 	"belfry/internal/plan"
 	"belfry/internal/proc"
@@ -180,10 +181,12 @@ func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
 		}
 		claims = append(claims, c)
 	}
+	crash.Point(crash.Admitted)
 	claimed, err := r.o.Store.Claim(ctx, claims)
 	if err != nil {
 		return fmt.Errorf("claim %d runs: %w", len(claims), err)
 	}
+	crash.Point(crash.Claimed)
 	for _, run := range claimed {
 		r.live[run.ID] = run
 	}
@@ -212,7 +215,9 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 	if len(specs) == 0 {
 		return
 	}
+	crash.Point(crash.Prepared)
 	err := r.o.Procs.Start(ctx, specs)
+	crash.Point(crash.Started)
 	for _, spec := range specs {
 		if err != nil {
 			r.doubtful[spec.Run] = true

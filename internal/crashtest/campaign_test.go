@@ -1,0 +1,417 @@
+// Package crashtest holds a campaign: a daemon with many jobs is killed with
+// SIGKILL again and again, at random and at each point between a decision and
+// its announcement, and afterwards its account is compared with a ledger that
+// the jobs write themselves. The short one is part of the tests; make crash runs
+// a long one.
+package crashtest
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/crash"
+)
+
+var (
+	length = flag.Duration("campaign", 70*time.Second, "how long daemons are killed")
+	scale  = flag.Int("jobs", 10, "how many jobs of each kind")
+)
+
+// kind is a sort of jobs, and what their runs must come to.
+type kind struct {
+	name     string
+	yaml     string // of one job; NAME and NUMBER are its own
+	crontab  string // or its line
+	attempts int
+	code     int
+	state    string
+}
+
+var kinds = []kind{
+	{name: "plain", yaml: "schedule: \"* * * * *\"\n    command: [DIR/job, NAME, \"0.NUMBER\", \"0\"]\n    overlap: allow", attempts: 1, state: "succeeded"},
+	{name: "long", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 1NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded"},
+	{name: "failing", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 3\n    overlap: allow", attempts: 1, code: 3, state: "failed"},
+	{name: "retrying", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 4\n    overlap: allow\n    retry: {attempts: 3, backoff: 0.2s}", attempts: 3, code: 4, state: "failed"},
+	{name: "child", yaml: "after: [plain-NUMBER]\n    command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded"},
+	{name: "orphan", yaml: "after: [failing-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
+	{name: "lake", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 0 output\n    overlap: allow\n    publish: DIR/lake/NAME/$BELFRY_STAMP", attempts: 1, state: "succeeded"},
+	{name: "direct", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 0", attempts: 1, state: "succeeded"},
+	{name: "shell", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 5; exit $?", attempts: 1, code: 5, state: "failed"},
+}
+
+// kindOf finds the kind of a job by its name.
+func kindOf(name string) kind {
+	prefix, _, _ := strings.Cut(name, "-")
+	return kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == prefix })]
+}
+
+// job is what every job runs: it writes into the ledger before and after.
+const job = `#!/bin/sh
+echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $1" >>DIR/ledger
+/bin/sleep "$2"
+[ -z "$4" ] || echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run"
+echo "end $BELFRY_RUN $BELFRY_ATTEMPT $3" >>DIR/ledger
+exit "$3"
+`
+
+type campaign struct {
+	t      *testing.T
+	dir    string
+	binary string
+	client *api.Client
+	kills  map[string]int // by where
+}
+
+func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
+	t.Parallel()
+	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}}
+	c.binary = filepath.Join(c.dir, "belfry")
+	build := exec.Command("go", "build", "-p", "2", "-tags", "crashpoints", "-o", c.binary, "belfry/cmd/belfry")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	c.write("job", job, 0o755)
+	c.write("belfry.yaml", c.project(), 0o600)
+	c.write("tab", c.crontab(), 0o600)
+	c.client = api.Unix(filepath.Join(c.dir, ".belfry"))
+	t.Cleanup(c.client.Close)
+
+	first := c.serve("")
+	c.ready()
+	since := time.Now()
+	c.kill(first, "at first")
+	points := crash.Points()
+	for n := 0; time.Since(since) < *length; n++ {
+		if n%2 == 0 {
+			c.killAtRandom()
+		} else {
+			c.killAt(points[n/2%len(points)])
+		}
+	}
+	until := time.Now()
+
+	last := c.serve("")
+	c.ready()
+	runs := c.finished(since, until)
+	c.check(runs, since, until)
+	c.stop(last)
+	c.nothingRuns()
+}
+
+func (c *campaign) write(name, text string, mode os.FileMode) {
+	c.t.Helper()
+	text = strings.ReplaceAll(text, "DIR", c.dir)
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), mode); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *campaign) project() string {
+	text := "project: campaign\ntimezone: UTC\ndaemon: {slots: 10000}\njobs:\n"
+	for _, k := range kinds {
+		for i := range *scale {
+			if k.yaml != "" {
+				name := fmt.Sprintf("%s-%d", k.name, i)
+				text += "  " + name + ":\n    " + fill(k.yaml, name, i) + "\n    notify: {on: []}\n"
+			}
+		}
+	}
+	return text
+}
+
+func (c *campaign) crontab() string {
+	text := "MAILTO=\"\"\n"
+	for _, k := range kinds {
+		for i := range *scale {
+			if k.crontab != "" {
+				text += fill(k.crontab, fmt.Sprintf("%s-%d", k.name, i), i) + "\n"
+			}
+		}
+	}
+	return text
+}
+
+func fill(text, name string, i int) string {
+	return strings.NewReplacer("NAME", name, "NUMBER", strconv.Itoa(i)).Replace(text)
+}
+
+// serve starts a daemon that may kill itself at a point.
+func (c *campaign) serve(point string) *exec.Cmd {
+	c.t.Helper()
+	cmd := exec.Command(c.binary, "serve", "--crontab", "tab")
+	cmd.Dir = c.dir
+	cmd.Env = append(os.Environ(), "BELFRY_CRASH="+point, "BELFRY_DATA="+filepath.Join(c.dir, ".belfry"))
+	log, err := os.OpenFile(filepath.Join(c.dir, "daemon.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd
+}
+
+func (c *campaign) kill(daemon *exec.Cmd, where string) {
+	c.t.Helper()
+	if err := daemon.Process.Kill(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.died(daemon, where)
+}
+
+// died waits for the end of a daemon, which must be a violent one.
+func (c *campaign) died(daemon *exec.Cmd, where string) {
+	c.t.Helper()
+	err := daemon.Wait()
+	if status, ok := daemon.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		c.t.Fatalf("a daemon ended by itself: %v\n%s", err, c.tail())
+	}
+	c.kills[where]++
+}
+
+func (c *campaign) tail() string {
+	log, _ := os.ReadFile(filepath.Join(c.dir, "daemon.log"))
+	return string(log[max(0, len(log)-3000):])
+}
+
+// killAtRandom lets a daemon live for up to four seconds.
+func (c *campaign) killAtRandom() {
+	daemon := c.serve("")
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(4 * time.Second))))
+	<-timer.C
+	c.kill(daemon, "at random")
+}
+
+// killAt lets a daemon kill itself at a point, the first few times that it comes
+// there; one that does not come there within a few seconds is killed all the same.
+func (c *campaign) killAt(point string) {
+	daemon := c.serve(fmt.Sprintf("%s:%d", point, rand.IntN(3)))
+	ended := make(chan struct{})
+	patience := time.AfterFunc(6*time.Second, func() {
+		point = "at random"
+		_ = daemon.Process.Kill()
+	})
+	go func() {
+		defer close(ended)
+		_, _ = daemon.Process.Wait()
+	}()
+	<-ended
+	patience.Stop()
+	c.kills[point]++
+}
+
+// ready waits until a daemon answers.
+func (c *campaign) ready() {
+	c.t.Helper()
+	c.until("a daemon answers", 30*time.Second, func(ctx context.Context) bool {
+		_, err := c.client.Health(ctx)
+		return err == nil
+	})
+}
+
+// until asks again and again until it is so.
+func (c *campaign) until(what string, patience time.Duration, ask func(ctx context.Context) bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for !ask(ctx) {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			c.t.Fatalf("not within %s: %s\n%s", patience, what, c.tail())
+		}
+	}
+}
+
+// finished waits until each run of a stretch of time has, and gives them.
+func (c *campaign) finished(since, until time.Time) []api.Run {
+	c.t.Helper()
+	var runs []api.Run
+	c.until("every run has ended", 3*time.Minute, func(ctx context.Context) bool {
+		all, err := c.client.Runs(ctx, api.RunFilter{})
+		if err != nil {
+			return false
+		}
+		runs = slices.DeleteFunc(all, func(r api.Run) bool { return !r.FiresAt.After(since) || r.FiresAt.After(until) })
+		return !slices.ContainsFunc(runs, func(r api.Run) bool { return !r.Finished() })
+	})
+	return runs
+}
+
+// attempt is one execution of a run's command.
+type attempt struct {
+	run    string
+	number int
+}
+
+// ledger is what the jobs wrote: how often each attempt began, and its code.
+func (c *campaign) ledger() (began map[attempt]int, codes map[attempt]int) {
+	c.t.Helper()
+	file, err := os.Open(filepath.Join(c.dir, "ledger"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	began, codes = map[attempt]int{}, map[attempt]int{}
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var what, id, rest string
+		var number int
+		if _, err := fmt.Sscan(lines.Text(), &what, &id, &number, &rest); err != nil {
+			c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
+		}
+		a := attempt{id, number}
+		if what == "begin" {
+			began[a]++
+			continue
+		}
+		if codes[a], err = strconv.Atoi(rest); err != nil {
+			c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
+		}
+	}
+	return began, codes
+}
+
+func (c *campaign) check(runs []api.Run, since, until time.Time) {
+	c.t.Helper()
+	began, codes := c.ledger()
+	accounts := map[string]map[time.Time]int{} // job → firing → rows
+	firings := 0
+	for _, k := range kinds {
+		for i := range *scale {
+			accounts[fmt.Sprintf("%s-%d", k.name, i)] = map[time.Time]int{}
+		}
+	}
+	for _, r := range runs {
+		k := kindOf(r.Job)
+		accounts[r.Job][r.FiresAt.UTC()]++
+		if r.State != k.state {
+			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, k.state)
+		}
+		if r.Attempt != k.attempts {
+			c.t.Errorf("%s of %s has had %d attempts, want %d", r.Job, r.FiresAt, r.Attempt, k.attempts)
+		}
+		if k.attempts > 0 && (r.ExitCode == nil || *r.ExitCode != k.code) {
+			c.t.Errorf("%s of %s ended with %v, want %d", r.Job, r.FiresAt, r.ExitCode, k.code)
+		}
+		for n := 1; n <= r.Attempt; n++ {
+			a := attempt{r.ID, n}
+			if began[a] != 1 {
+				c.t.Errorf("attempt %d of %s of %s began %d times", n, r.Job, r.FiresAt, began[a])
+			}
+			if code, ended := codes[a]; !ended || code != k.code {
+				c.t.Errorf("attempt %d of %s of %s wrote code %d (%v), want %d", n, r.Job, r.FiresAt, code, ended, k.code)
+			}
+		}
+		if began[attempt{r.ID, r.Attempt + 1}] > 0 {
+			c.t.Errorf("%s of %s began an attempt that is not in its account", r.Job, r.FiresAt)
+		}
+		if k.name == "lake" {
+			c.published(r)
+		}
+	}
+	for at := since.Truncate(time.Minute).Add(time.Minute); !at.After(until); at = at.Add(time.Minute) {
+		for name, rows := range accounts {
+			firings++
+			if rows[at.UTC()] != 1 {
+				c.t.Errorf("%s has %d rows for %s, want 1", name, rows[at.UTC()], at.UTC())
+			}
+		}
+	}
+	if len(runs) != firings {
+		c.t.Errorf("%d runs are in the account of %d firings", len(runs), firings)
+	}
+	total := 0
+	for _, n := range c.kills {
+		total += n
+	}
+	c.t.Logf("%d firings, %d attempts, %d kills: %v", firings, len(began), total, c.kills)
+	if firings == 0 {
+		c.t.Error("nothing fired: the campaign was too short")
+	}
+	for _, point := range crash.Points() {
+		if *length > 10*time.Minute && c.kills[point] == 0 {
+			c.t.Errorf("no daemon was killed at %q", point)
+		}
+	}
+}
+
+// published checks that what a run left is at its target, and is its own.
+func (c *campaign) published(r api.Run) {
+	c.t.Helper()
+	target := filepath.Join(c.dir, "lake", r.Job, r.FiresAt.UTC().Format("20060102T150405Z"))
+	text, err := os.ReadFile(filepath.Join(target, "run"))
+	if err != nil || strings.TrimSpace(string(text)) != r.ID || len(r.Published) != 1 {
+		c.t.Errorf("%s of %s published %q (%v), %+v", r.Job, r.FiresAt, text, err, r.Published)
+	}
+	if _, err := os.Stat(filepath.Join(target, "_SUCCESS")); err != nil {
+		c.t.Errorf("%s of %s: %v", r.Job, r.FiresAt, err)
+	}
+}
+
+// stop ends the last daemon, once its jobs have ended.
+func (c *campaign) stop(daemon *exec.Cmd) {
+	c.t.Helper()
+	jobs, err := c.client.Jobs(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, j := range jobs {
+		if _, err := c.client.Pause(c.t.Context(), api.PauseRequest{Job: j.Project + "/" + j.Name, Paused: true}); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	c.until("no job runs", time.Minute, func(ctx context.Context) bool {
+		running, err := c.client.Runs(ctx, api.RunFilter{State: "running"})
+		return err == nil && len(running) == 0
+	})
+	if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := daemon.Wait(); err != nil {
+		c.t.Errorf("the last daemon: %v\n%s", err, c.tail())
+	}
+}
+
+// nothingRuns waits until the keepers have ended too: whatever speaks of our
+// folder on its command line or in its environment is ours.
+func (c *campaign) nothingRuns() {
+	c.t.Helper()
+	var left map[string]string
+	c.until("no process is left", time.Minute, func(context.Context) bool {
+		left = map[string]string{}
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == strconv.Itoa(os.Getpid()) {
+				continue
+			}
+			line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+			env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+			if strings.Contains(string(line)+string(env), c.dir) {
+				left[e.Name()] = strings.ReplaceAll(string(line), "\x00", " ")
+			}
+		}
+		return len(left) == 0
+	})
+	if len(left) > 0 {
+		c.t.Errorf("left over: %v", slices.Collect(maps.Values(left)))
+	}
+}

@@ -40,11 +40,11 @@ func TestYearsOfAMachineAreAccountedFor(t *testing.T) {
 		m := newMachine(t, time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
 		end := m.wall().AddDate(*years, 0, 0)
 		for _, change := range changes(t, m.wall(), end) {
-			if away := change.Add(-14 * time.Hour).Sub(m.wall()); away > 0 {
+			if away := change.Add(-10 * time.Hour).Sub(m.wall()); away > 0 {
 				m.restart(away)
 			}
-			for m.wall().Before(change.Add(12 * time.Hour)) {
-				m.live(time.Duration(m.rand.Int64N(int64(10 * time.Hour))))
+			for m.wall().Before(change.Add(8 * time.Hour)) {
+				m.live(time.Duration(m.rand.Int64N(int64(6 * time.Hour))))
 				m.something()
 			}
 		}
@@ -113,7 +113,7 @@ func newMachine(t *testing.T, wall time.Time) *machine {
 			catchUp job.CatchUp
 		}{
 			"fixed":  {"30 2 * * *", job.CatchUpNone},
-			"hourly": {"5 0-23 * * *", job.CatchUpNone},
+			"often":  {"5 0-23/3 * * *", job.CatchUpNone},
 			"wild":   {"20 */3 * * *", job.CatchUpNone},
 			"latest": {"0,40 3 * * *", job.CatchUpLatest},
 			"all":    {"15 */2 * * *", job.CatchUpAll},

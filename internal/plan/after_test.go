@@ -270,7 +270,7 @@ func TestAChildHasOneRunForEachFiringOfItsRhythms(t *testing.T) {
 		jobs = family(append(jobs, c, child("grandchild", "child"))...)
 		w := newWorld(rt, start.Format(time.RFC3339Nano), jobs...)
 		for range rapid.IntRange(1, 4).Draw(rt, "events") {
-			w.live(time.Duration(rapid.Int64Range(0, 9*3600_000).Draw(rt, "for")) * time.Millisecond)
+			w.live(time.Duration(rapid.Int64Range(0, 5*3600_000).Draw(rt, "for")) * time.Millisecond)
 			if rapid.Bool().Draw(rt, "restart") {
 				w.down(time.Duration(rapid.Int64Range(0, 5*3600_000).Draw(rt, "down")) * time.Millisecond)
 				w.decide()

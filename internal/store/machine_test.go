@@ -95,21 +95,21 @@ func TestAFullDiskIsSaidAndTheStoreWorksAgainWhenThereIsRoom(t *testing.T) {
 	// Some changes still find room in the log as it is.
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {
-		err = s.Wait(t.Context(), map[string]string{ids["a"]: strings.Repeat("x", 5000), ids["b"]: fmt.Sprint(i)})
+		err = s.Note(t.Context(), map[string]string{ids["a"]: strings.Repeat("x", 5000), ids["b"]: fmt.Sprint(i)})
 	}
 	var unavailable *UnavailableError
 	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "the disk that holds "+filepath.Join(dir, FileName)+" is full") {
 		t.Fatalf("a full disk gives %v", err)
 	}
 	before := read(t, s, ids["a"])
-	if err := s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, Reason: strings.Repeat("y", 50_000), At: night}); err == nil {
+	if err := move(t.Context(), s, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, Reason: strings.Repeat("y", 50_000), At: night}); err == nil {
 		t.Error("it was written")
 	}
 	if after := read(t, s, ids["a"]); after.State != before.State || after.Reason != before.Reason {
 		t.Error("a change that failed stands")
 	}
 	check(t, os.Remove(ballast))
-	check(t, s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night}))
+	check(t, move(t.Context(), s, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night}))
 	wantState(t, s, ids["a"], run.Cancelled, "")
 	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
 		t.Error(found)
@@ -236,7 +236,7 @@ func TestAReaderInAnotherProcessIsNeverInTheWayNorLocked(t *testing.T) {
 	for w := range writers {
 		go func() {
 			for i := range changes {
-				if err := s.Wait(context.Background(), map[string]string{ids["a"]: long(w + i)}); err != nil {
+				if err := s.Note(context.Background(), map[string]string{ids["a"]: long(w + i)}); err != nil {
 					done <- err
 					return
 				}
@@ -265,7 +265,7 @@ func TestAReaderInAnotherProcessIsNeverInTheWayNorLocked(t *testing.T) {
 	check(t, look.Rollback())
 	check(t, reader.Close())
 	for i := range 300 { // past the next two checkpoints, the second of which begins the log anew
-		check(t, s.Wait(t.Context(), map[string]string{ids["a"]: long(i)}))
+		check(t, s.Note(t.Context(), map[string]string{ids["a"]: long(i)}))
 	}
 	if size := must(os.Stat(wal))(t).Size(); size > walAtMost {
 		t.Errorf("the log still has %d bytes when the reader has gone, want %d at most", size, walAtMost)

@@ -147,7 +147,7 @@ func TestTheDumpOfEveryEarlierSchemaIsBroughtUpToDate(t *testing.T) {
 		}
 		item := must(s.PublishOf(t.Context(), "R1"))(t)
 		item.State = "sent"
-		check(t, s.Move(t.Context(), run.Move{Run: "R1", From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item}))
+		check(t, move(t.Context(), s, run.Move{Run: "R1", From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item}))
 		wantState(t, s, "R2", run.Queued, "")
 	}
 }

@@ -22,11 +22,11 @@ func ended(t *testing.T, s *Store, name string, state run.State, daysAgo int) st
 	switch state {
 	case run.Queued:
 	case run.Missed, run.Skipped, run.Cancelled:
-		check(t, s.Move(t.Context(), run.Move{Run: r.ID, From: run.Queued, To: state, At: at}))
+		check(t, move(t.Context(), s, run.Move{Run: r.ID, From: run.Queued, To: state, At: at}))
 	default:
 		claimed := claim(t, s, r.ID, at)
 		if state != run.Running {
-			check(t, s.Move(t.Context(), run.Move{Run: r.ID, From: run.Running, To: state, Token: claimed.Token, At: at,
+			check(t, move(t.Context(), s, run.Move{Run: r.ID, From: run.Running, To: state, Token: claimed.Token, At: at,
 				Ended: &run.Attempt{Run: r.ID, Number: 1, EndedAt: at}}))
 		}
 	}
@@ -106,7 +106,7 @@ func TestPruneLeavesWhatSomebodyStillNeeds(t *testing.T) {
 	end(t, s, ids["d"], run.Succeeded)
 	item := publishing(t, s, ids["c"])
 	item.State = outbox.Sent
-	check(t, s.Move(t.Context(), run.Move{Run: ids["c"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item,
+	check(t, move(t.Context(), s, run.Move{Run: ids["c"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item,
 		Owed: []outbox.Item{{Run: ids["c"], Kind: outbox.Notice, Payload: []byte(`{}`)}}}))
 	later := night.Add(day)
 	record(t, s, due(later, save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b", "a"), nightly("c"), nightly("d"))...), later)
@@ -125,7 +125,7 @@ func TestPruneRemovesDefinitionsThatNobodyRefersTo(t *testing.T) {
 	jobs := save(t, s, night.Add(-10*day), old)
 	record(t, s, due(night.Add(-9*day), jobs...), night.Add(-9*day))
 	r := must(s.Runs(t.Context(), RunFilter{}))(t)[0]
-	check(t, s.Move(t.Context(), run.Move{Run: r.ID, From: run.Queued, To: run.Cancelled, At: night.Add(-9 * day)}))
+	check(t, move(t.Context(), s, run.Move{Run: r.ID, From: run.Queued, To: run.Cancelled, At: night.Add(-9 * day)}))
 	ended(t, s, "a", run.Succeeded, 0)
 	if got := prune(t, s, Retention{Age: day}); len(got) != 1 {
 		t.Fatalf("%v were removed", got)

@@ -29,18 +29,18 @@ type history struct {
 }
 
 func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
+	lasts, err := h.store.LastRuns(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list []server.Job
 	for _, j := range h.jobs() {
-		last, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
-		if err != nil {
-			return nil, err
-		}
 		out := server.Job{Job: j}
 		if !j.Paused {
 			out.Next = j.Next(h.now())
 		}
-		if len(last) > 0 {
-			out.Last = &last[0]
+		if last, ok := lasts[j.Key]; ok {
+			out.Last = &last
 		}
 		list = append(list, out)
 	}

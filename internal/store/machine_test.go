@@ -236,7 +236,7 @@ func TestAReaderInAnotherProcessIsNeverInTheWayNorLocked(t *testing.T) {
 	for w := range writers {
 		go func() {
 			for i := range changes {
-				if err := s.Note(context.Background(), map[string]string{ids["a"]: long(w+i)}); err != nil {
+				if err := s.Note(context.Background(), map[string]string{ids["a"]: long(w + i)}); err != nil {
 					done <- err
 					return
 				}

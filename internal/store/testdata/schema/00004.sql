@@ -50,7 +50,7 @@ CREATE TABLE run (
   ended_at    BIGINT,
   exit_code   BIGINT,
   signal      TEXT NOT NULL DEFAULT '',
-  published   TEXT, waits_until BIGINT NOT NULL DEFAULT 0,
+  published   TEXT, waits_until BIGINT NOT NULL DEFAULT 0, asked_at BIGINT NOT NULL DEFAULT 0, start_by BIGINT NOT NULL DEFAULT 0, finish_by BIGINT NOT NULL DEFAULT 0, backfill TEXT NOT NULL DEFAULT '', parallel BIGINT NOT NULL DEFAULT 0,
   UNIQUE (job, key)
 );
 CREATE INDEX run_open ON run (state) WHERE state = 'queued' OR state = 'running' OR state = 'publishing';
@@ -107,6 +107,9 @@ CREATE TABLE target (
 );
 CREATE INDEX run_waits ON run (waits_until) WHERE waits_until > 0;
 CREATE INDEX run_many ON run (job, fires_until) WHERE count > 1;
+CREATE INDEX run_start_by ON run (start_by) WHERE start_by > 0;
+CREATE INDEX run_finish_by ON run (finish_by) WHERE finish_by > 0;
+CREATE INDEX run_backfill ON run (backfill, fires_at, id) WHERE backfill <> '';
 CREATE INDEX run_trouble ON run (state, queued_at, fires_at, id)
   WHERE state = 'failed' OR state = 'lost' OR state = 'cancelled' OR state = 'skipped' OR state = 'missed';
 CREATE INDEX run_trouble_by_job ON run (job, state, queued_at, fires_at, id)
@@ -120,16 +123,17 @@ CREATE TABLE source (
   stamp   TEXT NOT NULL,
   rows    TEXT NOT NULL
 );
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (1, 0, 1, '2026-11-25 21:02:52');
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (2, 1, 1, '2026-11-25 21:02:52');
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (3, 2, 1, '2026-11-25 21:02:52');
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (4, 4, 1, '2026-11-25 21:02:52');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (1, 0, 1, '2026-11-25 21:05:58');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (2, 1, 1, '2026-11-25 21:05:58');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (3, 2, 1, '2026-11-25 21:05:58');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (4, 3, 1, '2026-11-25 21:05:58');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (5, 4, 1, '2026-11-25 21:05:58');
 INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', 1783612800000, 1783612800001, 2, 'boot');
 INSERT INTO definition (hash, body) VALUES ('h1', '{"project":"lake","name":"a","owner":"alice","schedules":["0 16 * * *"],"timezone":"UTC","command":{"text":"run a","shell":"/bin/sh"},"catch_up":"latest","overlap":"skip"}');
 INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, paused, removed_at, command, command_of) VALUES ('J1', 'lake', 'a', 'alice', 'h1', 'belfry.yaml', 3, 't', 1783612800000, 0, NULL, '', '');
 INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, paused, removed_at, command, command_of) VALUES ('J2', 'lake', 'b', 'alice', 'h1', 'belfry.yaml', 5, 't', 1783612800000, 1, 1783612800005, '', '');
-INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, not_before, attempt, token, node, queued_at, started_at, ended_at, exit_code, signal, published, waits_until) VALUES ('R1', 'J1', 't/1', 'schedule', 'publishing', '', 'h1', 1783612800000, 1783612800000, 1, '2026-07-09T16:00:00', 0, 1, 1, 'node', 1783612800000, 1783612800002, NULL, NULL, '', NULL, 0);
-INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, not_before, attempt, token, node, queued_at, started_at, ended_at, exit_code, signal, published, waits_until) VALUES ('R2', 'J2', 'a/1', 'after', 'queued', 'dependency', 'h1', 1783612800000, 1783612800000, 1, '2026-07-09T16:00:00', 0, 0, 0, '', 1783612800000, NULL, NULL, NULL, '', NULL, 0);
+INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, not_before, attempt, token, node, queued_at, started_at, ended_at, exit_code, signal, published, waits_until, asked_at, start_by, finish_by, backfill, parallel) VALUES ('R1', 'J1', 't/1', 'schedule', 'publishing', '', 'h1', 1783612800000, 1783612800000, 1, '2026-07-09T16:00:00', 0, 1, 1, 'node', 1783612800000, 1783612800002, NULL, NULL, '', NULL, 0, 0, 0, 0, '', 0);
+INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, not_before, attempt, token, node, queued_at, started_at, ended_at, exit_code, signal, published, waits_until, asked_at, start_by, finish_by, backfill, parallel) VALUES ('R2', 'J2', 'a/1', 'after', 'queued', 'dependency', 'h1', 1783612800000, 1783612800000, 1, '2026-07-09T16:00:00', 0, 0, 0, '', 1783612800000, NULL, NULL, NULL, '', NULL, 0, 0, 0, 0, '', 0);
 INSERT INTO run_parent (run, parent) VALUES ('R2', 'R1');
 INSERT INTO attempt (run, number, token, node, boot, targets, started_at, ended_at, exit_code, signal, reason, user_cpu, system_cpu, max_rss) VALUES ('R1', 1, 1, 'node', 'boot', '[{"to":"/lake"}]', 1783612800002, 1783612800003, 0, '', '', 7, 0, 0);
 INSERT INTO outbox (id, run, kind, payload, progress, state, tries, error, result, created_at, next_at) VALUES ('O1', 'R1', 'publish', '{}', NULL, 'sending', 0, '', NULL, 1783612800003, 1783612800003);

@@ -1,0 +1,170 @@
+package store
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/plan"
+	"belfry/internal/run"
+)
+
+func TestABackupIsTheStoreAsItWasAndWhole(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b", "a"))
+	dir := t.TempDir()
+	path := filepath.Join(dir, "it's a backup.db")
+	release := hold(t, s) // a backup waits for no writer
+	check(t, s.Backup(t.Context(), path))
+	check(t, release())
+	end(t, s, ids["a"], run.Succeeded)
+	info := must(os.Stat(path))(t)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("it has mode %o", info.Mode().Perm())
+	}
+	if names := must(os.ReadDir(dir))(t); len(names) != 1 {
+		t.Errorf("beside it lie %v", names)
+	}
+	if err := s.Backup(t.Context(), path); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("to write it again gives %v", err)
+	}
+	restored := t.TempDir()
+	check(t, os.Rename(path, filepath.Join(restored, FileName)))
+	r := openIn(t, restored)
+	wantState(t, r, ids["a"], run.Queued, "")
+	end(t, r, ids["a"], run.Failed)
+	wantState(t, r, ids["b"], run.Skipped, "dependency: a ended failed (run "+ids["a"]+")")
+}
+
+func TestABackupThatCannotBeWrittenLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	fill(t, s, 10, 2000)
+	dir := smallDisk(t, "64k")
+	err := s.Backup(t.Context(), filepath.Join(dir, "b.db"))
+	if err == nil || !strings.Contains(err.Error(), "the disk that holds "+dir) {
+		t.Errorf("on a small disk it gives %v", err)
+	}
+	if left := must(os.ReadDir(dir))(t); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
+	if err := s.Backup(t.Context(), filepath.Join(dir, "nowhere", "b.db")); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("in a folder that is not there it gives %v", err)
+	}
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Error(found)
+	}
+}
+
+func TestCheckFindsWhatDoesNotAgree(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ why, statement, want string }{
+		{"all is well", ``, ""},
+		{"no attempt", `DELETE FROM attempt`, "is running, but its attempt is not"},
+		{"an attempt too many", `UPDATE run SET state = 'queued'`, "has an attempt that never ended"},
+		{"a token from nowhere", `UPDATE attempt SET token = 9`, "has a newer token than the run"},
+		{"nothing to publish", `UPDATE run SET state = 'publishing'`, "is publishing, but nothing is to be published"},
+		{"no end", `UPDATE run SET state = 'failed'`, "has ended, but not when"},
+		{"an orphan", `INSERT INTO run_parent (run, parent) VALUES ('X', 'Y')`, "a row of run_parent refers to a row of run that is not there"},
+		{"a target that nobody sends to", `INSERT INTO target (target, item) VALUES ('/x', 'X')`, "a target is taken by item X"},
+		{"a definition of nobody", `INSERT INTO definition (hash, body) VALUES ('0123456789abcdef', '{}')`, "definition 0123456789ab belongs to no job"},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			claim(t, s, family(t, s, nightly("a"))["a"], night)
+			if c.statement != "" {
+				check(t, s.write.alone(t.Context(), func(conn *prepared) error {
+					for _, statement := range []string{"PRAGMA foreign_keys = 0", c.statement, "PRAGMA foreign_keys = 1"} {
+						if _, err := conn.ExecContext(t.Context(), statement); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
+			}
+			found := must(s.Check(t.Context()))(t)
+			if c.want == "" && len(found) > 0 || c.want != "" && !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, c.want) }) {
+				t.Errorf("found are %q, want %q", found, c.want)
+			}
+		})
+	}
+}
+
+func TestCheckSaysThatTheFileIsDamaged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), dir)
+	check(t, err)
+	fill(t, s, 10, 500)
+	check(t, s.Close())
+	path := filepath.Join(dir, FileName)
+	text := must(os.ReadFile(path))(t)
+	for at := len(text) / 2; at < len(text); at++ {
+		text[at] ^= 0xa5
+	}
+	check(t, os.WriteFile(path, text, 0o600))
+	reader, err := OpenReadOnly(dir)
+	check(t, err)
+	defer func() { check(t, reader.Close()) }()
+	if found := must(reader.Check(t.Context()))(t); len(found) == 0 || !strings.Contains(found[0], "damaged") {
+		t.Errorf("found are %q", found)
+	}
+}
+
+func TestVacuumGivesBackTheRoomOfWhatWasRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openIn(t, dir)
+	fill(t, s, 10, 5000)
+	write(t, s, `DELETE FROM run WHERE queued_at < $1`, night.AddDate(0, 0, -1).UnixMilli())
+	size := func() int64 { return must(os.Stat(filepath.Join(dir, FileName)))(t).Size() }
+	check(t, s.write.alone(t.Context(), func(conn *prepared) error {
+		_, err := conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+		return err
+	}))
+	before := size()
+	check(t, s.Vacuum(t.Context()))
+	if after := size(); after > before*3/4 {
+		t.Errorf("it has %d bytes, before it had %d", after, before)
+	}
+	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) == 0 {
+		t.Error("all runs are gone")
+	}
+}
+
+func TestAnIdleMinuteWritesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openIn(t, dir)
+	jobs := save(t, s, night.Add(-day), nightly("a"), nightly("b"))
+	record(t, s, due(night, jobs...), night)
+	wal := filepath.Join(dir, FileName+"-wal")
+	before, stat := pragma(t, s.read, "data_version"), must(os.Stat(wal))(t)
+	clock := must(s.Clock(t.Context()))(t)
+	at := plan.Reading{Wall: night, Boot: "boot"}
+	for range 10 { // what a daemon does while nothing is due
+		last := at
+		at.Wall, at.Elapsed, at.Running = at.Wall.Add(time.Minute), at.Elapsed+time.Minute, at.Running+time.Minute
+		d := plan.Decide(plan.Input{Node: "node", Now: at, Last: &last, Clock: clock, Jobs: plan.NewCalendar(jobs)})
+		if wrote := must(s.Record(t.Context(), d, at.Wall))(t); wrote {
+			t.Errorf("%+v was written", d)
+		}
+		must(s.Waiting(t.Context()))(t)
+		must(s.Running(t.Context()))(t)
+		must(s.Pending(t.Context()))(t)
+		must(s.SaveJobs(t.Context(), "lake", []*job.Job{jobs[0].Job, jobs[1].Job}, []string{jobs[0].Key, jobs[1].Key}, at.Wall))(t)
+	}
+	if after := pragma(t, s.read, "data_version"); after != before {
+		t.Error("a transaction was committed")
+	}
+	if after := must(os.Stat(wal))(t); after.Size() != stat.Size() || !after.ModTime().Equal(stat.ModTime()) {
+		t.Error("the log was written")
+	}
+}

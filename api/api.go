@@ -107,6 +107,11 @@ type StopRequest struct {
 	Kill bool `json:"kill"` // at once, without TERM before
 }
 
+// BackupRequest asks for a copy of the account.
+type BackupRequest struct {
+	Path string `json:"path"` // absolute, of a file that is not there yet
+}
+
 // Health is what a daemon says of itself.
 type Health struct {
 	Version string    `json:"version"`

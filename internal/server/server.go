@@ -30,6 +30,11 @@ type Backend interface {
 	Request(ctx context.Context, r api.RunRequest) ([]run.Run, error)
 	Stop(ctx context.Context, run string, kill bool) error
 	LogPath(run string, attempt int) string
+	// Backup copies the store to a file, Check says what is wrong in it, and
+	// Vacuum makes it as small as it can be.
+	Backup(ctx context.Context, path string) error
+	Check(ctx context.Context) ([]string, error)
+	Vacuum(ctx context.Context) error
 	// Changed is closed at the next change of anything.
 	Changed() <-chan struct{}
 }
@@ -92,6 +97,9 @@ func (s *server) routes() []route {
 		{"GET " + api.Path + "/runs/{ref}", Owner, true, s.run},
 		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
 		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
+		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
+		{"GET " + api.Path + "/db/check", Owner, false, s.check},
+		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},
 		{"/", Anyone, false, s.unknown},
 	}
 }

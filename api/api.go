@@ -4,6 +4,10 @@
 package api
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,7 +39,8 @@ type Run struct {
 	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry is due
 	Node       string     `json:"node"`
 	Published  []Target   `json:"published"`
-	Timezone   string     `json:"timezone"` // the job's, in which people read its times
+	Timezone   string     `json:"timezone"`           // the job's, in which people read its times
+	Backfill   string     `json:"backfill,omitempty"` // id of the backfill it belongs to
 	Attempts   []Attempt  `json:"attempts,omitempty"`
 	Waits      []string   `json:"waits_for,omitempty"` // ids of the runs it comes after
 	Notices    []Notice   `json:"notices,omitempty"`
@@ -110,6 +115,59 @@ type StopRequest struct {
 // BackupRequest asks for a copy of the account.
 type BackupRequest struct {
 	Path string `json:"path"` // absolute, of a file that is not there yet
+}
+
+// PauseRequest asks that a job fire no more, or again from now on.
+type PauseRequest struct {
+	Job    string `json:"job"`
+	Paused bool   `json:"paused"`
+}
+
+// BackfillRequest asks for a run of each firing of a job from one date to
+// another, both included, in the job's zone.
+type BackfillRequest struct {
+	Job       string `json:"job"`
+	From      string `json:"from"` // 2006-01-02
+	To        string `json:"to"`
+	Parallel  int    `json:"parallel,omitempty"` // so many at once; 0 means 1
+	Only      string `json:"only,omitempty"`     // missing, failed; empty: all
+	WithAfter bool   `json:"with_after,omitempty"`
+	DryRun    bool   `json:"dry_run,omitempty"` // only tell what would be recorded
+}
+
+// Backfill is how far a backfill has come.
+type Backfill struct {
+	ID     string         `json:"id"`
+	States map[string]int `json:"states"` // state → how many of its runs
+	Runs   []Run          `json:"runs,omitempty"`
+}
+
+// Count gives how many of its runs are in one of the states, or all of them.
+func (b Backfill) Count(states ...string) int {
+	total := 0
+	for state, n := range b.States {
+		if len(states) == 0 || slices.Contains(states, state) {
+			total += n
+		}
+	}
+	return total
+}
+
+// Finished reports whether nothing more comes of it by itself.
+func (b Backfill) Finished() bool { return b.Count("queued", "running", "publishing") == 0 }
+
+// Version is a text that changes with its states.
+func (b Backfill) Version() string {
+	var parts []string
+	for _, state := range slices.Sorted(maps.Keys(b.States)) {
+		parts = append(parts, fmt.Sprintf("%s=%d", state, b.States[state]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// StopBackfillRequest asks that the rest of a backfill be given up.
+type StopBackfillRequest struct {
+	Running bool `json:"running"` // and that the runs which have begun be ended
 }
 
 // Health is what a daemon says of itself.

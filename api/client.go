@@ -65,9 +65,10 @@ func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
 
 // RunFilter says which runs are wanted. Its zero value is all of them.
 type RunFilter struct {
-	Job   string
-	State string
-	Limit int
+	Job      string
+	State    string
+	Backfill string
+	Limit    int
 }
 
 // Runs lists runs, what was queued last first.
@@ -78,6 +79,9 @@ func (c *Client) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	}
 	if f.State != "" {
 		query.Set("state", f.State)
+	}
+	if f.Backfill != "" {
+		query.Set("backfill", f.Backfill)
 	}
 	if f.Limit > 0 {
 		query.Set("limit", strconv.Itoa(f.Limit))
@@ -119,6 +123,34 @@ func (c *Client) Start(ctx context.Context, r RunRequest) ([]Run, error) {
 // Stop ends a run.
 func (c *Client) Stop(ctx context.Context, ref string, r StopRequest) (Run, error) {
 	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/stop", r)
+}
+
+// Retry has a run that has ended tried once more.
+func (c *Client) Retry(ctx context.Context, ref string) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/retry", nil)
+}
+
+// Pause makes a job fire no more, or again from now on.
+func (c *Client) Pause(ctx context.Context, r PauseRequest) (Job, error) {
+	return call[Job](ctx, c, http.MethodPost, "/jobs/pause", r)
+}
+
+// StartBackfill asks for a run of each firing of a range. The answer has the
+// runs; without any there is nothing to do.
+func (c *Client) StartBackfill(ctx context.Context, r BackfillRequest) (Backfill, error) {
+	return call[Backfill](ctx, c, http.MethodPost, "/backfills", r)
+}
+
+// AwaitBackfill says how far a backfill has come as soon as that is other than
+// it was seen, or after half a minute.
+func (c *Client) AwaitBackfill(ctx context.Context, seen Backfill) (Backfill, error) {
+	query := url.Values{"unless": {seen.Version()}}
+	return call[Backfill](ctx, c, http.MethodGet, "/backfills/"+url.PathEscape(seen.ID)+"?"+query.Encode(), nil)
+}
+
+// StopBackfill gives the rest of a backfill up.
+func (c *Client) StopBackfill(ctx context.Context, id string, r StopBackfillRequest) (Backfill, error) {
+	return call[Backfill](ctx, c, http.MethodPost, "/backfills/"+url.PathEscape(id)+"/stop", r)
 }
 
 // LogRequest says which part of a run's output is wanted.

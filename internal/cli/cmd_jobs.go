@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,20 +59,23 @@ func (c *command) printJobs(jobs []api.Job) error {
 		if len(projects) > 1 {
 			name = j.Project + "/" + j.Name
 		}
-		schedule := strings.Join(j.Schedules, ", ")
-		switch {
-		case len(j.After) > 0:
-			schedule = "after " + strings.Join(j.After, ", ")
-		case schedule == "":
-			schedule = "by hand"
+		times := j.Schedules
+		if len(j.After) > 0 {
+			times = append(times, "after "+strings.Join(j.After, ", "))
 		}
+		schedule := cmp.Or(strings.Join(times, ", "), "by hand")
 		last := "never"
 		if j.Last != nil {
 			last = j.Last.State + " " + when(&j.Last.FiresAt, j.Timezone)
 		}
 		next := when(j.Next, j.Timezone)
-		if j.Paused {
+		switch {
+		case j.Paused:
 			next = "paused"
+		case j.Next == nil && slices.Contains(j.Schedules, "@reboot"):
+			next = "at the next boot"
+		case j.Next == nil && len(j.Schedules) > 0:
+			next = "never"
 		}
 		t.row(name, schedule, next, last, cut(j.Command, 40))
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func (c *command) logsCommand() *cobra.Command {
 type watcher struct {
 	client *api.Client
 	log    io.Writer // gets the output
+	first  int       // the attempt to begin with; 0: the newest
 	// step is told each time that the run waits for something else; nil: nobody is.
 	step func(r api.Run)
 	// away is asked, when the daemon does not answer, for a client that does; nil
@@ -64,7 +66,7 @@ type watcher struct {
 // run has finished, and gives it as it is then. It survives a restart of the
 // daemon.
 func (w *watcher) watch(ctx context.Context, r api.Run) (api.Run, error) {
-	attempt, offset := max(r.Attempt, 1), int64(0)
+	attempt, offset := cmp.Or(w.first, r.Attempt, 1), int64(0)
 	for {
 		again, err := w.client.Run(ctx, r.ID)
 		if err == nil {

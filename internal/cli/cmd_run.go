@@ -32,7 +32,12 @@ does it, and others can look on.
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Job = args[0]
-			return c.runNow(cmd.Context(), request, asJSON)
+			if request.DryRun {
+				return c.wouldRun(cmd.Context(), request, asJSON)
+			}
+			return c.foreground(cmd.Context(), asJSON, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
+				return client.Start(ctx, request)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&request.Date, "date", "", "the firing of this day (2006-01-02, in the job's time zone)")
@@ -46,20 +51,36 @@ does it, and others can look on.
 // comeBack is how long a run waits for a daemon to come back.
 const comeBack = 30 * time.Second
 
-func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON bool) error {
-	w, runs, err := c.ask(ctx, request)
+// wouldRun tells what a request would run.
+func (c *command) wouldRun(ctx context.Context, request api.RunRequest, asJSON bool) error {
+	var runs []api.Run
+	w, err := c.ask(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		runs, err = client.Start(ctx, request)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if request.DryRun {
-		w.leave()
-		if asJSON {
-			return printJSON(c.out, runs)
-		}
-		for _, r := range runs {
-			fmt.Fprintf(c.out, "%s would run for %s (date %s)\n", r.Job, when(&r.FiresAt, r.Timezone), r.Date)
-		}
-		return nil
+	w.leave()
+	if asJSON {
+		return printJSON(c.out, runs)
+	}
+	for _, r := range runs {
+		fmt.Fprintf(c.out, "%s would run for %s (date %s)\n", r.Job, when(&r.FiresAt, r.Timezone), r.Date)
+	}
+	return nil
+}
+
+// foreground asks for runs and stays with them to their end; the exit code is
+// theirs.
+func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx context.Context, client *api.Client) ([]api.Run, error)) error {
+	var runs []api.Run
+	w, err := c.ask(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		runs, err = request(ctx, client)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	log := io.Writer(c.out)
 	if asJSON {
@@ -92,22 +113,21 @@ func (c *command) runNow(ctx context.Context, request api.RunRequest, asJSON boo
 	return nil
 }
 
-// ask has the runs recorded, by whoever owns the data folder.
-func (c *command) ask(ctx context.Context, request api.RunRequest) (*owner, []api.Run, error) {
+// ask puts a request to whoever owns the data folder, or to a daemon of our own.
+func (c *command) ask(ctx context.Context, request func(ctx context.Context, client *api.Client) error) (*owner, error) {
 	for tries := 0; ; tries++ {
 		w, err := c.own(ctx)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		runs, err := w.client.Start(ctx, request)
-		if err == nil {
-			return w, runs, nil
+		if err = request(ctx, w.client); err == nil {
+			return w, nil
 		}
 		w.leave()
 		// A connection that is refused was asked for nothing: the owner was just
 		// ending, and there is another, or we are it.
 		if !errors.Is(err, syscall.ECONNREFUSED) || tries == 3 {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 }
@@ -126,7 +146,11 @@ func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.R
 		}()
 		var err error
 		lines := &lineWriter{w: log}
-		ended[i], err = (&watcher{client: client, log: lines, step: c.step, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
+		first := r.Attempt
+		if r.State == "queued" { // for another one: those before were seen
+			first++
+		}
+		ended[i], err = (&watcher{client: client, log: lines, first: first, step: c.step, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
 		close(done)
 		<-stopped
 		if lines.within && log == c.out && terminal(c.out) {

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
-	"belfry/internal/proc"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -26,7 +24,7 @@ type history struct {
 	data  string
 	store *store.Store
 	jobs  func() []plan.Job
-	byKey func(key string) (*job.Job, bool)
+	byKey func(key string) (plan.Job, bool)
 	now   func() time.Time
 }
 
@@ -115,7 +113,7 @@ func (h *history) find(name string) (plan.Job, error) {
 }
 
 func (h *history) Runs(ctx context.Context, f server.RunFilter) ([]run.Run, error) {
-	filter := store.RunFilter{State: f.State, Limit: f.Limit}
+	filter := store.RunFilter{State: f.State, Backfill: f.Backfill, Limit: f.Limit}
 	if f.State != "" && !slices.Contains(run.States(), f.State) {
 		var names []string
 		for _, state := range run.States() {
@@ -167,7 +165,7 @@ func (h *history) runAt(ctx context.Context, name, when string) (run.Run, error)
 	if err != nil {
 		return run.Run{}, err
 	}
-	at, err := parseWhen(when, h.now().In(j.Zone))
+	at, err := firingAt(j, when, h.now())
 	if err != nil {
 		return run.Run{}, err
 	}
@@ -179,30 +177,62 @@ func (h *history) runAt(ctx context.Context, name, when string) (run.Run, error)
 		return h.store.Run(ctx, runs[0].ID)
 	}
 	shown := at.In(j.Zone).Format("2006-01-02 15:04 MST")
-	hint := "it was not planned then: the job was not known yet, or belfry has not looked since"
-	if fires := j.Next(at.Add(-time.Nanosecond)); !fires.Equal(at) {
-		hint = "its schedule does not fire then"
-		if prev := j.Prev(at); !prev.IsZero() {
-			hint += "; the firing before is " + prev.Format("2006-01-02T15:04") + ", the one after " + fires.Format("2006-01-02T15:04")
-		}
-	} else if at.After(h.now()) {
-		hint = "it is still to come"
-	}
-	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has no run for %s", j.Name, shown), Hint: hint}
+	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has no run for %s", j.Name, shown), Hint: whyNone(j, at, h.now())}
 }
 
-func parseWhen(when string, now time.Time) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly, "15:04"} {
-		at, err := time.ParseInLocation(layout, when, now.Location())
+// whyNone says why there is no account of a job's firing at a time.
+func whyNone(j plan.Job, at, now time.Time) string {
+	const layout = "2006-01-02T15:04"
+	fires := j.Next(at.Add(-time.Nanosecond))
+	switch {
+	case !fires.Equal(at):
+		hint := "its schedule does not fire then"
+		if prev := j.Prev(at); !prev.IsZero() {
+			hint += "; the firing before is " + prev.Format(layout)
+		}
+		if !fires.IsZero() {
+			hint += ", the one after " + fires.Format(layout)
+		}
+		return hint
+	case at.After(now):
+		return "it is still to come"
+	case !at.After(j.Since):
+		return fmt.Sprintf("the job counts from %s on: it became new, was resumed, or had its schedule edited then", j.Since.In(j.Zone).Format(layout))
+	}
+	return "belfry has not looked since, or its account of that time was removed after its retention"
+}
+
+// firingAt reads the TIME of JOB@TIME: an RFC 3339 time, or a local one as the
+// schedule names it, with or without its date, or a date with one firing.
+func firingAt(j plan.Job, when string, now time.Time) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, when); err == nil {
+		return at, nil
+	}
+	local := now.In(j.Zone)
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly, "15:04"} {
+		at, err := time.ParseInLocation(layout, when, j.Zone)
 		if err != nil {
 			continue
 		}
-		if layout == "15:04" {
-			at = time.Date(now.Year(), now.Month(), now.Day(), at.Hour(), at.Minute(), 0, 0, now.Location())
+		naive, _ := time.Parse(layout, when) // not moved by a gap
+		request := plan.Request{Date: naive.Format(time.DateOnly), At: naive.Format("15:04")}
+		switch layout {
+		case "15:04":
+			at = time.Date(local.Year(), local.Month(), local.Day(), at.Hour(), at.Minute(), 0, 0, j.Zone)
+			request.Date = local.Format(time.DateOnly)
+		case time.DateOnly:
+			request.At = ""
+		}
+		firing, _, err := plan.ForRequest(j.Job, request, now)
+		switch {
+		case err == nil:
+			return firing, nil
+		case layout == time.DateOnly: // it fires several times on that day
+			return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%s: %v", when, err), Hint: "write the time too, as in " + j.Name + "@" + when + "T02:30"}
 		}
 		return at, nil
 	}
-	return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a time", when), Hint: "write 02:30, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00"}
+	return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a time", when), Hint: "write 02:30, 2026-07-09, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00"}
 }
 
 func (h *history) Attempts(ctx context.Context, id string) ([]run.Attempt, error) {
@@ -239,15 +269,7 @@ func (b *backend) Changed() <-chan struct{} { return b.d.changes.next() }
 
 // Request records the runs that a person asked for and has them started.
 func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, error) {
-	if r.Job == "" {
-		return nil, &api.Error{Code: api.Invalid, Message: "the request names no job"}
-	}
-	// Whoever has just edited a file means the edited job.
-	b.d.jobs.reload(ctx, b.d.now(), false)
-	if trouble := b.d.jobs.trouble(); trouble != "" {
-		return nil, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
-	}
-	j, err := b.find(r.Job)
+	j, err := b.asked(ctx, r.Job)
 	if err != nil {
 		return nil, err
 	}
@@ -271,6 +293,19 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	return runs, nil
 }
 
+// asked finds a job for somebody who wants it run. Whoever has just edited a file
+// means the edited job.
+func (b *backend) asked(ctx context.Context, name string) (plan.Job, error) {
+	if name == "" {
+		return plan.Job{}, &api.Error{Code: api.Invalid, Message: "the request names no job"}
+	}
+	b.d.jobs.reload(ctx, b.d.now(), false)
+	if trouble := b.d.jobs.trouble(); trouble != "" {
+		return plan.Job{}, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
+	}
+	return b.find(name)
+}
+
 // requested makes the run that a person asked for and, withAfter, those of the
 // jobs that come after it, directly or not. They follow each other by id too.
 func requested(j plan.Job, jobs []plan.Job, withAfter bool, firesAt, named, now time.Time) ([]run.Run, []job.Definition) {
@@ -281,7 +316,7 @@ func requested(j plan.Job, jobs []plan.Job, withAfter bool, firesAt, named, now 
 	slices.Sort(ids)
 	first := run.Run{
 		ID: ids[0], Key: "m/" + ids[0], Job: j.Key, Project: j.Project, Name: j.Name, Cause: plan.Manual, State: run.Queued,
-		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now,
+		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now, AskedAt: now,
 	}
 	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
 	if !withAfter {
@@ -330,17 +365,4 @@ func (b *backend) free(ctx context.Context, j plan.Job, firesAt time.Time) error
 		}
 	}
 	return nil
-}
-
-// Stop ends a run.
-func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
-	err := b.d.runner.Stop(ctx, id, kill)
-	var refused run.StopError
-	switch {
-	case errors.As(err, &refused):
-		return &api.Error{Code: api.Refused, Message: refused.Error()}
-	case errors.Is(err, run.ErrConflict), errors.Is(err, proc.ErrUnknownAttempt):
-		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("run %s was just changing its state", id), Hint: "try again"}
-	}
-	return err
 }

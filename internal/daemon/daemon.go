@@ -146,7 +146,7 @@ func (d *Daemon) wire() {
 		since = d.since
 	}
 	d.runner = run.NewRunner(run.Options{
-		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Slots: d.slots, Host: d.o.Host, Since: since,
+		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
 		Changed:     d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
@@ -179,7 +179,10 @@ func (d *Daemon) wire() {
 
 // The settings of belfry.yaml as they are now: a reload takes them anew.
 
-func (d *Daemon) slots() int { return cmp.Or(d.jobs.settings().Slots, 4*runtime.NumCPU()) }
+func (d *Daemon) limits() run.Limits {
+	settings := d.jobs.settings()
+	return run.Limits{Slots: cmp.Or(settings.Slots, 4*runtime.NumCPU()), Pools: settings.Pools}
+}
 
 func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
 
@@ -402,11 +405,6 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 		in.Alive = d.jobs.alive
-	} else if d.last.Wall.After(clock.Mark) {
-		in.Clock.Mark = d.last.Wall // planned, with nothing to write
-		if in.Clock.Mark.After(in.Clock.High) {
-			in.Clock.High = in.Clock.Mark
-		}
 	}
 	decision := plan.Decide(in)
 	wrote, err := d.store.Record(ctx, decision, reading.Wall)

@@ -3,10 +3,13 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,7 +41,7 @@ type jobs struct {
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
 	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
-	byID    map[string]*job.Job  // guarded by mu; by the store's id
+	byID    map[string]plan.Job  // guarded by mu; by the store's id
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
 	problem string               // guarded by mu: why the newest sources are not in use
@@ -53,7 +56,7 @@ type fileStamp struct {
 }
 
 func newJobs(o Options) *jobs {
-	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]*job.Job{}}
+	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]plan.Job{}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -100,19 +103,14 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	fresh := j.fresh
 	j.mu.Unlock()
 	var list []plan.Job
-	byID := map[string]*job.Job{}
+	byID := map[string]plan.Job{}
 	for _, source := range fresh {
-		known, err := j.store.KnownJobs(ctx, source.project)
-		if err != nil {
-			return err
-		}
-		keys := job.Match(source.jobs, known)
-		saved, err := j.store.SaveJobs(ctx, source.project, source.jobs, keys, now)
+		saved, err := j.saveSource(ctx, source, now)
 		if err != nil {
 			return err
 		}
 		for _, p := range saved {
-			byID[p.Key] = p.Job
+			byID[p.Key] = p
 		}
 		list = append(list, saved...)
 	}
@@ -120,6 +118,26 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	defer j.mu.Unlock()
 	j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
 	return nil
+}
+
+// saveSource makes what was read from a source its project's jobs. A long
+// crontab that is as it was needs no matching.
+func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.Job, error) {
+	if s.stamp != "" {
+		kept, ok, err := j.store.KeptJobs(ctx, s.project, s.stamp, s.jobs)
+		if ok || err != nil {
+			return kept, err
+		}
+	}
+	known, err := j.store.KnownJobs(ctx, s.project)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := j.store.SaveJobs(ctx, s.project, s.jobs, job.Match(s.jobs, known), now)
+	if err == nil && s.stamp != "" {
+		err = j.store.StampJobs(ctx, s.project, s.stamp)
+	}
+	return saved, err
 }
 
 // reload loads again when a source has changed, or always, and says whether it
@@ -154,6 +172,29 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read boo
 	return true
 }
 
+// pause makes a job fire no more, or again: then from now on.
+func (j *jobs) pause(ctx context.Context, key string, paused bool, now time.Time) error {
+	j.loading.Lock()
+	defer j.loading.Unlock()
+	since, err := j.store.Pause(ctx, key, paused, now)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	list := slices.Clone(j.list)
+	byID := maps.Clone(j.byID)
+	for i := range list {
+		if list[i].Key == key {
+			list[i].Paused, list[i].Since = paused, since
+			byID[key] = list[i]
+		}
+	}
+	j.list, j.dates, j.byID = list, plan.NewCalendar(list), byID
+	j.mu.Unlock()
+	j.loaded()
+	return nil
+}
+
 // later has sources that were read and could not be saved loaded again.
 func (j *jobs) later(settings project.Daemon, err error) {
 	j.mu.Lock()
@@ -174,7 +215,7 @@ func (j *jobs) changed() bool {
 }
 
 // difference says in words what a reload changed.
-func difference(before []plan.Job, old map[string]*job.Job, after []plan.Job, now map[string]*job.Job) string {
+func difference(before []plan.Job, old map[string]plan.Job, after []plan.Job, now map[string]plan.Job) string {
 	var added, removed, edited int
 	for _, j := range after {
 		was, known := old[j.Key]
@@ -186,7 +227,7 @@ func difference(before []plan.Job, old map[string]*job.Job, after []plan.Job, no
 		}
 	}
 	for _, j := range before {
-		if now[j.Key] == nil {
+		if _, still := now[j.Key]; !still {
 			removed++
 		}
 	}
@@ -230,7 +271,7 @@ func stampOf(file string) fileStamp {
 	return stamp
 }
 
-func (j *jobs) known() map[string]*job.Job {
+func (j *jobs) known() map[string]plan.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.byID
@@ -248,7 +289,7 @@ func (j *jobs) calendar() *plan.Calendar {
 	return j.dates
 }
 
-func (j *jobs) byKey(key string) (*job.Job, bool) {
+func (j *jobs) byKey(key string) (plan.Job, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	found, ok := j.byID[key]
@@ -272,6 +313,7 @@ func (j *jobs) trouble() string {
 type source struct {
 	project string
 	jobs    []*job.Job
+	stamp   string // of a crontab's text and of all that it is read with; else empty
 }
 
 // SourceError says what is wrong in a file that a person wrote.
@@ -306,7 +348,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 			return nil, settings, &SourceError{err}
 		}
 		settings = p.Daemon
-		sources = append(sources, source{p.Name, p.Jobs})
+		sources = append(sources, source{project: p.Name, jobs: p.Jobs})
 	}
 	for _, path := range o.Crontabs {
 		s, err := loadCrontab(path, o, settings.Pools)
@@ -359,7 +401,10 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}
-	return source{name, jobs}, nil
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%q %q %q %q %q %q\n", o.Version, o.Host.Name, o.Host.User, abs, o.Zone, slices.Sorted(maps.Keys(pools)))
+	sum.Write(text)
+	return source{name, jobs, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // projectName calls a crontab given by its path after its file.

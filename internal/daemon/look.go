@@ -31,12 +31,12 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
-	byKey := func(key string) (*job.Job, bool) {
+	byKey := func(key string) (plan.Job, bool) {
 		at := slices.IndexFunc(jobs, func(j plan.Job) bool { return j.Key == key })
 		if at < 0 {
-			return nil, false
+			return plan.Job{}, false
 		}
-		return jobs[at].Job, true
+		return jobs[at], true
 	}
 	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
 	listener := newPipeListener()
@@ -105,6 +105,18 @@ func (l *onlooker) Request(context.Context, api.RunRequest) ([]run.Run, error) {
 }
 
 func (l *onlooker) Stop(context.Context, string, bool) error { return errNobody }
+
+func (l *onlooker) Retry(context.Context, string) error { return errNobody }
+
+func (l *onlooker) Pause(context.Context, string, bool) (server.Job, error) {
+	return server.Job{}, errNobody
+}
+
+func (l *onlooker) Backfill(context.Context, api.BackfillRequest) (string, []run.Run, error) {
+	return "", nil, errNobody
+}
+
+func (l *onlooker) StopBackfill(context.Context, string, bool) error { return errNobody }
 
 var errNobody = &api.Error{Code: api.Unavailable, Message: "no daemon is running here", Hint: "belfry serve starts one"}
 

@@ -51,6 +51,7 @@ var told = map[job.Event]string{
 	job.OnFailure:  "failed",
 	job.OnRecovery: "succeeded again",
 	job.OnSuccess:  "succeeded",
+	job.OnLate:     "is late",
 }
 
 // cronMail fills in cron's mail to the letter; false when MAILTO wants none.

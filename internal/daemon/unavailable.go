@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,18 +44,17 @@ func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.T
 }
 
 // unavailable reports whether an error says that the disk takes nothing: it is
-// full, or read-only. SQLite has codes of its own for that.
+// full, or read-only.
 func unavailable(err error) bool {
 	if err == nil {
 		return false
 	}
+	var full *store.UnavailableError
+	if errors.As(err, &full) {
+		return true
+	}
 	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT} {
 		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	for _, text := range []string{"database or disk is full", "attempt to write a readonly database", "disk I/O error"} {
-		if strings.Contains(err.Error(), text) {
 			return true
 		}
 	}
@@ -176,12 +174,22 @@ func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, err
 	return claimed, a.wrote(err)
 }
 
-func (a *account) Move(ctx context.Context, m run.Move) error {
-	return a.wrote(a.Store.Move(ctx, m))
+func (a *account) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
+	void, err := a.Store.Move(ctx, moves...)
+	return void, a.wrote(err)
 }
 
-func (a *account) Wait(ctx context.Context, reasons map[string]string) error {
-	return a.wrote(a.Store.Wait(ctx, reasons))
+func (a *account) Note(ctx context.Context, reasons map[string]string) error {
+	return a.wrote(a.Store.Note(ctx, reasons))
+}
+
+func (a *account) Told(ctx context.Context, runs []string, now time.Time, owed []outbox.Item) error {
+	return a.wrote(a.Store.Told(ctx, runs, now, owed))
+}
+
+func (a *account) Pause(ctx context.Context, key string, paused bool, now time.Time) (time.Time, error) {
+	since, err := a.Store.Pause(ctx, key, paused, now)
+	return since, a.wrote(err)
 }
 
 func (a *account) Begin(ctx context.Context, id string) (bool, error) {

@@ -149,8 +149,8 @@ func TestSettingsAreTakenAnewByAReload(t *testing.T) {
 	defer func() { _ = d.Close() }()
 	inPlace(t, o.Project, oneJob+"daemon: {slots: 3, mail: {spool: /elsewhere}}\n")
 	d.jobs.reload(t.Context(), time.Now(), false)
-	if d.slots() != 3 || d.spool() != "/elsewhere" {
-		t.Errorf("there are %d slots and the spool is %s; want 3, /elsewhere", d.slots(), d.spool())
+	if d.limits().Slots != 3 || d.spool() != "/elsewhere" {
+		t.Errorf("there are %d slots and the spool is %s; want 3, /elsewhere", d.limits().Slots, d.spool())
 	}
 }
 
@@ -212,10 +212,10 @@ func TestAReloadIsToldInWords(t *testing.T) {
 	}
 }
 
-func byID(list []plan.Job) map[string]*job.Job {
-	m := map[string]*job.Job{}
+func byID(list []plan.Job) map[string]plan.Job {
+	m := map[string]plan.Job{}
 	for _, j := range list {
-		m[j.Key] = j.Job
+		m[j.Key] = j
 	}
 	return m
 }

@@ -45,12 +45,8 @@ func liveBytes() uint64 {
 func BenchmarkJobsOfAHundredThousandLines(b *testing.B) {
 	text := hundredThousand()
 	var jobs []*Job
-	var before uint64
+	before := liveBytes()
 	for b.Loop() {
-		b.StopTimer()
-		jobs = nil
-		before = liveBytes()
-		b.StartTimer()
 		jobs = parseCrontab(b, text)
 		Match(jobs, nil)
 	}
@@ -72,7 +68,9 @@ func BenchmarkFromCrontab(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		FromCrontab(file, Crontab{Project: "ops", Owner: "ops", File: "/etc/ops", Zone: time.UTC})
+		if _, errs := FromCrontab(file, Crontab{Project: "ops", Owner: "ops", File: "/etc/ops", Zone: time.UTC}); len(errs) > 0 {
+			b.Fatal(errs)
+		}
 	}
 }
 
@@ -91,5 +89,24 @@ func BenchmarkMatch(b *testing.B) {
 				Match(jobs, known)
 			}
 		})
+	}
+}
+
+func BenchmarkDefinition(b *testing.B) {
+	jobs := parseCrontab(b, "PATH=/usr/local/bin:/usr/bin:/bin\n0 1 * * * /srv/batch/report.sh --customer 17\n")
+	Match(jobs, nil)
+	for b.Loop() {
+		jobs[0].Definition()
+	}
+}
+
+func BenchmarkParseDefinition(b *testing.B) {
+	jobs := parseCrontab(b, "PATH=/usr/local/bin:/usr/bin:/bin\n0 1 * * * /srv/batch/report.sh --customer 17\n")
+	Match(jobs, nil)
+	text := jobs[0].Definition().JSON
+	for b.Loop() {
+		if _, err := ParseDefinition(text); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

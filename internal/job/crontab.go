@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"belfry/crontab"
@@ -124,7 +125,20 @@ func LoadZone(name string) (*time.Location, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a time zone that this machine knows; write a name like Asia/Seoul or UTC", name)
 	}
+	zones.Store(name, zone)
 	return zone, nil
+}
+
+// zones are those that were loaded, as they were last: reading one takes long
+// and holds kilobytes, and the definitions of many jobs name the same.
+var zones sync.Map
+
+// knownZone is LoadZone for what a job was loaded with before.
+func knownZone(name string) (*time.Location, error) {
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location), nil
+	}
+	return LoadZone(name)
 }
 
 // crontabOptions applies the #belfry: options above an entry.

@@ -167,6 +167,25 @@ func TestADefinitionKeepsWhatWasDrawnForATilde(t *testing.T) {
 	}
 }
 
+func TestDefinitionsShareTheirZone(t *testing.T) {
+	t.Parallel()
+	jobs, errs := fromText(t, "CRON_TZ=Asia/Seoul\n0 1 * * * x\n0 2 * * * y\n")
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	a, err := ParseDefinition(jobs[0].Definition().JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ParseDefinition(jobs[1].Definition().JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Zone != b.Zone || a.Zone.String() != "Asia/Seoul" {
+		t.Errorf("%p is %v, %p is %v: want one for all, it holds kilobytes", a.Zone, a.Zone, b.Zone, b.Zone)
+	}
+}
+
 func TestTimingChangesWithTheFiringsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	of := func(text string) string {

@@ -23,6 +23,7 @@ const (
 	After     Cause = "after"
 	Reboot    Cause = "reboot"
 	Manual    Cause = "manual"
+	Backfill  Cause = "backfill"
 )
 
 // Verdict says what is to become of a firing.
@@ -91,7 +92,7 @@ type Input struct {
 	Now   Reading
 	Last  *Reading  // of the decision before, nil for a daemon's first
 	Alive time.Time // when a daemon was last seen alive before this one; zero: never
-	Clock Clock
+	Clock Clock     // as it is stored
 	Jobs  *Calendar
 	// Waits are the runs that wait for firings of their parents to come.
 	Waits []Wait
@@ -140,6 +141,9 @@ func Decide(in Input) Decision {
 	if d.Clock.Mark.IsZero() {
 		d.Clock.Mark, d.Clock.High, d.Write = now, now, true
 	}
+	if in.Last != nil { // planned, perhaps with nothing to write
+		d.Clock.turnTo(in.Last.Wall.Round(0))
+	}
 	d.stepBack(in, now)
 	gap := gapOf(in, d.Clock, now)
 	d.stepAhead(&gap, now)
@@ -163,13 +167,18 @@ func Decide(in Input) Decision {
 	if in.Clock.Boot != in.Now.Boot {
 		d.Clock.Boot, d.Write = in.Now.Boot, true
 	}
-	if now.After(d.Clock.Mark) {
-		d.Clock.Mark = now
-	}
-	if d.Clock.Mark.After(d.Clock.High) {
-		d.Clock.High = d.Clock.Mark
-	}
+	d.Clock.turnTo(now)
 	return d
+}
+
+// turnTo notes that everything up to now is planned.
+func (c *Clock) turnTo(now time.Time) {
+	if now.After(c.Mark) {
+		c.Mark = now
+	}
+	if c.Mark.After(c.High) {
+		c.High = c.Mark
+	}
 }
 
 // stepBack lowers the mark to a clock that was set back. Within three hours of

@@ -109,11 +109,6 @@ func (w *world) decide(queued ...Queued) Decision {
 	in := Input{Node: "node", Now: reading, Last: w.last, Clock: w.clock, Jobs: NewCalendar(w.jobs), Queued: queued}
 	if w.last == nil {
 		in.Alive = w.alive
-	} else if w.last.Wall.After(in.Clock.Mark) { // an idle minute was not written
-		in.Clock.Mark = w.last.Wall
-		if in.Clock.Mark.After(in.Clock.High) {
-			in.Clock.High = in.Clock.Mark
-		}
 	}
 	d := Decide(in)
 	if w.calendar == nil || !sameJobs(w.calendar.jobs, w.jobs) {

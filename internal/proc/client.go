@@ -44,6 +44,8 @@ type Client struct {
 	seq    atomic.Int64
 	limit  int // of a frame's bytes; tests lower it
 
+	patience time.Duration // with a call; tests lower it
+
 	startMu sync.Mutex // one keeper is started at a time
 
 	mu      sync.Mutex
@@ -73,6 +75,8 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		lost:   make(chan string, 16),
 		news:   make(chan struct{}, 1),
 		limit:  maxFrame,
+
+		patience: callTimeout,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.work.Go(c.tell)
@@ -81,9 +85,44 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 			// Its attempts still count as running, and their exit records
 			// will be there.
 			c.log.Warn("connect to keeper", "keeper", id, "error", err)
+			c.work.Go(func() { c.pursue(id, false) })
 		}
 	}
 	return c, nil
+}
+
+// pursue connects to a living keeper that could not be reached, however long
+// it takes: one that was stopped may go on. It ends with the keeper, or when
+// the two will never understand each other.
+func (c *Client) pursue(id string, ours bool) {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		alive, err := keeperAlive(filepath.Join(c.dir, id))
+		if err == nil && alive {
+			_, err = c.connect(c.ctx, id, ours)
+		}
+		switch {
+		case c.ctx.Err() != nil:
+			return
+		case err == nil && alive:
+			c.log.Info("keeper answers again", "keeper", id)
+			return
+		case err == nil:
+			c.tellLost(id)
+			return
+		}
+	}
+}
+
+func (c *Client) tellLost(id string) {
+	select {
+	case c.lost <- id:
+	default: // whoever reads the others will look at all that run
+	}
 }
 
 // Events gives the news of all attempts, at least once each, also of those
@@ -144,6 +183,10 @@ func (c *Client) start(ctx context.Context, specs []wireSpec) error {
 				l.retired.Store(true)
 			}
 		case errors.Is(err, errHangUp):
+		case errors.Is(err, errSilent):
+			// Should it wake up, it will find the start records of another, or
+			// be the first.
+			c.log.Warn("a keeper does not answer, another is asked", "keeper", l.id)
 		default:
 			return fmt.Errorf("start %d attempts: %w", len(specs), err)
 		}
@@ -157,6 +200,17 @@ func (c *Client) Signal(run string, attempt int, s StopKind) error {
 	err := c.ask(message{Type: typeSignal, Run: run, Attempt: attempt, Kind: s}, nil)
 	if err != nil {
 		return fmt.Errorf("%s attempt %d of run %s: %w", s, attempt, run, err)
+	}
+	return nil
+}
+
+// Renew makes the claim of an attempt last for lease from now on. The error
+// says when the keeper does not have the attempt any more, or has it under
+// another token.
+func (c *Client) Renew(run string, attempt int, token int64, lease time.Duration) error {
+	err := c.ask(message{Type: typeRenew, Run: run, Attempt: attempt, Token: token, LeaseEnd: leaseEnd(lease)}, nil)
+	if err != nil {
+		return fmt.Errorf("renew attempt %d of run %s: %w", attempt, run, err)
 	}
 	return nil
 }
@@ -203,15 +257,13 @@ func (c *Client) living() []*link {
 // ask puts a request about one attempt to the keepers in turn, until one has
 // it. The error is ErrUnknownAttempt when none has.
 func (c *Client) ask(m message, found func(message) bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
 	var errs []error
 	for _, l := range slices.Backward(c.living()) {
 		frame, seq, err := c.request(m)
 		if err != nil {
 			return err
 		}
-		answer, err := l.call(ctx, frame, seq)
+		answer, err := l.call(context.Background(), frame, seq) // its patience ends it
 		var refusal *refusalError
 		switch {
 		case err == nil:
@@ -245,7 +297,7 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 	c.startMu.Lock()
 	defer c.startMu.Unlock()
 	for _, l := range slices.Backward(c.living()) {
-		if (l.build == build() || l.ours) && !l.retired.Load() {
+		if (l.build == build() || l.ours) && !l.retired.Load() && !l.silent.Load() {
 			return l, nil
 		}
 	}
@@ -376,6 +428,7 @@ type link struct {
 	conn    *net.UnixConn
 	since   time.Time
 	retired atomic.Bool // takes no more starts
+	silent  atomic.Bool // has not answered a call, nor said anything since
 
 	writeMu sync.Mutex
 
@@ -385,10 +438,16 @@ type link struct {
 	last  bool                   // guarded by mu: let go on purpose
 }
 
-var errHangUp = errors.New("the keeper hung up")
+var (
+	errHangUp = errors.New("the keeper hung up")
+	errSilent = errors.New("the keeper does not answer: it is stopped, or the machine has no time for it")
+)
 
 // refusalError is an error frame.
-type refusalError struct{ code, text string }
+type refusalError struct {
+	code, text string
+	protocol   int // its own, when it refuses ours
+}
 
 func (e *refusalError) Error() string { return e.text }
 
@@ -435,19 +494,20 @@ func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, erro
 // keeper's events.
 func (l *link) greet(ctx context.Context) error {
 	c := l.client
-	frame, seq, err := c.request(message{Type: typeHello, Protocol: ProtocolVersion, Build: build()})
+	hello, err := l.hello(ctx, message{Type: typeHello, Protocol: ProtocolVersion, Oldest: OldestProtocol, Build: build()})
+	var refusal *refusalError
+	if errors.As(err, &refusal) && refusal.code == codeVersion && agree(refusal.protocol, 0) != 0 {
+		// A keeper of the first release knows nothing of ranges.
+		hello, err = l.hello(ctx, message{Type: typeHello, Protocol: refusal.protocol, Build: build()})
+	}
 	if err != nil {
 		return err
 	}
-	hello, err := l.call(ctx, frame, seq)
-	if err != nil {
-		return err
-	}
-	if hello.Protocol != ProtocolVersion {
-		return fmt.Errorf("it speaks protocol %d, not %d", hello.Protocol, ProtocolVersion)
+	if agree(hello.Protocol, 0) == 0 {
+		return fmt.Errorf("it speaks protocol %d, not %d to %d", hello.Protocol, OldestProtocol, ProtocolVersion)
 	}
 	l.build = hello.Build
-	frame, seq, err = c.request(message{Type: typeList, Subscribe: true})
+	frame, seq, err := c.request(message{Type: typeList, Subscribe: true})
 	if err != nil {
 		return err
 	}
@@ -469,6 +529,14 @@ func (l *link) greet(ctx context.Context) error {
 		l.mu.Unlock()
 	}
 	return nil
+}
+
+func (l *link) hello(ctx context.Context, m message) (message, error) {
+	frame, seq, err := l.client.request(m)
+	if err != nil {
+		return message{}, err
+	}
+	return l.call(ctx, frame, seq)
 }
 
 // forgot lets a keeper of another build go when it has nothing more to tell:
@@ -498,6 +566,7 @@ func (l *link) read() {
 		if err != nil {
 			break
 		}
+		l.silent.Store(false)
 		var m message
 		if err := json.Unmarshal(frame, &m); err != nil {
 			l.client.log.Error("frame of keeper", "keeper", l.id, "error", err)
@@ -551,19 +620,27 @@ func (l *link) hangUp() {
 		return
 	}
 	c.log.Warn("keeper lost", "keeper", l.id, "alive", alive, "error", err)
-	select {
-	case c.lost <- l.id:
-	default: // whoever reads the others will look at all that run
+	if alive {
+		c.mu.Lock()
+		if !c.closed {
+			c.work.Go(func() { c.pursue(l.id, l.ours) })
+		}
+		c.mu.Unlock()
 	}
+	c.tellLost(l.id)
 }
 
 // call sends a request and waits for its answer.
 func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, error) {
 	answer := make(chan message, 1)
 	l.mu.Lock()
-	if l.calls == nil {
+	switch {
+	case l.calls == nil:
 		l.mu.Unlock()
 		return message{}, errHangUp
+	case l.silent.Load(): // others wait already
+		l.mu.Unlock()
+		return message{}, errSilent
 	}
 	l.calls[seq] = answer
 	l.mu.Unlock()
@@ -575,7 +652,7 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 	if err := l.write(frame); err != nil {
 		return message{}, err
 	}
-	timeout := time.NewTimer(callTimeout)
+	timeout := time.NewTimer(l.client.patience)
 	defer timeout.Stop()
 	select {
 	case m, ok := <-answer:
@@ -583,13 +660,14 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 		case !ok:
 			return message{}, errHangUp
 		case m.Type == typeError:
-			return message{}, &refusalError{m.Code, m.Error}
+			return message{}, &refusalError{m.Code, m.Error, m.Protocol}
 		}
 		return m, nil
 	case <-ctx.Done():
 		return message{}, ctx.Err()
 	case <-timeout.C:
-		return message{}, fmt.Errorf("the keeper has not answered for %v", callTimeout)
+		l.silent.Store(true)
+		return message{}, errSilent
 	}
 }
 
@@ -597,7 +675,7 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 func (l *link) write(frame []byte) error {
 	l.writeMu.Lock()
 	defer l.writeMu.Unlock()
-	err := l.conn.SetWriteDeadline(time.Now().Add(callTimeout))
+	err := l.conn.SetWriteDeadline(time.Now().Add(l.client.patience))
 	if err == nil {
 		_, err = l.conn.Write(frame)
 	}

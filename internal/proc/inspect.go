@@ -106,6 +106,10 @@ func (c *Client) inspectQueues(run string, attempt int, otherwise Status) (Statu
 	switch {
 	case errors.Is(err, ErrUnknownAttempt):
 		return otherwise, nil, nil
+	case errors.Is(err, errSilent) && otherwise != Lost:
+		// What a keeper that is stopped has in its queue, another may start:
+		// the record will say whose it is. What it runs goes on.
+		return otherwise, nil, nil
 	case err != nil:
 		return "", nil, err
 	}

@@ -106,6 +106,8 @@ type attempt struct {
 	outcome    Exit          // of the main process, once reaped
 	stop       StopKind      // what was asked for, the stronger of two
 	timedOut   bool          // the timeout was first
+	lease      time.Duration // when it ends, by CLOCK_BOOTTIME; 0: never
+	leaseLost  bool          // its end was first
 	kill       chan struct{} // not nil once it is being ended; closed when there is nothing to wait for any more
 	unrecorded bool          // its outcome is nowhere but here
 }
@@ -121,6 +123,7 @@ type keeper struct {
 	folder *folder
 	oom    oomScore
 	logs   *limiter
+	alarm  bootAlarm
 
 	ctx    context.Context // the keeper's life: cancelled when its work is done
 	cancel context.CancelFunc
@@ -151,6 +154,7 @@ type keeper struct {
 	greeted    int // peers that have said hello
 	subscriber *peer
 	idleTimer  *time.Timer
+	alarmAt    time.Duration
 	terminated bool // TERM came: end with the last attempt
 	ending     bool // nothing new is taken
 }
@@ -169,6 +173,10 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
+	alarm, err := newBootAlarm()
+	if err != nil {
+		return nil, errors.Join(err, folder.remove())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	log := o.log.With("keeper", id)
 	return &keeper{
@@ -178,6 +186,7 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 			log.Error("logs are not kept within their limits here", "log", path, "error", err)
 		}),
 		oom:      newOOMScore(),
+		alarm:    alarm,
 		ctx:      ctx,
 		cancel:   cancel,
 		wake:     make(chan struct{}, 1),
@@ -235,12 +244,13 @@ func (k *keeper) run() error {
 
 	k.work.Go(k.spawnAll)
 	k.work.Go(func() { k.logs.run(k.ctx.Done()) })
+	k.work.Go(k.enforceLeases)
 	go k.reapAll()
 	k.work.Go(k.accept)
 	for {
 		select {
 		case <-k.ctx.Done():
-			err := k.folder.remove() // ends accept
+			err := errors.Join(k.folder.remove(), k.alarm.file.Close()) // ends accept and enforceLeases
 			k.mu.Lock()
 			for p := range k.peers {
 				p.finish()
@@ -322,7 +332,7 @@ func (k *keeper) start(specs []wireSpec) {
 		}
 		a := &attempt{
 			key: id, token: spec.Token, dir: spec.Dir, spec: spec, state: stateWaiting,
-			killAfter: spec.KillAfter,
+			killAfter: spec.KillAfter, lease: w.LeaseEnd,
 		}
 		if a.killAfter <= 0 {
 			a.killAfter = defaultKillAfter
@@ -401,9 +411,14 @@ func (k *keeper) spawn(a *attempt) {
 
 	k.mu.Lock()
 	stopped := a.stop != ""
+	a.leaseLost = a.lease > 0 && a.lease <= bootTime()
 	k.mu.Unlock()
-	if stopped {
+	switch {
+	case stopped:
 		k.notStarted(a, at, "stopped before it was started")
+		return
+	case a.leaseLost:
+		k.notStarted(a, at, "its lease ran out before it was started")
 		return
 	}
 
@@ -429,6 +444,9 @@ func (k *keeper) spawn(a *attempt) {
 		// Go's timers follow CLOCK_MONOTONIC: a suspend uses none of it up.
 		a.timer = time.AfterFunc(spec.Timeout, func() { k.timeOut(a) })
 	}
+	if a.lease > 0 {
+		k.setAlarm()
+	}
 	if spec.LogLimit > 0 {
 		k.logs.add(a.key, a.dir, spec.LogLimit, func() writers { return k.writers(a) })
 	}
@@ -442,9 +460,9 @@ func (k *keeper) spawn(a *attempt) {
 func (k *keeper) notStarted(a *attempt, at time.Time, why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	a.state = stateRunning
+	a.state, a.reaped = stateRunning, true // there is nobody to end
 	k.finish(a, Exit{
-		Code: -1, Stopped: a.stop != "", Error: why,
+		Code: -1, Stopped: a.stop != "", LeaseLost: a.leaseLost, Error: why,
 		StartedAt: at.UTC(), EndedAt: time.Now().UTC(),
 	})
 }

@@ -101,7 +101,7 @@ func (k *keeper) answer(p *peer, m message) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	fail := func(code, format string, args ...any) {
-		p.send(message{Type: typeError, Seq: m.Seq, Protocol: ProtocolVersion, Code: code, Error: fmt.Sprintf(format, args...)})
+		p.send(message{Type: typeError, Seq: m.Seq, Protocol: ProtocolVersion, Oldest: OldestProtocol, Code: code, Error: fmt.Sprintf(format, args...)})
 	}
 	ok := func() {
 		if m.Seq != 0 {
@@ -143,7 +143,21 @@ func (k *keeper) answer(p *peer, m message) {
 		}
 		ok()
 	case typeRenew:
-		fail(codeUnsupported, "renew is not supported in this version")
+		a := k.attempts[id]
+		switch {
+		case a == nil || a.state == stateExited:
+			fail(codeUnknown, "attempt %d of run %s is not here", m.Attempt, m.Run)
+			return
+		case a.token != m.Token:
+			fail(codeToken, "attempt %d of run %s has the token %d, not %d", m.Attempt, m.Run, a.token, m.Token)
+			return
+		case a.leaseLost:
+			fail(codeToken, "the lease of attempt %d of run %s has run out", m.Attempt, m.Run)
+			return
+		}
+		a.lease = m.LeaseEnd
+		k.setAlarm()
+		ok()
 	case typeList:
 		answer := message{Type: typeList, Seq: m.Seq}
 		if m.Run != "" {
@@ -171,9 +185,10 @@ func (k *keeper) answer(p *peer, m message) {
 }
 
 func (k *keeper) hello(p *peer, m message, fail func(code, format string, args ...any)) {
+	protocol := agree(m.Protocol, m.Oldest)
 	switch {
-	case m.Protocol != ProtocolVersion:
-		fail(codeVersion, "this keeper speaks protocol %d, not %d", ProtocolVersion, m.Protocol)
+	case protocol == 0:
+		fail(codeVersion, "this keeper speaks protocol %d to %d, not %d", OldestProtocol, ProtocolVersion, m.Protocol)
 		return
 	case k.ending:
 		fail(codeEnding, "this keeper is ending")
@@ -186,7 +201,7 @@ func (k *keeper) hello(p *peer, m message, fail func(code, format string, args .
 		k.considerEnd()
 	}
 	p.send(message{
-		Type: typeHello, Seq: m.Seq, Protocol: ProtocolVersion,
+		Type: typeHello, Seq: m.Seq, Protocol: protocol,
 		Keeper: k.id, Build: build(), PID: k.pid,
 	})
 }

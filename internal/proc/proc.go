@@ -37,6 +37,11 @@ type Spec struct {
 
 	LogLimit int64 // bytes of `log` that are kept, half of them its first and half its last; 0: all
 
+	// Lease is how long the claim lasts from now on unless Renew makes it last
+	// longer, by CLOCK_BOOTTIME. When it runs out the keeper kills the attempt.
+	// 0: for ever.
+	Lease time.Duration
+
 	Umask  string  // octal; "" keeps the keeper's 022
 	Nice   int     // -20 … 19
 	Limits []Limit // those that are not named are as the daemon was started with
@@ -44,11 +49,12 @@ type Spec struct {
 
 // Exit is an attempt's outcome, the content of the exit record.
 type Exit struct {
-	Code     int    `json:"code"`               // exit status, -1 when killed by a signal or never started
-	Signal   string `json:"signal,omitempty"`   // "SIGKILL" …, empty otherwise
-	TimedOut bool   `json:"timed_out,omitzero"` // the timeout ended it
-	Stopped  bool   `json:"stopped,omitzero"`   // a call of Signal ended it
-	Error    string `json:"error,omitempty"`    // why it could not be started, in words for people; empty otherwise
+	Code      int    `json:"code"`                // exit status, -1 when killed by a signal or never started
+	Signal    string `json:"signal,omitempty"`    // "SIGKILL" …, empty otherwise
+	TimedOut  bool   `json:"timed_out,omitzero"`  // the timeout ended it
+	Stopped   bool   `json:"stopped,omitzero"`    // a call of Signal ended it
+	LeaseLost bool   `json:"lease_lost,omitzero"` // the end of its lease ended it
+	Error     string `json:"error,omitempty"`     // why it could not be started, in words for people; empty otherwise
 
 	StartedAt time.Time     `json:"started_at"` // wall
 	EndedAt   time.Time     `json:"ended_at"`   // wall

@@ -12,40 +12,20 @@ import (
 	"unicode/utf8"
 )
 
-// ProtocolVersion is the version of the language below.
+// ProtocolVersion is the newest version of the language of daemon and keeper
+// that this build speaks, and OldestProtocol the oldest. docs/keeper.md has
+// the language.
 //
-// Daemon and keeper talk over a unix stream socket, DATA/keeper/ID/sock, in
-// frames: a JSON object and a newline, at most 64 MiB. Only whole frames are
-// acted upon; a longer one ends the connection. Every frame has a `type`. A
-// request may have a `seq`, which its answer repeats; a request without one
-// is not answered unless it is wrong. Unknown fields are ignored; an unknown
-// type, or a line that is not JSON, is answered with an error frame, and the
-// connection goes on.
-//
-// The daemon asks:
-//
-//	hello   protocol, build             → hello: protocol, keeper, build, pid
-//	start   specs                       → ok: taken, not yet spawned
-//	signal  run, attempt, kind          → ok
-//	renew   run, attempt, token         → error, code "unsupported" in this version
-//	list    subscribe, run, attempt     → list: attempts
-//	forget  run, attempt                → ok
-//
-// hello comes first; a keeper refuses another protocol with an error frame,
-// code "version", that has its own `protocol`, and waits for a better hello.
-// list without a run lists every attempt that the keeper has not forgotten,
-// each with its state (waiting, running, exited) and its events so far; with
-// `subscribe` this connection becomes the one that gets the events, from exactly
-// this list on. An attempt that is waiting can be sent again without harm:
-// start is idempotent by (run, attempt). forget drops an attempt that has
-// exited.
-//
-// The keeper sends by itself:
-//
-//	events  events                      an array of Event
-//
-// Events come at least once: what has not been forgotten is in the next list.
-const ProtocolVersion = 1
+// They talk over a unix stream socket, DATA/keeper/ID/sock, in frames: a JSON
+// object and a newline, at most 64 MiB. Only whole frames are acted upon.
+// Unknown fields are ignored, so a version is needed only where a message
+// comes to mean something else, or where one end must know that the other
+// understands it. 2 brought renew, and what an attempt asks for of its
+// process and its log.
+const (
+	ProtocolVersion = 2
+	OldestProtocol  = 1
+)
 
 const (
 	maxFrame     = 64 << 20
@@ -71,6 +51,7 @@ const (
 	codeVersion     = "version"
 	codeUnsupported = "unsupported"
 	codeUnknown     = "unknown-attempt"
+	codeToken       = "token"
 	codeInvalid     = "invalid"
 	codeEnding      = "ending"
 )
@@ -81,6 +62,7 @@ type message struct {
 	Seq  int64  `json:"seq,omitempty"`
 
 	Protocol int    `json:"protocol,omitempty"`
+	Oldest   int    `json:"oldest,omitempty"` // with a protocol: the oldest one that is understood; none means the same
 	Keeper   string `json:"keeper,omitempty"`
 	Build    string `json:"build,omitempty"`
 	PID      int    `json:"pid,omitempty"`
@@ -91,6 +73,8 @@ type message struct {
 	Attempt int      `json:"attempt,omitempty"`
 	Token   int64    `json:"token,omitempty"`
 	Kind    StopKind `json:"kind,omitempty"`
+
+	LeaseEnd time.Duration `json:"lease_end_ns,omitempty"`
 
 	Subscribe bool          `json:"subscribe,omitempty"`
 	Attempts  []wireAttempt `json:"attempts,omitempty"`
@@ -148,6 +132,7 @@ type wireSpec struct {
 	StdinNull bool          `json:"stdin_null,omitempty"`
 	Timeout   time.Duration `json:"timeout_ns,omitempty"`
 	KillAfter time.Duration `json:"kill_after_ns,omitempty"`
+	LeaseEnd  time.Duration `json:"lease_end_ns,omitempty"` // a reading of CLOCK_BOOTTIME
 	LogLimit  int64         `json:"log_limit,omitempty"`
 	Umask     string        `json:"umask,omitempty"`
 	Nice      int           `json:"nice,omitempty"`
@@ -159,7 +144,7 @@ func toWire(s Spec) wireSpec {
 		Run: s.Run, Attempt: s.Attempt, Token: s.Token, Dir: text(s.Dir),
 		Args: convert[text](s.Args), Env: convert[text](s.Env), Cwd: text(s.Cwd),
 		Stdin: s.Stdin, StdinNull: s.StdinNull, Timeout: s.Timeout, KillAfter: s.KillAfter,
-		LogLimit: s.LogLimit, Umask: s.Umask, Nice: s.Nice, Limits: s.Limits,
+		LeaseEnd: leaseEnd(s.Lease), LogLimit: s.LogLimit, Umask: s.Umask, Nice: s.Nice, Limits: s.Limits,
 	}
 }
 
@@ -241,6 +226,18 @@ func readFrame(r *bufio.Reader, limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// agree gives the newest protocol that both ends speak, 0 when there is none.
+func agree(newest, oldest int) int {
+	if oldest == 0 {
+		oldest = newest
+	}
+	best := min(newest, ProtocolVersion)
+	if best < max(oldest, OldestProtocol) {
+		return 0
+	}
+	return best
 }
 
 // build identifies this binary: a daemon gives new attempts only to a keeper

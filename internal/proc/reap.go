@@ -81,6 +81,7 @@ func (k *keeper) ended(a *attempt, status unix.WaitStatus, usage unix.Rusage) {
 		Code:      status.ExitStatus(), // -1 when signalled
 		TimedOut:  a.timedOut,
 		Stopped:   a.stop != "",
+		LeaseLost: a.leaseLost,
 		StartedAt: a.begun.UTC(),
 		EndedAt:   now.UTC(),
 		Wall:      now.Sub(a.begun),
@@ -168,7 +169,7 @@ func (k *keeper) seeOut(a *attempt) {
 			if reaped && gone {
 				k.mu.Lock()
 				outcome := a.outcome
-				outcome.TimedOut, outcome.Stopped = a.timedOut, a.stop != ""
+				outcome.TimedOut, outcome.Stopped, outcome.LeaseLost = a.timedOut, a.stop != "", a.leaseLost
 				k.finish(a, outcome)
 				k.mu.Unlock()
 				return

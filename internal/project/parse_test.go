@@ -164,9 +164,12 @@ func TestAJobHasTheDefaultsOfTheDesign(t *testing.T) {
 	j := parsed(t, "jobs:\n  a:\n    command: x\n").Jobs[0]
 	want := job.Job{
 		ID: job.ID{Project: "shop", Name: "a"}, Source: job.Source{File: "/srv/shop/belfry.yaml", Line: 2},
-		Command: job.Command{Text: "x", Shell: "/bin/sh"}, Settings: &job.Settings{Owner: "me", Zone: j.Zone, Dir: "/srv/shop", KillAfter: 10 * time.Second, CatchUp: job.CatchUpLatest, Overlap: job.OverlapSkip,
+		Command: job.Command{Text: "x", Shell: "/bin/sh"},
+		Settings: &job.Settings{
+			Owner: "me", Zone: j.Zone, Dir: "/srv/shop", KillAfter: 10 * time.Second, CatchUp: job.CatchUpLatest, Overlap: job.OverlapSkip,
 			Retry: job.DefaultRetry, IfEmpty: job.IfEmptyError, Notify: job.Notify{On: []job.Event{job.OnFailure, job.OnRecovery, job.OnLate}},
-		}}
+		},
+	}
 	if !reflect.DeepEqual(*j, want) || j.Zone.String() != "America/New_York" {
 		t.Errorf("in %v\n got %+v %+v\nwant %+v %+v", j.Zone, *j, *j.Settings, want, *want.Settings)
 	}

@@ -2,33 +2,32 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"belfry/internal/proc"
 )
 
-// adopt puts every running attempt in doubt: its records decide.
+// adopt reads which runs are running and puts each of them in doubt: its records
+// decide.
 func (r *Runner) adopt(ctx context.Context) error {
 	running, err := r.o.Store.Running(ctx)
 	if err != nil {
 		return fmt.Errorf("look for running attempts: %w", err)
 	}
+	clear(r.live)
 	for _, run := range running {
-		r.doubtful[run.ID] = true
+		r.live[run.ID], r.doubtful[run.ID] = run, true
 	}
 	return nil
 }
 
 // settle reads the records of doubtful attempts (DESIGN.md §5).
 func (r *Runner) settle(ctx context.Context) {
+	var ended []ending
+	var never []Run
 	for id := range r.doubtful {
-		run, err := r.o.Store.Run(ctx, id)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			r.o.Log.Error("read a run", "run", id, "error", err)
-			continue
-		}
-		if err != nil || run.State != Running {
+		run, running := r.live[id]
+		if !running {
 			delete(r.doubtful, id)
 			delete(r.killed, id)
 			continue
@@ -44,26 +43,24 @@ func (r *Runner) settle(ctx context.Context) {
 		case proc.Survivor: // its keeper is dead: look again until nothing of it lives
 			r.enforceTimeout(ctx, run)
 		case proc.Exited:
-			delete(r.doubtful, id)
-			r.ended(ctx, run, *exit)
+			ended = append(ended, r.ended(ctx, run, *exit)...)
 		case proc.NeverStarted:
 			attempt, err := r.o.Store.Attempt(ctx, id, run.Attempt)
 			if err != nil {
 				r.o.Log.Error("read an attempt", "run", id, "error", err)
 				continue
 			}
-			if attempt.Boot != r.o.Boot {
-				// Its record may have been lost with the power.
-				delete(r.doubtful, id)
-				r.lost(ctx, run, "the machine was restarted while it ran")
+			if attempt.Boot != r.o.Boot { // its record may have been lost with the power
+				ended = append(ended, r.lost(ctx, run, "the machine was restarted while it ran")...)
 				continue
 			}
-			r.start(ctx, []Run{run})
+			never = append(never, run)
 		case proc.Lost:
-			delete(r.doubtful, id)
-			r.lost(ctx, run, "its process and its keeper are gone, and no exit status was left")
+			ended = append(ended, r.lost(ctx, run, "its process and its keeper are gone, and no exit status was left")...)
 		}
 	}
+	r.end(ctx, ended)
+	r.start(ctx, never)
 }
 
 // enforceTimeout kills a survivor that has taken too long, as its keeper would

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -26,31 +28,47 @@ type News struct {
 	At      time.Time
 }
 
-func (r *Runner) event(ctx context.Context, event proc.Event) {
-	if event.Doubt { // another keeper has or had it: its records decide
-		r.doubtful[event.Run] = true
-		return
+// ending is the end of a running attempt, decided and not yet written down.
+type ending struct {
+	run  Run
+	move Move
+}
+
+// ends takes the runs whose attempts have ended to what comes next.
+func (r *Runner) ends(ctx context.Context, events []proc.Event) {
+	var list []ending
+	seen := map[string]bool{} // an end may be told twice
+	for _, event := range events {
+		switch {
+		case event.Doubt: // another keeper has or had it: its records decide
+			r.doubtful[event.Run] = true
+			continue
+		case event.Exit == nil || seen[event.Run]:
+			continue
+		}
+		run, known := r.live[event.Run]
+		if !known {
+			var err error
+			run, err = r.o.Store.Run(ctx, event.Run)
+			switch {
+			case errors.Is(err, ErrNotFound): // the store is new, or an older one was put back
+				r.o.Log.Warn("a run has ended that is not in the store", "run", event.Run, "attempt", event.Attempt)
+				r.forget(event.Run, event.Attempt)
+				continue
+			case err != nil:
+				r.o.Log.Error("read a run that ended", "run", event.Run, "error", err)
+				r.doubtful[event.Run] = true // the event does not come again; its record stays
+				continue
+			}
+		}
+		if run.State != Running || run.Attempt != event.Attempt || run.Token != event.Token {
+			r.forget(event.Run, event.Attempt) // told before: its end is durable
+			continue
+		}
+		seen[event.Run] = true
+		list = append(list, r.ended(ctx, run, *event.Exit)...)
 	}
-	if event.Exit == nil {
-		return
-	}
-	run, err := r.o.Store.Run(ctx, event.Run)
-	switch {
-	case errors.Is(err, ErrNotFound): // the store is new, or an older one was put back
-		r.o.Log.Warn("a run has ended that is not in the store", "run", event.Run, "attempt", event.Attempt)
-		r.forget(event.Run, event.Attempt)
-		return
-	case err != nil:
-		r.o.Log.Error("read a run that ended", "run", event.Run, "error", err)
-		r.doubtful[event.Run] = true // the event does not come again; its record stays
-		return
-	}
-	if run.State != Running || run.Attempt != event.Attempt || run.Token != event.Token {
-		r.forget(event.Run, event.Attempt) // told before: its end is durable
-		return
-	}
-	delete(r.doubtful, run.ID)
-	r.ended(ctx, run, *event.Exit)
+	r.end(ctx, list)
 }
 
 func (r *Runner) forget(run string, attempt int) {
@@ -59,80 +77,119 @@ func (r *Runner) forget(run string, attempt int) {
 	}
 }
 
-// ended takes a run to what its attempt's exit means.
-func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) {
+// ended decides what comes of a run whose attempt has ended; nothing when that
+// cannot be known now, and the run is in doubt.
+func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 	j, err := r.definition(ctx, run)
 	if err != nil {
-		r.o.Log.Error("end a run", "run", run.ID, "error", err)
-		r.doubtful[run.ID] = true
-		return
+		return r.doubt(run, "end a run", err)
 	}
-	to, reason := outcome(j, exit)
-	ended := Attempt{
+	to, reason := outcome(j, run, exit)
+	m := Move{To: to, Reason: reason, Ended: &Attempt{
 		Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,
 		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS,
-	}
+	}}
 	if exit.Error == "" && exit.Signal == "" {
-		ended.ExitCode = &exit.Code
+		m.Ended.ExitCode = &exit.Code
 	}
 	if to == Publishing {
 		list, err := r.o.Store.Targets(ctx, run.ID, run.Attempt)
 		if err != nil {
-			r.o.Log.Error("read the targets of a run", "run", run.ID, "error", err)
-			r.doubtful[run.ID] = true
-			return
+			return r.doubt(run, "read the targets of a run", err)
 		}
 		if len(list) == len(j.Publish) {
-			owed := []outbox.Item{r.o.Publish(j, run, r.output(run.ID, run.Attempt), list)}
-			r.end(ctx, j, run, Move{To: Publishing, Ended: &ended, Owed: owed})
-			return
+			m.Owed = []outbox.Item{r.o.Publish(j, run, r.output(run.ID, run.Attempt), list)}
+		} else { // its env_file, say, was mended between its claim and its start
+			m.To, m.Reason = Failed, "publish: its targets were not known when it was claimed"
+			m.Ended.Reason = m.Reason
 		}
-		// Its env_file, say, was mended between its claim and its start.
-		to, reason = Failed, "publish: its targets were not known when it was claimed"
-		ended.Reason = reason
 	}
-	r.end(ctx, j, run, Move{To: to, Reason: reason, Ended: &ended})
+	return []ending{r.next(ctx, j, run, m)}
 }
 
-func (r *Runner) lost(ctx context.Context, run Run, reason string) {
+func (r *Runner) doubt(run Run, doing string, err error) []ending {
+	r.o.Log.Error(doing, "run", run.ID, "error", err)
+	r.doubtful[run.ID] = true
+	return nil
+}
+
+// lost decides what comes of a run of which nothing is left.
+func (r *Runner) lost(ctx context.Context, run Run, reason string) []ending {
 	j, err := r.definition(ctx, run)
 	if err != nil {
-		r.o.Log.Error("end a lost run", "run", run.ID, "error", err)
-		r.doubtful[run.ID] = true
-		return
+		return r.doubt(run, "end a lost run", err)
 	}
 	m := Move{To: Lost, Reason: reason}
 	if meant, killed := r.killed[run.ID]; killed {
 		m = meant
 	}
 	m.Ended = &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: m.Reason}
-	r.end(ctx, j, run, m)
+	return []ending{r.next(ctx, j, run, m)}
 }
 
-// end makes a running run's next state durable, with a retry where the job
-// allows one and the news where somebody wants it, and lets the keeper forget.
-func (r *Runner) end(ctx context.Context, j *job.Job, run Run, m Move) {
+// next completes the move of a running run to its next state, with a retry where
+// the job allows one and the news where somebody wants it.
+func (r *Runner) next(ctx context.Context, j *job.Job, run Run, m Move) ending {
 	now := r.o.Now()
 	m.Run, m.From, m.Token, m.At = run.ID, Running, run.Token, now
-	if (m.To == Failed || m.To == Lost) && run.Attempt < j.Retry.Attempts {
+	if (m.To == Failed || m.To == Lost) && retries(j.Retry, run.Attempt, m.Ended.ExitCode) {
 		m.Reason = fmt.Sprintf("retry: attempt %d of %d ended: %s", run.Attempt, j.Retry.Attempts, m.Reason)
 		m.To, m.NotBefore = Queued, now.Add(backoff(j.Retry, run.Attempt, rand.Float64()))
 	}
 	m.Owed = append(m.Owed, r.news(ctx, j, run, m)...)
-	if !r.move(ctx, run, m) {
-		r.doubtful[run.ID] = true // the record is still there: try again, and not at once
+	return ending{run, m}
+}
+
+// retries reports whether the n-th attempt is followed by another. code is nil
+// when it has none: it was killed, took too long, or could not be started.
+func retries(retry job.Retry, n int, code *int) bool {
+	if n >= retry.Attempts {
+		return false
+	}
+	return len(retry.OnExit) == 0 || code != nil && slices.Contains(retry.OnExit, *code)
+}
+
+// end makes the next states of running runs durable, all or none, and lets the
+// keeper forget.
+func (r *Runner) end(ctx context.Context, list []ending) {
+	if len(list) == 0 {
 		return
 	}
-	delete(r.killed, run.ID)
-	r.forget(run.ID, run.Attempt)
-	r.Kick() // a place is free, or a retry has its time: the pass that called us does not know
+	moves := make([]Move, len(list))
+	for i, e := range list {
+		moves[i] = e.move
+	}
+	void, err := r.o.Store.Move(ctx, moves...)
+	if err != nil {
+		r.o.Log.Error("write how runs ended", "runs", len(list), "error", err)
+		for _, e := range list {
+			r.doubtful[e.run.ID] = true // the record is still there: try again, and not at once
+		}
+		return
+	}
+	for i, e := range list {
+		switch {
+		case void[i]: // somebody else's decision stands
+			r.o.Log.Debug("a run had changed", "run", e.run.ID, "to", e.move.To)
+		case e.move.To != Queued:
+			r.o.Log.Info("a run went on", "job", e.run.Name, "run", e.run.ID, "state", e.move.To, "reason", e.move.Reason)
+		}
+		delete(r.live, e.run.ID)
+		delete(r.doubtful, e.run.ID)
+		delete(r.killed, e.run.ID)
+		r.forget(e.run.ID, e.run.Attempt)
+	}
+	r.o.Changed()
+	r.Kick() // places are free, or a retry has its time: the pass that called us does not know
 }
 
 // outcome says what the exit of an attempt means for its run, before retries.
-func outcome(j *job.Job, exit proc.Exit) (State, string) {
+func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 	switch {
 	case exit.Error != "":
 		return Failed, exit.Error
+	case exit.Stopped && strings.HasPrefix(run.Reason, replacedReason):
+		return Cancelled, run.Reason
 	case exit.Stopped:
 		return Cancelled, stopped
 	case exit.TimedOut:
@@ -199,24 +256,10 @@ func (r *Runner) news(ctx context.Context, j *job.Job, run Run, m Move) []outbox
 			tell(job.OnRecovery)
 		}
 	}
+	if m.To.Finished() && due(run.FinishBy, m.At) { // nobody was there to tell it in time
+		tell(job.OnLate)
+	}
 	return items
-}
-
-func (r *Runner) move(ctx context.Context, run Run, m Move) bool {
-	err := r.o.Store.Move(ctx, m)
-	if errors.Is(err, ErrConflict) {
-		r.o.Log.Debug("a run had changed", "run", m.Run, "to", m.To)
-		return true // somebody else's decision stands
-	}
-	if err != nil {
-		r.o.Log.Error("write a run's state", "run", m.Run, "to", m.To, "error", err)
-		return false
-	}
-	if m.To != Queued {
-		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)
-	}
-	r.o.Changed()
-	return true
 }
 
 // Published takes a publishing run to its end: item was sent, or refused for
@@ -236,7 +279,7 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 			m.To, m.Reason = Failed, sendErr.Error()
 		}
 		m.Owed = r.news(ctx, j, run, m)
-		if err := r.o.Store.Move(ctx, m); err != nil && !errors.Is(err, ErrConflict) {
+		if _, err := r.o.Store.Move(ctx, m); err != nil {
 			return err
 		}
 		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)

@@ -61,8 +61,39 @@ func TestOutcomeSaysWhatAnExitMeans(t *testing.T) {
 		{"it was stopped when its time was over", plain, proc.Exit{TimedOut: true, Stopped: true}, Cancelled, "stopped by a person"},
 		{"it could not be started", publishes, proc.Exit{Code: -1, Error: "no such file"}, Failed, "no such file"},
 	} {
-		if state, reason := outcome(c.job, c.exit); state != c.state || reason != c.reason {
+		if state, reason := outcome(c.job, Run{}, c.exit); state != c.state || reason != c.reason {
 			t.Errorf("%s: %+v is %s (%q), want %s (%q)", c.why, c.exit, state, reason, c.state, c.reason)
+		}
+	}
+	replaced := Run{Reason: "replaced by run R2"}
+	if state, reason := outcome(plain, replaced, proc.Exit{Stopped: true}); state != Cancelled || reason != replaced.Reason {
+		t.Errorf("one that was replaced is %s (%q)", state, reason)
+	}
+	if state, _ := outcome(plain, replaced, proc.Exit{}); state != Succeeded {
+		t.Errorf("one that ended well before it could be replaced is %s", state)
+	}
+}
+
+func TestARetryFollowsTheExitCodesItIsFor(t *testing.T) {
+	t.Parallel()
+	code := func(n int) *int { return &n }
+	for _, c := range []struct {
+		why   string
+		retry job.Retry
+		n     int
+		code  *int
+		want  bool
+	}{
+		{"none is asked for", job.Retry{}, 1, code(1), false},
+		{"any failure", job.Retry{Attempts: 2}, 1, code(1), true},
+		{"also a signal", job.Retry{Attempts: 2}, 1, nil, true},
+		{"they are used up", job.Retry{Attempts: 2}, 2, code(1), false},
+		{"the code is one of them", job.Retry{Attempts: 2, OnExit: []int{75, 1}}, 1, code(75), true},
+		{"it is not", job.Retry{Attempts: 2, OnExit: []int{75, 1}}, 1, code(2), false},
+		{"a signal is no code", job.Retry{Attempts: 2, OnExit: []int{75}}, 1, nil, false},
+	} {
+		if got := retries(c.retry, c.n, c.code); got != c.want {
+			t.Errorf("%s: %v, want %v", c.why, got, c.want)
 		}
 	}
 }

@@ -83,6 +83,11 @@ type Run struct {
 	Token      int64     // of the newest claim; only grows
 	Node       string
 	QueuedAt   time.Time
+	AskedAt    time.Time // when a person asked for it, or for another attempt; zero: nobody did
+	StartBy    time.Time // its start after that is news; zero: it is not watched, or was told
+	FinishBy   time.Time // so for its end
+	Backfill   string    // id of the backfill it belongs to
+	Parallel   int       // of the backfill: so many of its runs may run beside each other
 	StartedAt  time.Time // of the first attempt; zero: not yet
 	EndedAt    time.Time
 	ExitCode   *int   // of the newest attempt

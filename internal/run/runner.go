@@ -9,6 +9,7 @@ import (
 
 	"belfry/internal/job"
 	"belfry/internal/outbox"
+	"belfry/internal/plan"
 	"belfry/internal/proc"
 )
 
@@ -28,8 +29,8 @@ type Options struct {
 	Boot string
 	Dir  string // below which each attempt gets its directory
 	Host Host
-	// Slots gives how many attempts of jobs that count may run at once.
-	Slots func() int
+	// Limits gives how many attempts may run at once, as it is now.
+	Limits func() Limits
 	// Since keeps runs that were queued before it waiting: an owner that does
 	// not plan starts only what it was asked for. Zero: all may start.
 	Since time.Time
@@ -40,7 +41,7 @@ type Options struct {
 	// returns when nothing is left; nil means proc.KillSurvivors.
 	KillSurvivors func(dir, run string, attempt int) error
 	// Job gives a job as it is defined now.
-	Job func(key string) (*job.Job, bool)
+	Job func(key string) (plan.Job, bool)
 	// Publish and Notices make the outbox items that a run owes.
 	Publish func(j *job.Job, r Run, output string, targets []job.Target) outbox.Item
 	Notices func(n News) []outbox.Item
@@ -59,15 +60,18 @@ type Runner struct {
 	o     Options
 	kick  chan struct{}
 	calls chan func(ctx context.Context)
+	// live are the running runs, as the store has them.
+	live map[string]Run
 	// doubtful holds the running attempts whose state must be read from their
 	// records: after a restart, and when a keeper died.
 	doubtful map[string]bool
 	// killed says of attempts without a keeper that were killed what their end
 	// means: nobody else can tell.
 	killed  map[string]Move
-	killing map[string]bool // runs that work is at
-	held    atomic.Bool     // nothing is claimed any more
-	work    sync.WaitGroup  // kills survivors
+	killing map[string]bool             // runs that work is at
+	held    atomic.Bool                 // nothing is claimed any more
+	work    sync.WaitGroup              // kills survivors
+	defined map[*job.Job]job.Definition // of jobs that ran lately
 }
 
 // NewRunner makes a Runner; Run sets it going.
@@ -82,9 +86,11 @@ func NewRunner(o Options) *Runner {
 		o:        o,
 		kick:     make(chan struct{}, 1),
 		calls:    make(chan func(context.Context)),
+		live:     map[string]Run{},
 		doubtful: map[string]bool{},
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
+		defined:  map[*job.Job]job.Definition{},
 	}
 }
 
@@ -124,7 +130,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case event := <-r.o.Procs.Events():
-			r.event(ctx, event)
+			r.ends(ctx, gather(event, r.o.Procs.Events()))
 		case <-r.o.Procs.KeeperLost():
 			if err := r.adopt(ctx); err != nil { // the ticker tries again
 				r.o.Log.Error("look for attempts of a dead keeper", "error", err)
@@ -141,6 +147,24 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.settle(ctx)
 		timer.Reset(r.pass(ctx))
 	}
+}
+
+// gather takes what has come together with an event: the ends of a burst share
+// a transaction.
+func gather(first proc.Event, more <-chan proc.Event) []proc.Event {
+	events := []proc.Event{first}
+	for len(events) < 1000 {
+		select {
+		case event, open := <-more:
+			if !open {
+				return events
+			}
+			events = append(events, event)
+		default:
+			return events
+		}
+	}
+	return events
 }
 
 // do runs f on the Runner's goroutine and waits for it.

@@ -131,18 +131,11 @@ func (f *flaky) failing(method string) bool {
 	return f.fail[method] >= 0
 }
 
-func (f *flaky) Move(ctx context.Context, m run.Move) error {
+func (f *flaky) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
 	if f.failing("Move") {
-		return errDisk
+		return nil, errDisk
 	}
-	return f.Store.Move(ctx, m)
-}
-
-func (f *flaky) Run(ctx context.Context, id string) (run.Run, error) {
-	if f.failing("Run") {
-		return run.Run{}, errDisk
-	}
-	return f.Store.Run(ctx, id)
+	return f.Store.Move(ctx, moves...)
 }
 
 func (f *flaky) Definition(ctx context.Context, hash string) ([]byte, error) {
@@ -154,15 +147,15 @@ func (f *flaky) Definition(ctx context.Context, hash string) ([]byte, error) {
 
 // scene is a Runner in the real store, in a bubble of time.
 type scene struct {
-	t     *testing.T
-	dir   string
-	store *flaky
-	procs *processes
-	jobs  map[string]*job.Job // by key
-	keys  map[string]string   // by name
-	boot  string
-	since time.Time
-	slots int
+	t      *testing.T
+	dir    string
+	store  *flaky
+	procs  *processes
+	jobs   map[string]plan.Job // by key
+	keys   map[string]string   // by name
+	boot   string
+	since  time.Time
+	limits run.Limits
 
 	mu   sync.Mutex
 	news []string // guarded by mu
@@ -188,16 +181,16 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 			}
 		}()
 		s := &scene{
-			t: t, dir: t.TempDir(), store: &flaky{Store: kept, fail: map[string]int{}}, boot: "boot", slots: 10,
+			t: t, dir: t.TempDir(), store: &flaky{Store: kept, fail: map[string]int{}}, boot: "boot", limits: run.Limits{Slots: 10},
 			procs: &processes{events: make(chan proc.Event), lost: make(chan string), status: map[string]proc.Status{}, exits: map[string]*proc.Exit{}},
-			jobs:  map[string]*job.Job{}, keys: map[string]string{},
+			jobs:  map[string]plan.Job{}, keys: map[string]string{},
 		}
 		saved, err := kept.SaveJobs(t.Context(), "lake", jobs, make([]string, len(jobs)), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range saved {
-			s.jobs[p.Key], s.keys[p.Name] = p.Job, p.Key
+			s.jobs[p.Key], s.keys[p.Name] = p, p.Key
 		}
 		s.begin()
 		defer func() { s.stop() }()
@@ -209,9 +202,9 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 func (s *scene) begin() {
 	s.t.Helper()
 	s.runner = run.NewRunner(run.Options{
-		Node: "node", Boot: s.boot, Dir: s.dir, Slots: func() int { return s.slots }, Host: run.Host{User: "alice", Home: "/home/alice"}, Since: s.since,
+		Node: "node", Boot: s.boot, Dir: s.dir, Limits: func() run.Limits { return s.limits }, Host: run.Host{User: "alice", Home: "/home/alice"}, Since: s.since,
 		Store: s.store, Procs: s.procs, KillSurvivors: s.procs.killSurvivors,
-		Job: func(key string) (*job.Job, bool) {
+		Job: func(key string) (plan.Job, bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			j, ok := s.jobs[key]
@@ -604,7 +597,6 @@ func TestTroubleWithTheStoreLosesNoEnd(t *testing.T) {
 		want   run.State
 	}{
 		{"Move", &proc.Exit{}, run.Succeeded},
-		{"Run", &proc.Exit{}, run.Succeeded},
 		{"Move", nil, run.Lost},
 		{"Definition", &proc.Exit{}, run.Succeeded},
 		{"Definition", nil, run.Lost},
@@ -614,7 +606,9 @@ func TestTroubleWithTheStoreLosesNoEnd(t *testing.T) {
 				id := s.queue("a", time.Now())
 				if c.method == "Definition" { // it is read when the job was edited meanwhile
 					s.mu.Lock()
-					s.jobs[s.keys["a"]] = with(simple("a"), func(j *job.Job) { j.Command.Text = "edited" })
+					edited := s.jobs[s.keys["a"]]
+					edited.Job = with(simple("a"), func(j *job.Job) { j.Command.Text = "edited" })
+					s.jobs[edited.Key] = edited
 					s.mu.Unlock()
 				}
 				s.store.mu.Lock()
@@ -913,4 +907,196 @@ func TestCallsEndWithTheirContextWhenNoRunnerIsThere(t *testing.T) {
 			s.t.Errorf("got %v", err)
 		}
 	}, simple("a"))
+}
+
+func replacing(name string) *job.Job {
+	return with(simple(name), func(j *job.Job) { j.Overlap = job.OverlapReplace })
+}
+
+func (s *scene) signalled(want ...string) {
+	s.t.Helper()
+	s.procs.mu.Lock()
+	defer s.procs.mu.Unlock()
+	if !slices.Equal(s.procs.signals, want) {
+		s.t.Errorf("the keeper was asked for %q, want %q", s.procs.signals, want)
+	}
+}
+
+func TestAFiringReplacesTheOneBeforeIt(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.later(time.Minute)
+		second := s.queue("a", time.Now())
+		s.want(first, run.Running, "replaced by run "+second)
+		s.want(second, run.Queued, "turn: run "+first+" has not ended")
+		s.signalled(first + "/1 stop")
+		s.later(time.Minute) // it takes its time, and is not told twice
+		s.signalled(first + "/1 stop")
+		s.exits(first, proc.Exit{Code: -1, Signal: "SIGTERM", Stopped: true})
+		s.want(first, run.Cancelled, "replaced by run "+second)
+		s.want(second, run.Running, "")
+		s.starts(2)
+	}, replacing("a"))
+}
+
+func TestTheNextDaemonKnowsWhatWasReplaced(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		second := s.queue("a", time.Now().Add(time.Minute))
+		s.want(first, run.Running, "replaced by run "+second)
+		s.stop()
+		s.procs.is(first, proc.Exited, &proc.Exit{Code: -1, Signal: "SIGTERM", Stopped: true})
+		s.begin()
+		s.want(first, run.Cancelled, "replaced by run "+second)
+		s.want(second, run.Running, "")
+	}, replacing("a"))
+}
+
+func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{Code: 3})
+		s.want(id, run.Failed, "exit status 3")
+		s.later(48 * time.Hour)
+		if err := s.runner.Retry(s.t.Context(), id); err != nil {
+			s.t.Fatal(err)
+		}
+		r := s.want(id, run.Running, "")
+		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) {
+			s.t.Errorf("it runs as %+v", r)
+		}
+		var refused run.RetryError
+		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
+			s.t.Errorf("a running run is tried again: %v", err)
+		}
+		s.exits(id, proc.Exit{})
+		s.want(id, run.Succeeded, "")
+		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
+			s.t.Errorf("a run that succeeded is tried again: %v", err)
+		}
+		if err := s.runner.Retry(s.t.Context(), "nobody"); !errors.Is(err, run.ErrNotFound) {
+			s.t.Errorf("a run that is not there: %v", err)
+		}
+	}, simple("a"))
+}
+
+func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.exits(first, proc.Exit{Code: 3})
+		second := s.queue("a", time.Now().Add(time.Hour))
+		if err := s.runner.Retry(s.t.Context(), first); err != nil {
+			s.t.Fatal(err)
+		}
+		s.want(first, run.Queued, "turn: run "+second+" has not ended")
+		s.exits(second, proc.Exit{})
+		s.want(first, run.Running, "")
+	}, simple("a"))
+}
+
+func TestAJobThatIsPausedStartsNothingByItself(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{Code: 3})
+		s.mu.Lock()
+		paused := s.jobs[s.keys["a"]]
+		paused.Paused = true
+		s.jobs[paused.Key] = paused
+		s.mu.Unlock()
+		s.later(2 * time.Minute)
+		s.want(id, run.Queued, "paused: the retry comes when the job is resumed")
+		other := s.queue("a", time.Now())
+		s.want(other, run.Skipped, "the job is paused")
+		s.starts(1)
+		s.mu.Lock()
+		paused.Paused = false
+		s.jobs[paused.Key] = paused
+		s.mu.Unlock()
+		s.runner.Kick()
+		s.want(id, run.Running, "")
+	}, retrying("a"))
+}
+
+// promised records a run that is to begin and to end by a time.
+func (s *scene) promised(name string, start, finish time.Duration) string {
+	s.t.Helper()
+	now := time.Now()
+	id := run.NewID(now)
+	r := run.Run{ID: id, Job: s.keys[name], Key: "t/" + id, Cause: plan.Scheduled, State: run.Queued, FiresAt: now, FiresUntil: now, Count: 1, Named: now, QueuedAt: now}
+	if start > 0 {
+		r.StartBy = now.Add(start)
+	}
+	if finish > 0 {
+		r.FinishBy = now.Add(finish)
+	}
+	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.runner.Kick()
+	synctest.Wait()
+	return id
+}
+
+func punctual(name string) *job.Job {
+	return with(simple(name), func(j *job.Job) {
+		j.Overlap, j.StartWithin, j.FinishBy = job.OverlapQueue, 10*time.Minute, time.Hour
+		j.Notify.On = []job.Event{job.OnLate}
+	})
+}
+
+func TestARunThatDoesNotBeginOrEndInTimeIsToldOnceEach(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.promised("a", 10*time.Minute, time.Hour)
+		second := s.promised("a", 10*time.Minute, time.Hour)
+		s.later(9*time.Minute + 59*time.Second)
+		s.tells()
+		s.later(time.Second)
+		s.tells("late queued")
+		s.later(49 * time.Minute)
+		s.tells("late queued")
+		s.later(time.Minute)
+		s.tells("late queued", "late running", "late queued")
+		s.exits(first, proc.Exit{})
+		s.want(first, run.Succeeded, "")
+		s.exits(second, proc.Exit{})
+		s.later(24 * time.Hour)
+		s.tells("late queued", "late running", "late queued")
+	}, punctual("a"))
+}
+
+func TestARunThatEndedLateWhileNobodyWasThereIsTold(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.promised("a", 0, time.Hour)
+		s.want(id, run.Running, "")
+		s.stop()
+		s.later(2 * time.Hour)
+		s.procs.is(id, proc.Exited, &proc.Exit{})
+		s.begin()
+		s.want(id, run.Succeeded, "")
+		s.tells("late succeeded")
+	}, punctual("a"))
+}
+
+func TestTheEndsOfABurstShareATransaction(t *testing.T) {
+	play(t, func(s *scene) {
+		var ids []string
+		for i := range 5 {
+			ids = append(ids, s.queue("a", time.Now().Add(time.Duration(i)*time.Minute)))
+		}
+		s.starts(5)
+		s.store.mu.Lock()
+		s.store.fail["Move"] = 1 // all or none
+		s.store.mu.Unlock()
+		for _, id := range ids {
+			s.procs.is(id, proc.Exited, &proc.Exit{})
+		}
+		s.procs.lost <- "keeper"
+		for _, id := range ids {
+			s.want(id, run.Running, "")
+		}
+		s.later(2 * time.Second)
+		for _, id := range ids {
+			s.want(id, run.Succeeded, "")
+		}
+	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapAllow }))
 }

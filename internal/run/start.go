@@ -4,26 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
 	"belfry/internal/job"
+	"belfry/internal/plan"
 	"belfry/internal/proc"
 )
 
 // pass starts what may start and says how long nothing will be due.
 func (r *Runner) pass(ctx context.Context) time.Duration {
+	now := r.o.Now()
+	wake := r.tellLate(ctx, now)
+	if !r.held.Load() {
+		retry, err := r.admit(ctx, now)
+		if err != nil {
+			r.o.Log.Error("start what waits", "error", err)
+			return again
+		}
+		wake = earlier(wake, retry)
+	}
+	switch {
+	case len(r.doubtful) > 0:
+		return again
+	case !wake.IsZero():
+		return min(max(wake.Sub(now), 0), time.Minute)
+	}
+	return time.Minute
+}
+
+// earlier gives the earlier of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// admit carries out what is to become of the runs that wait, and says when the
+// next retry is due.
+func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 	waiting, err := r.o.Store.Waiting(ctx)
 	if err != nil {
-		r.o.Log.Error("read the waiting runs", "error", err)
-		return again
-	}
-	running, err := r.o.Store.Running(ctx)
-	if err != nil {
-		r.o.Log.Error("read the running runs", "error", err)
-		return again
+		return time.Time{}, err
 	}
 	ours := waiting[:0]
 	for _, run := range waiting {
@@ -31,44 +58,81 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 			ours = append(ours, run)
 		}
 	}
-	now := r.o.Now()
-	if r.held.Load() {
-		ours = nil
+	if len(ours) == 0 {
+		return time.Time{}, nil
 	}
-	a := admit(ours, running, r.job, r.o.Slots(), now)
-	for _, run := range ours {
-		if reason, skip := a.skip[run.ID]; skip {
-			r.move(ctx, run, Move{Run: run.ID, From: Queued, To: Skipped, Reason: reason, At: now})
+	a := admit(ours, slices.Collect(maps.Values(r.live)), r.job, r.o.Limits(), now)
+	if len(a.end) > 0 {
+		if err := r.drop(ctx, ours, a.end); err != nil {
+			return a.wake, err
 		}
 	}
 	if len(a.waits) > 0 {
-		if err := r.o.Store.Wait(ctx, a.waits); err != nil {
-			r.o.Log.Error("note what runs wait for", "error", err)
+		if err := r.o.Store.Note(ctx, a.waits); err != nil {
+			return a.wake, err
 		}
+		r.o.Changed()
 	}
-	r.claim(ctx, a.start, now)
-	switch {
-	case len(r.doubtful) > 0:
-		return again
-	case !a.wake.IsZero():
-		return min(a.wake.Sub(now), time.Minute)
+	for _, run := range a.stop {
+		r.replace(ctx, run)
 	}
-	return time.Minute
+	return a.wake, r.claim(ctx, a.start, now)
 }
 
-func (r *Runner) job(run Run) *job.Job {
-	j, ok := r.o.Job(run.Job)
-	if !ok {
-		return nil
+// drop ends runs that will not be started.
+func (r *Runner) drop(ctx context.Context, waiting []Run, moves []Move) error {
+	byID := map[string]Run{}
+	for _, run := range waiting {
+		byID[run.ID] = run
 	}
-	return j
+	_, err := r.o.Store.Move(ctx, moves...)
+	if err != nil {
+		return err
+	}
+	for _, m := range moves {
+		r.o.Log.Info("a run went on", "job", byID[m.Run].Name, "run", m.Run, "state", m.To, "reason", m.Reason)
+	}
+	r.o.Changed()
+	r.Kick() // a run that waited for one of these may start
+	return nil
+}
+
+// replace ends a running run for another. Why is written down first: its end
+// may be seen by the next daemon.
+func (r *Runner) replace(ctx context.Context, run Run) {
+	if err := r.o.Store.Note(ctx, map[string]string{run.ID: run.Reason}); err != nil {
+		r.o.Log.Error("replace a run", "run", run.ID, "error", err)
+		return
+	}
+	r.live[run.ID] = run
+	r.o.Log.Info("replace a run", "job", run.Name, "run", run.ID, "reason", run.Reason)
+	if err := r.stop(ctx, run, proc.Stop, run.Reason); err != nil {
+		r.o.Log.Error("replace a run", "run", run.ID, "error", err)
+		r.doubtful[run.ID] = true
+	}
+}
+
+func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
+
+// definitionOf remembers the definitions of jobs that ran lately.
+func (r *Runner) definitionOf(j *job.Job) job.Definition {
+	d, known := r.defined[j]
+	if !known {
+		if len(r.defined) >= 2000 {
+			clear(r.defined)
+		}
+		d = j.Definition()
+		r.defined[j] = d
+	}
+	return d
 }
 
 // definition is the job as the run began with it. The values of the
 // environment are today's: they are stored nowhere.
 func (r *Runner) definition(ctx context.Context, run Run) (*job.Job, error) {
-	if j := r.job(run); j != nil && j.Definition().Hash == run.Definition {
-		return j, nil
+	now, known := r.job(run)
+	if known && r.definitionOf(now.Job).Hash == run.Definition {
+		return now.Job, nil
 	}
 	text, err := r.o.Store.Definition(ctx, run.Definition)
 	if err != nil {
@@ -78,8 +142,8 @@ func (r *Runner) definition(ctx context.Context, run Run) (*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j := r.job(run); j != nil {
-		stored.Env = j.Env
+	if known {
+		stored.Env = now.Env
 	}
 	return stored, nil
 }
@@ -95,37 +159,43 @@ func (r *Runner) output(run string, attempt int) string {
 }
 
 // claim makes the runs ours, durably, and then starts them.
-func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) {
+func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
 	if len(runs) == 0 {
-		return
+		return nil
 	}
-	var claims []Claim
+	claims := make([]Claim, 0, len(runs))
 	for _, run := range runs {
-		j := r.job(run)
-		if j == nil {
+		j, known := r.job(run)
+		if !known {
 			continue // removed since it was admitted
 		}
 		c := Claim{
 			Run: run.ID, Attempt: run.Attempt + 1, Token: run.Token + 1, Node: r.o.Node, Boot: r.o.Boot,
-			Definition: j.Definition(), At: now,
+			Definition: r.definitionOf(j.Job), At: now,
 		}
-		if env, err := environ(j, run, c.Attempt, r.output(run.ID, c.Attempt), r.o.Host); err == nil {
-			c.Targets, _ = targets(j, env) // an error ends the attempt in start
+		if len(j.Publish) > 0 {
+			if env, err := environ(j.Job, run, c.Attempt, r.output(run.ID, c.Attempt), r.o.Host); err == nil {
+				c.Targets, _ = targets(j.Job, env) // an error ends the attempt in start
+			}
 		}
 		claims = append(claims, c)
 	}
 	claimed, err := r.o.Store.Claim(ctx, claims)
 	if err != nil {
-		r.o.Log.Error("claim runs", "runs", len(claims), "error", err)
-		return
+		return fmt.Errorf("claim %d runs: %w", len(claims), err)
 	}
-	r.o.Changed()
+	for _, run := range claimed {
+		r.live[run.ID] = run
+	}
 	r.start(ctx, claimed)
+	r.o.Changed()
+	return nil
 }
 
 // start hands claimed runs to the keeper, which takes each attempt only once.
 func (r *Runner) start(ctx context.Context, runs []Run) {
 	var specs []proc.Spec
+	var failed []ending
 	names := map[string]string{} // run → job, for the log
 	for _, run := range runs {
 		names[run.ID] = run.Name
@@ -133,11 +203,12 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 		if err != nil {
 			delete(r.doubtful, run.ID)
 			now := r.o.Now()
-			r.ended(ctx, run, proc.Exit{Code: -1, Error: err.Error(), StartedAt: now, EndedAt: now})
+			failed = append(failed, r.ended(ctx, run, proc.Exit{Code: -1, Error: err.Error(), StartedAt: now, EndedAt: now})...)
 			continue
 		}
 		specs = append(specs, spec)
 	}
+	r.end(ctx, failed)
 	if len(specs) == 0 {
 		return
 	}
@@ -156,7 +227,7 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 }
 
 func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
-	if r.job(run) == nil {
+	if _, known := r.job(run); !known {
 		return proc.Spec{}, errors.New("the job was removed before it could be started")
 	}
 	j, err := r.definition(ctx, run) // as it was claimed, maybe by the daemon before this one

@@ -24,22 +24,13 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 		}
 		switch run.State {
 		case Queued:
-			m := Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()}
-			if err := r.o.Store.Move(ctx, m); err != nil {
-				return err
-			}
-			r.o.Changed()
-			return nil
+			return r.steer(ctx, Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()})
 		case Running:
 			kind := proc.Stop
 			if kill {
 				kind = proc.Kill
 			}
-			err := r.o.Procs.Signal(id, run.Attempt, kind)
-			if errors.Is(err, proc.ErrUnknownAttempt) {
-				return r.stopWithoutKeeper(ctx, run, err)
-			}
-			return err
+			return r.stop(ctx, run, kind, stopped)
 		case Publishing:
 			return r.dropPublish(ctx, run)
 		}
@@ -47,9 +38,32 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 	})
 }
 
+// steer makes a move that a person asked for.
+func (r *Runner) steer(ctx context.Context, m Move) error {
+	void, err := r.o.Store.Move(ctx, m)
+	if err == nil && void[0] {
+		err = ErrConflict
+	}
+	if err != nil {
+		return err
+	}
+	r.o.Changed()
+	r.Kick()
+	return nil
+}
+
+// stop ends a running run.
+func (r *Runner) stop(ctx context.Context, run Run, kind proc.StopKind, reason string) error {
+	err := r.o.Procs.Signal(run.ID, run.Attempt, kind)
+	if errors.Is(err, proc.ErrUnknownAttempt) {
+		return r.stopWithoutKeeper(ctx, run, reason, err)
+	}
+	return err
+}
+
 // stopWithoutKeeper ends a running run that no keeper has: what outlived its
 // keeper is killed, and what could not be handed to one never will be.
-func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, unknown error) error {
+func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, unknown error) error {
 	r.doubtful[run.ID] = true
 	status, _, err := r.o.Procs.Inspect(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt)
 	if err != nil {
@@ -57,17 +71,17 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, unknown error) 
 	}
 	switch status {
 	case proc.Survivor:
-		r.kill(ctx, run, Move{To: Cancelled, Reason: stopped})
+		r.kill(ctx, run, Move{To: Cancelled, Reason: reason})
 		return nil
 	case proc.NeverStarted:
 		j, err := r.definition(ctx, run)
 		if err != nil {
 			return err
 		}
-		r.end(ctx, j, run, Move{
-			To: Cancelled, Reason: stopped,
-			Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: stopped},
-		})
+		r.end(ctx, []ending{r.next(ctx, j, run, Move{
+			To: Cancelled, Reason: reason,
+			Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason},
+		})})
 		return nil
 	}
 	return unknown // it has just ended
@@ -83,9 +97,31 @@ func (r *Runner) dropPublish(ctx context.Context, run Run) error {
 	r.o.DropPublish(item.ID)
 	item.State, item.Error = outbox.Refused, stopped
 	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item}
-	if err := r.o.Store.Move(ctx, m); err != nil {
-		return err
-	}
-	r.o.Changed()
-	return nil
+	return r.steer(ctx, m)
+}
+
+// RetryError says why a run cannot be tried again.
+type RetryError string
+
+func (e RetryError) Error() string { return string(e) }
+
+// Retry has a run that has ended tried once more.
+func (r *Runner) Retry(ctx context.Context, id string) error {
+	return r.do(ctx, func(ctx context.Context) error {
+		run, err := r.o.Store.Run(ctx, id)
+		if err != nil {
+			return err
+		}
+		_, known := r.job(run)
+		switch {
+		case !run.State.CanBecome(Queued) || !run.State.Finished():
+			return RetryError(fmt.Sprintf("run %s is %s: only one that failed, was lost, cancelled, skipped or missed is tried again", id, run.State))
+		case run.Count > 1:
+			return RetryError(fmt.Sprintf("run %s is the account of %d firings; belfry backfill makes a run of each", id, run.Count))
+		case !known:
+			return RetryError(fmt.Sprintf("the job of run %s was removed", id))
+		}
+		now := r.o.Now()
+		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now})
+	})
 }

@@ -36,13 +36,21 @@ type Store interface {
 	// Claim makes queued runs running; the ones that are not queued any more
 	// are left out of what it returns.
 	Claim(ctx context.Context, claims []Claim) ([]Run, error)
-	// Move takes a run from one state to the next, with all that follows:
-	// what is owed is in the outbox, and the runs that wait for it are settled.
-	Move(ctx context.Context, m Move) error
+	// Move takes runs from one state to the next, with all that follows: what is
+	// owed is in the outbox, and the runs that wait for them are settled. It says
+	// which moves are void because of ErrConflict; with an error nothing was
+	// written.
+	Move(ctx context.Context, moves ...Move) (void []bool, err error)
 	// PublishOf gives what a publishing run owes to its targets.
 	PublishOf(ctx context.Context, run string) (outbox.Item, error)
-	// Wait notes what a queued run waits for.
-	Wait(ctx context.Context, reasons map[string]string) error
+	// Note writes why runs are in their state, without changing it.
+	Note(ctx context.Context, reasons map[string]string) error
+	// Late lists the runs whose StartBy or FinishBy is not kept at now, and says
+	// when the next one may be.
+	Late(ctx context.Context, now time.Time) (late []Run, next time.Time, err error)
+	// Told notes what is owed for runs that are late, whose StartBy and FinishBy
+	// up to now are no longer watched.
+	Told(ctx context.Context, runs []string, now time.Time, owed []outbox.Item) error
 }
 
 // Claim takes a queued run for one attempt.
@@ -63,6 +71,7 @@ type Move struct {
 	Token     int64 // of the claim that is ended, when From is Running or Publishing
 	Reason    string
 	NotBefore time.Time // of a retry
+	AskedAt   time.Time // when a person asked for another attempt, of one that had ended
 	At        time.Time
 	Ended     *Attempt      // the attempt that ends with it
 	Owed      []outbox.Item // to be delivered

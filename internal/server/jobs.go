@@ -18,6 +18,18 @@ func (s *server) jobs(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, list)
 }
 
+func (s *server) pauseJob(w http.ResponseWriter, r *http.Request) error {
+	var request api.PauseRequest
+	if err := read(r, &request); err != nil {
+		return err
+	}
+	j, err := s.backend.Pause(r.Context(), request.Job, request.Paused)
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, jobOf(j))
+}
+
 func jobOf(j Job) api.Job {
 	out := api.Job{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Schedules: j.ScheduleTexts(), Drawn: j.DrawnTexts(), After: j.After,

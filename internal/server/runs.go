@@ -14,7 +14,7 @@ import (
 
 func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	f := RunFilter{Job: query.Get("job"), State: run.State(query.Get("state"))}
+	f := RunFilter{Job: query.Get("job"), State: run.State(query.Get("state")), Backfill: query.Get("backfill")}
 	if text := query.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
@@ -37,20 +37,28 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 const patience = 30 * time.Second
 
 func (s *server) run(w http.ResponseWriter, r *http.Request) error {
+	return await(w, r, s.backend.Changed, api.Version, func() (api.Run, error) {
+		found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+		if err != nil {
+			return api.Run{}, err
+		}
+		return s.whole(r.Context(), found)
+	})
+}
+
+// await answers with what get gives, as soon as its version is another than the
+// one that the request has seen, or patience is over.
+func await[T any](w http.ResponseWriter, r *http.Request, changes func() <-chan struct{}, version func(T) string, get func() (T, error)) error {
 	unless := r.URL.Query().Get("unless")
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for waiting := unless != ""; ; {
-		changed := s.backend.Changed()
-		found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+		changed := changes()
+		out, err := get()
 		if err != nil {
 			return err
 		}
-		out, err := s.whole(r.Context(), found)
-		if err != nil {
-			return err
-		}
-		if !waiting || api.Version(out) != unless {
+		if !waiting || version(out) != unless {
 			return answer(w, http.StatusOK, out)
 		}
 		select {
@@ -96,7 +104,7 @@ func runOf(r run.Run, zone string) api.Run {
 		ID: r.ID, Project: r.Project, Job: r.Name, Cause: string(r.Cause), State: string(r.State), Reason: r.Reason, Count: r.Count,
 		FiresAt: r.FiresAt.UTC(), Date: r.Date(), Attempt: r.Attempt, ExitCode: r.ExitCode, Signal: r.Signal,
 		QueuedAt: r.QueuedAt.UTC(), StartedAt: api.Time(r.StartedAt), EndedAt: api.Time(r.EndedAt), NotBefore: api.Time(r.NotBefore),
-		Node: r.Node, Timezone: zone, Published: []api.Target{},
+		Node: r.Node, Timezone: zone, Backfill: r.Backfill, Published: []api.Target{},
 	}
 	if r.Count > 1 {
 		out.FiresUntil = api.Time(r.FiresUntil)
@@ -136,7 +144,24 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) error {
 	if err := s.backend.Stop(r.Context(), found.ID, request.Kill); err != nil {
 		return err
 	}
-	if found, err = s.backend.RunByRef(r.Context(), found.ID); err != nil {
+	return s.steered(w, r, found.ID)
+}
+
+func (s *server) retryRun(w http.ResponseWriter, r *http.Request) error {
+	found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		return err
+	}
+	if err := s.backend.Retry(r.Context(), found.ID); err != nil {
+		return err
+	}
+	return s.steered(w, r, found.ID)
+}
+
+// steered answers with a run as it is after somebody steered it.
+func (s *server) steered(w http.ResponseWriter, r *http.Request, id string) error {
+	found, err := s.backend.RunByRef(r.Context(), id)
+	if err != nil {
 		return err
 	}
 	out, err := s.whole(r.Context(), found)

@@ -29,6 +29,12 @@ type Backend interface {
 	ItemsOf(ctx context.Context, run string) ([]outbox.Item, error)
 	Request(ctx context.Context, r api.RunRequest) ([]run.Run, error)
 	Stop(ctx context.Context, run string, kill bool) error
+	Retry(ctx context.Context, run string) error
+	Pause(ctx context.Context, job string, paused bool) (Job, error)
+	// Backfill gives the backfill's id and its runs.
+	Backfill(ctx context.Context, r api.BackfillRequest) (string, []run.Run, error)
+	BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error)
+	StopBackfill(ctx context.Context, backfill string, running bool) error
 	LogPath(run string, attempt int) string
 	// Backup copies the store to a file, Check says what is wrong in it, and
 	// Vacuum makes it as small as it can be.
@@ -48,9 +54,10 @@ type Job struct {
 
 // RunFilter says which runs are wanted.
 type RunFilter struct {
-	Job   string // name, or project/name
-	State run.State
-	Limit int
+	Job      string // name, or project/name
+	State    run.State
+	Backfill string // id
+	Limit    int
 }
 
 // Access says who may call a route.
@@ -96,10 +103,15 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/runs", Owner, false, s.startRun},
 		{"GET " + api.Path + "/runs/{ref}", Owner, true, s.run},
 		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
+		{"POST " + api.Path + "/runs/{ref}/retry", Owner, false, s.retryRun},
 		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},
+		{"POST " + api.Path + "/jobs/pause", Owner, false, s.pauseJob},
+		{"POST " + api.Path + "/backfills", Owner, false, s.startBackfill},
+		{"GET " + api.Path + "/backfills/{id}", Owner, true, s.backfill},
+		{"POST " + api.Path + "/backfills/{id}/stop", Owner, false, s.stopBackfill},
 		{"/", Anyone, false, s.unknown},
 	}
 }

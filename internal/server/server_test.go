@@ -135,6 +135,37 @@ func (h *house) Stop(_ context.Context, id string, kill bool) error {
 	return h.failure()
 }
 
+func (h *house) Retry(_ context.Context, id string) error {
+	h.note("retry %s", id)
+	return h.failure()
+}
+
+func (h *house) Pause(_ context.Context, name string, paused bool) (server.Job, error) {
+	h.note("pause %s %v", name, paused)
+	jobs, err := h.Jobs(context.Background())
+	return jobs[0], errors.Join(err, h.failure())
+}
+
+func (h *house) Backfill(_ context.Context, r api.BackfillRequest) (string, []run.Run, error) {
+	h.note("backfill %+v", r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return "B1", slices.Clone(h.runs), h.fail
+}
+
+func (h *house) BackfillStates(_ context.Context, id string) (map[run.State]int, error) {
+	h.note("states %s", id)
+	if id != "B1" {
+		return nil, h.failure()
+	}
+	return map[run.State]int{run.Succeeded: 2, run.Queued: 1}, h.failure()
+}
+
+func (h *house) StopBackfill(_ context.Context, id string, running bool) error {
+	h.note("stop backfill %s %v", id, running)
+	return h.failure()
+}
+
 func (h *house) LogPath(id string, attempt int) string {
 	return filepath.Join(h.dir, fmt.Sprintf("%s-%d.log", id, attempt))
 }
@@ -226,12 +257,12 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 		t.Errorf("a paused job is %+v", jobs[1])
 	}
 
-	runs, err := client.Runs(ctx, api.RunFilter{Job: "a&b", State: "running", Limit: 3})
+	runs, err := client.Runs(ctx, api.RunFilter{Job: "a&b", State: "running", Backfill: "B1", Limit: 3})
 	check(t, err)
 	if len(runs) != 1 || runs[0].Date != "2026-07-10" || runs[0].Timezone != "Asia/Seoul" || len(runs[0].Published) != 1 || runs[0].Published[0].Files != 2 || runs[0].FiresUntil != nil || runs[0].EndedAt != nil {
 		t.Errorf("runs are %+v", runs)
 	}
-	if !slices.Contains(h.asked, "runs {Job:a&b State:running Limit:3}") {
+	if !slices.Contains(h.asked, "runs {Job:a&b State:running Backfill:B1 Limit:3}") {
 		t.Errorf("asked were %v", h.asked)
 	}
 
@@ -256,6 +287,31 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 	check(t, err)
 	if stopped.ID != id || !slices.Contains(h.asked, "stop "+id+" true") || !slices.Contains(h.asked, "request {Job:top Date:2026-07-10 At: WithAfter:true DryRun:false}") {
 		t.Errorf("stopped is %+v, asked were %v", stopped, h.asked)
+	}
+	again, err := client.Retry(ctx, "01K")
+	check(t, err)
+	paused, err := client.Pause(ctx, api.PauseRequest{Job: "top", Paused: true})
+	check(t, err)
+	if again.ID != id || paused.Name != "top" || !slices.Contains(h.asked, "retry "+id) || !slices.Contains(h.asked, "pause top true") {
+		t.Errorf("tried again is %+v, paused %+v, asked were %v", again, paused, h.asked)
+	}
+
+	begun, err := client.StartBackfill(ctx, api.BackfillRequest{Job: "top", From: "2026-07-01", To: "2026-07-03", Parallel: 2, Only: "failed"})
+	check(t, err)
+	if begun.ID != "B1" || len(begun.Runs) != 1 || begun.Finished() || begun.Count() != 1 {
+		t.Errorf("the backfill begins as %+v", begun)
+	}
+	seen, err := client.AwaitBackfill(ctx, begun)
+	check(t, err)
+	if seen.Count("succeeded") != 2 || seen.Count() != 3 || seen.Version() != "queued=1 succeeded=2" {
+		t.Errorf("the backfill goes on as %+v", seen)
+	}
+	if _, err := client.StopBackfill(ctx, "B1", api.StopBackfillRequest{Running: true}); err != nil || !slices.Contains(h.asked, "stop backfill B1 true") {
+		t.Errorf("stopping gives %v, asked were %v", err, h.asked)
+	}
+	var answer *api.Error
+	if _, err := client.AwaitBackfill(ctx, api.Backfill{ID: "B2"}); !errors.As(err, &answer) || answer.Code != api.NotFound {
+		t.Errorf("one that is not there gives %v", err)
 	}
 }
 

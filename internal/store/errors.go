@@ -42,7 +42,7 @@ func explain(path string, err error) error {
 	case sqlite3.SQLITE_FULL:
 		return &UnavailableError{fmt.Sprintf("the disk that holds %s is full", path), err}
 	case sqlite3.SQLITE_READONLY:
-		return &UnavailableError{fmt.Sprintf("%s cannot be written: the file, its folder or its file system is read-only", path), err}
+		return readOnlyError(path, err)
 	case sqlite3.SQLITE_CANTOPEN:
 		return &UnavailableError{fmt.Sprintf("%s, or a file beside it, cannot be opened", path), err}
 	case sqlite3.SQLITE_IOERR:
@@ -56,6 +56,10 @@ func explain(path string, err error) error {
 		return &CorruptError{path, err}
 	}
 	return err
+}
+
+func readOnlyError(path string, err error) error {
+	return &UnavailableError{fmt.Sprintf("%s cannot be written: the file, its folder or its file system is read-only", path), err}
 }
 
 // full reports whether there is not even room for a page.

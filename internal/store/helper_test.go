@@ -142,14 +142,23 @@ func claimOf(r run.Run, at time.Time) run.Claim {
 	}
 }
 
+// move makes one move, and gives run.ErrConflict when it is void.
+func move(ctx context.Context, s *Store, m run.Move) error {
+	void, err := s.Move(ctx, m)
+	if err == nil && void[0] {
+		return run.ErrConflict
+	}
+	return err
+}
+
 // end takes a queued run through an attempt to a state.
 func end(t *testing.T, s *Store, id string, to run.State) {
 	t.Helper()
 	r := claim(t, s, id, night.Add(time.Second))
-	check(t, s.Move(t.Context(), run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
+	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Running, To: to, Token: r.Token, At: night.Add(time.Minute)}))
 }
 
-func exec(t testing.TB, s *Store, query string, args ...any) {
+func write(t testing.TB, s *Store, query string, args ...any) {
 	t.Helper()
 	check(t, s.update(t.Context(), "set the scene", func(tx *tx) error {
 		_, err := tx.exec(query, args...)

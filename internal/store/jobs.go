@@ -1,8 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"belfry/internal/job"
@@ -29,18 +35,19 @@ func (s *Store) Clock(ctx context.Context) (plan.Clock, error) {
 func (s *Store) KnownJobs(ctx context.Context, project string) ([]job.Known, error) {
 	return list(ctx, s.read, func(scan func(...any) error) (job.Known, error) {
 		var k job.Known
-		var body string
-		if err := scan(&k.Key, &k.Name, &k.Removed, &k.Timing, &body); err != nil {
+		var body sql.NullString
+		if err := scan(&k.Key, &k.Name, &k.Removed, &k.Timing, &k.Command, &body); err != nil || !body.Valid {
 			return k, err
 		}
-		j, err := job.ParseDefinition([]byte(body))
+		j, err := job.ParseDefinition([]byte(body.String))
 		if err != nil {
 			return k, err
 		}
 		k.Command = j.Command.String()
 		return k, nil
-	}, `SELECT job.id, job.name, job.removed_at IS NOT NULL, job.timing, definition.body FROM job JOIN definition ON definition.hash = job.definition
-		WHERE job.project = $1 ORDER BY job.line, job.id`, project)
+	}, `SELECT id, name, removed_at IS NOT NULL, timing, command,
+			CASE WHEN command_of <> definition THEN (SELECT body FROM definition WHERE hash = job.definition) END
+		FROM job WHERE project = $1 ORDER BY line, id`, project)
 }
 
 // StoredJob is a job as it was last loaded.
@@ -70,52 +77,195 @@ func (s *Store) Jobs(ctx context.Context) ([]StoredJob, error) {
 		FROM job JOIN definition ON definition.hash = job.definition ORDER BY job.project, job.line, job.name`)
 }
 
+// KeptJobs gives jobs their names and all else that is stored of them, when
+// stamp is that of StampJobs and the project's rows are still those of then. It
+// reports false, and gives nothing, when they must be matched and saved.
+func (s *Store) KeptJobs(ctx context.Context, project, stamp string, jobs []*job.Job) ([]plan.Job, bool, error) {
+	stamps, err := list(ctx, s.read, func(scan func(...any) error) (stamps [2]string, err error) {
+		err = scan(&stamps[0], &stamps[1])
+		return stamps, err
+	}, `SELECT stamp, rows FROM source WHERE project = $1`, project)
+	if err != nil || len(stamps) == 0 || stamps[0][0] != stamp {
+		return nil, false, err
+	}
+	inOrder := make([]int, len(jobs)) // of their lines, as the rows are
+	for i := range inOrder {
+		inOrder[i] = i
+	}
+	slices.SortFunc(inOrder, func(a, b int) int { return cmp.Compare(jobs[a].Source.Line, jobs[b].Source.Line) })
+	saved, names := make([]plan.Job, len(jobs)), make([]string, len(jobs))
+	n, fits := 0, true
+	digest, err := readRows(ctx, s.read, project, func(r *jobRow) {
+		if n == len(jobs) || jobs[inOrder[n]].Source.Line != r.line {
+			fits = false
+			return
+		}
+		i := inOrder[n]
+		saved[i] = plan.Job{Job: jobs[i], Key: r.id, Since: time.UnixMilli(r.since).UTC(), Paused: r.paused}
+		names[i] = r.name
+		n++
+	})
+	if err != nil || !fits || n < len(jobs) || digest != stamps[0][1] {
+		return nil, false, err
+	}
+	for i, j := range jobs {
+		j.Name = names[i]
+	}
+	return saved, true, nil
+}
+
+// StampJobs notes that the jobs of a project, as they are saved, are what a
+// source with this stamp means. The stamp changes with the source's text and
+// with all that the text is read with.
+func (s *Store) StampJobs(ctx context.Context, project, stamp string) error {
+	return s.update(ctx, "note what the jobs of "+project+" were read from", func(tx *tx) error {
+		digest, err := readRows(tx.ctx, tx.raw, project, func(*jobRow) {})
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec(`INSERT INTO source (project, stamp, rows) VALUES ($1, $2, $3)
+			ON CONFLICT (project) DO UPDATE SET stamp = excluded.stamp, rows = excluded.rows`, project, stamp, digest)
+		return err
+	})
+}
+
+// jobRow is what KeptJobs wants to know of a job.
+type jobRow struct {
+	id, name, definition string
+	line                 int
+	since                int64
+	paused               bool
+}
+
+// readRows reads the jobs that a project has, in the order of their lines, and
+// gives a digest of what their source says. An older belfry may have saved
+// others meanwhile, and knows nothing of stamps.
+func readRows(ctx context.Context, db *prepared, project string, f func(r *jobRow)) (digest string, err error) {
+	sum := sha256.New()
+	var r jobRow
+	var line []byte
+	err = each(ctx, db, func(scan func(...any) error) error {
+		if err := scan(&r.id, &r.name, &r.definition, &r.line, &r.since, &r.paused); err != nil {
+			return err
+		}
+		line = append(append(append(append(line[:0], r.id...), r.definition...), strconv.Itoa(r.line)...), '\n')
+		sum.Write(line)
+		f(&r)
+		return nil
+	}, `SELECT id, name, definition, line, since, paused FROM job WHERE project = $1 AND removed_at IS NULL ORDER BY line, id`, project)
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
 // SaveJobs makes jobs what the project has from now on. keys are those that
 // job.Match gave. A job that is new, was away, or fires at other times than
 // before has since = now: an edit never fires the past. What is not among jobs
-// is marked removed and keeps its history.
+// is marked removed and keeps its history. Only what has changed is written.
 func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, keys []string, now time.Time) ([]plan.Job, error) {
 	saved := make([]plan.Job, len(jobs))
 	err := s.update(ctx, "save the jobs of "+project, func(tx *tx) error {
-		// Names may move from one job to another: all are taken off first.
-		if _, err := tx.exec(`UPDATE job SET removed_at = $1 WHERE project = $2 AND removed_at IS NULL`, now.UnixMilli(), project); err != nil {
+		place := make(map[string]int, len(jobs))
+		for i, key := range keys {
+			if key != "" {
+				place[key] = i
+			}
+		}
+		var changed []int
+		var away []string // their names are free
+		err := each(tx.ctx, tx.raw, func(scan func(...any) error) error {
+			var old storedRow
+			if err := old.scan(scan); err != nil {
+				return err
+			}
+			i, stays := place[old.id]
+			if !stays {
+				if !old.removed {
+					away = append(away, old.id)
+				}
+				return nil
+			}
+			j, since := jobs[i], time.UnixMilli(old.since).UTC()
+			if old.removed || old.timing != j.Timing() {
+				since = time.UnixMilli(now.UnixMilli()).UTC()
+			}
+			saved[i] = plan.Job{Job: j, Key: old.id, Since: since, Paused: old.paused}
+			if !old.is(j) {
+				changed = append(changed, i)
+			}
+			if old.name != j.Name && !old.removed {
+				away = append(away, old.id) // names may move from one job to another
+			}
+			return nil
+		}, `SELECT id, name, owner, definition, source, line, timing, command, command_of, since, paused, removed_at IS NOT NULL FROM job WHERE project = $1`, project)
+		if err != nil {
 			return err
 		}
+		for _, id := range away {
+			if _, err := tx.exec(`UPDATE job SET removed_at = $1 WHERE id = $2`, now.UnixMilli(), id); err != nil {
+				return err
+			}
+		}
+		for _, i := range changed {
+			if err := tx.changeJob(saved[i]); err != nil {
+				return err
+			}
+		}
 		for i, j := range jobs {
-			var err error
-			if saved[i], err = tx.saveJob(j, keys[i], now); err != nil {
+			if saved[i].Key != "" {
+				continue
+			}
+			if keys[i] != "" {
+				return fmt.Errorf("job %s: %w", keys[i], ErrNotFound)
+			}
+			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
+			if err := tx.addJob(saved[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return saved, err
+	if err != nil {
+		return nil, err
+	}
+	return saved, nil
 }
 
-func (t *tx) saveJob(j *job.Job, key string, now time.Time) (plan.Job, error) {
+// storedRow is a job's row, to be compared with the job as it is now.
+type storedRow struct {
+	id, name, owner, definition, file, timing, command, commandOf string
+	line                                                          int
+	since                                                         int64
+	paused, removed                                               bool
+}
+
+func (r *storedRow) scan(scan func(...any) error) error {
+	return scan(&r.id, &r.name, &r.owner, &r.definition, &r.file, &r.line, &r.timing, &r.command, &r.commandOf, &r.since, &r.paused, &r.removed)
+}
+
+// is reports whether nothing of j would have to be written.
+func (r *storedRow) is(j *job.Job) bool {
+	return !r.removed && r.name == j.Name && r.owner == j.Owner && r.file == j.Source.File && r.line == j.Source.Line &&
+		r.timing == j.Timing() && r.commandOf == r.definition && r.definition == j.Definition().Hash
+}
+
+func (t *tx) addJob(j plan.Job) error {
 	definition := j.Definition()
 	if err := t.saveDefinition(definition); err != nil {
-		return plan.Job{}, err
+		return err
 	}
-	if key == "" {
-		p := plan.Job{Job: j, Key: run.NewID(now), Since: now}
-		_, err := t.exec(`INSERT INTO job (id, project, name, owner, definition, source, line, timing, since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			p.Key, j.Project, j.Name, j.Owner, definition.Hash, j.Source.File, j.Source.Line, j.Timing(), now.UnixMilli())
-		return p, err
+	_, err := t.exec(`INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, command, command_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $5)`,
+		j.Key, j.Project, j.Name, j.Owner, definition.Hash, j.Source.File, j.Source.Line, j.Timing(), j.Since.UnixMilli(), j.Command.String())
+	return err
+}
+
+func (t *tx) changeJob(j plan.Job) error {
+	definition := j.Definition()
+	if err := t.saveDefinition(definition); err != nil {
+		return err
 	}
-	// removed_at is this transaction's own mark for a job that was there.
-	if _, err := t.exec(`UPDATE job SET name = $1, owner = $2, definition = $3, source = $4, line = $5,
-			since = CASE WHEN timing = $6 AND removed_at = $7 THEN since ELSE $7 END, timing = $6, removed_at = NULL WHERE id = $8`,
-		j.Name, j.Owner, definition.Hash, j.Source.File, j.Source.Line, j.Timing(), now.UnixMilli(), key); err != nil {
-		return plan.Job{}, err
-	}
-	return one(t.ctx, t.raw, func(scan func(...any) error) (plan.Job, error) {
-		p := plan.Job{Job: j, Key: key}
-		var since sql.NullInt64
-		err := scan(&since, &p.Paused)
-		p.Since = fromMillis(since)
-		return p, err
-	}, `SELECT since, paused FROM job WHERE id = $1`, key)
+	_, err := t.exec(`UPDATE job SET name = $1, owner = $2, definition = $3, source = $4, line = $5, timing = $6, since = $7, command = $8, command_of = $3,
+			removed_at = NULL WHERE id = $9`,
+		j.Name, j.Owner, definition.Hash, j.Source.File, j.Source.Line, j.Timing(), j.Since.UnixMilli(), j.Command.String(), j.Key)
+	return err
 }
 
 func (t *tx) saveDefinition(d job.Definition) error {
@@ -130,4 +280,23 @@ func (t *tx) saveDefinition(d job.Definition) error {
 // Definition reads the text of a job's definition.
 func (s *Store) Definition(ctx context.Context, hash string) ([]byte, error) {
 	return one(ctx, s.read, value[[]byte], `SELECT body FROM definition WHERE hash = $1`, hash)
+}
+
+// Pause makes a job fire no more, or again, and gives its since: a job that is
+// resumed fires from now on, and nothing of what passed.
+func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time) (since time.Time, err error) {
+	err = s.update(ctx, "pause or resume a job", func(tx *tx) error {
+		var flag int
+		if paused {
+			flag = 1
+		}
+		if _, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
+			flag, now.UnixMilli(), key); err != nil {
+			return err
+		}
+		at, err := one(tx.ctx, tx.raw, value[sql.NullInt64], `SELECT since FROM job WHERE id = $1`, key)
+		since = fromMillis(at)
+		return err
+	})
+	return since, err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -156,5 +157,125 @@ func TestProjectsKeepOutOfEachOthersWay(t *testing.T) {
 	must(s.SaveJobs(t.Context(), "pond", nil, nil, night))(t)
 	if k := must(s.KnownJobs(t.Context(), "lake"))(t); len(k) != 1 || k[0].Removed {
 		t.Errorf("the jobs of lake are %+v", k)
+	}
+}
+
+func TestASourceThatIsStampedNeedsNoMatching(t *testing.T) {
+	t.Parallel()
+	lines := func() []*job.Job {
+		var jobs []*job.Job
+		for i, name := range []string{"a", "b", "c"} {
+			j := nightly(name)
+			j.Source.Line, j.Crontab = 10-i, true
+			jobs = append(jobs, j)
+		}
+		return jobs
+	}
+	for _, c := range []struct {
+		why    string
+		happen func(t *testing.T, s *Store)
+		stamp  string
+		kept   bool
+	}{
+		{"nothing happened", func(*testing.T, *Store) {}, "1", true},
+		{"a job was paused", func(t *testing.T, s *Store) { write(t, s, `UPDATE job SET paused = 1 WHERE name = 'b'`) }, "1", true},
+		{"the source is another", func(*testing.T, *Store) {}, "2", false},
+		{"an older belfry has saved others", func(t *testing.T, s *Store) {
+			write(t, s, `UPDATE job SET definition = (SELECT MIN(hash) FROM definition)`)
+		}, "1", false},
+		{"one was removed", func(t *testing.T, s *Store) { write(t, s, `UPDATE job SET removed_at = 1 WHERE name = 'b'`) }, "1", false},
+		{"saved without a stamp", func(t *testing.T, s *Store) { save(t, s, night, lines()[1:]...) }, "1", false},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			want := save(t, s, night.Add(-day), lines()...)
+			check(t, s.StampJobs(t.Context(), "lake", "1"))
+			c.happen(t, s)
+			jobs := lines()
+			for _, j := range jobs {
+				j.Name = "" // as an entry of a crontab has none
+			}
+			got, kept, err := s.KeptJobs(t.Context(), "lake", c.stamp, jobs)
+			check(t, err)
+			if kept != c.kept || len(got) != len(want) && kept {
+				t.Fatalf("kept: %v, %d jobs", kept, len(got))
+			}
+			for i := range got {
+				if got[i].Key != want[i].Key || got[i].Name != want[i].Name || !got[i].Since.Equal(want[i].Since) || got[i].Job != jobs[i] {
+					t.Errorf("number %d is %+v, want %+v", i, got[i], want[i])
+				}
+				if got[i].Paused != (c.why == "a job was paused" && got[i].Name == "b") {
+					t.Errorf("%s is paused: %v", got[i].Name, got[i].Paused)
+				}
+			}
+		})
+	}
+}
+
+func TestSaveJobsWritesOnlyWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	save(t, s, night, nightly("a"), nightly("b"), nightly("c"))
+	before := pragma(t, s.read, "data_version")
+	save(t, s, night.Add(day), nightly("a"), nightly("b"), nightly("c"))
+	if after := pragma(t, s.read, "data_version"); after != before {
+		t.Error("equal jobs were written again")
+	}
+	write(t, s, `UPDATE job SET timing = 'as it was' WHERE name = 'b'`)
+	write(t, s, `UPDATE job SET owner = 'watched' WHERE name = 'c'`)
+	got := save(t, s, night.Add(2*day), nightly("a"), nightly("b"))
+	if !got[0].Since.Equal(night) || !got[1].Since.Equal(night.Add(2*day)) {
+		t.Errorf("since are %s and %s", got[0].Since, got[1].Since)
+	}
+}
+
+func TestACommandThatAnOlderBelfryLeftBehindIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	save(t, s, night, nightly("a"))
+	write(t, s, `UPDATE job SET command = 'stale', command_of = 'another'`)
+	if k := must(s.KnownJobs(t.Context(), "lake"))(t); k[0].Command != "run a" {
+		t.Errorf("it is known by %q", k[0].Command)
+	}
+}
+
+// BenchmarkHundredThousandJobs is a crontab of that many lines: saved first,
+// again when nothing has changed, and found by its stamp.
+func BenchmarkHundredThousandJobs(b *testing.B) {
+	var jobs []*job.Job
+	for i := range 100_000 {
+		j := nightly(fmt.Sprintf("j%d", i))
+		j.Source.Line = i + 1
+		jobs = append(jobs, j)
+	}
+	none := make([]string, len(jobs))
+	var first, again, known, kept time.Duration
+	for b.Loop() {
+		s := openStore(b)
+		start := time.Now()
+		saved := must(s.SaveJobs(b.Context(), "lake", jobs, none, night))(b)
+		first += time.Since(start)
+		keys := make([]string, len(jobs))
+		for i, j := range saved {
+			keys[i] = j.Key
+		}
+		start = time.Now()
+		must(s.KnownJobs(b.Context(), "lake"))(b)
+		known += time.Since(start)
+		start = time.Now()
+		must(s.SaveJobs(b.Context(), "lake", jobs, keys, night))(b)
+		again += time.Since(start)
+		check(b, s.StampJobs(b.Context(), "lake", "1"))
+		start = time.Now()
+		_, ok, err := s.KeptJobs(b.Context(), "lake", "1", jobs)
+		check(b, err)
+		kept += time.Since(start)
+		if !ok {
+			b.Fatal("not kept")
+		}
+	}
+	for name, d := range map[string]time.Duration{"first": first, "again": again, "known": known, "kept": kept} {
+		b.ReportMetric(float64(d.Milliseconds())/float64(b.N), name+"-ms")
 	}
 }

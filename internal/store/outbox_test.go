@@ -16,7 +16,7 @@ func publishing(t *testing.T, s *Store, id string, targets ...string) outbox.Ite
 		targets = []string{"/lake"}
 	}
 	r := claim(t, s, id, night)
-	check(t, s.Move(t.Context(), run.Move{
+	check(t, move(t.Context(), s, run.Move{
 		Run: id, From: run.Running, To: run.Publishing, Token: r.Token, At: night,
 		Owed: []outbox.Item{{Run: id, Kind: outbox.Publish, Targets: targets, Payload: json.RawMessage(`{"n":1}`)}},
 	}))

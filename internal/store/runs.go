@@ -30,7 +30,7 @@ func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (boo
 			return err
 		}
 		for _, link := range d.Links {
-			if err := tx.link(link.Child, ids[link.Parent], now); err != nil {
+			if err := tx.link(link.Child, ids[link.Parent]); err != nil {
 				return err
 			}
 			known[ids[link.Parent]] = true // it was there when its child was not told of it
@@ -94,7 +94,8 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 		if planned.Verdict == plan.Waits && len(r.Parents) == 0 && r.WaitsUntil.IsZero() {
 			r.Reason = ""
 		}
-		added, err := t.addRun(r, planned.Job.Definition())
+		// Its definition was stored when the job was loaded.
+		added, err := t.insertRun(r, planned.Job.Definition().Hash)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -104,6 +105,9 @@ func (t *tx) recordRuns(runs []plan.Run, now time.Time) (ids []string, known map
 			}
 			before[ids[i]] = true
 			continue
+		}
+		if err := t.addParents(r); err != nil {
+			return nil, nil, err
 		}
 		for _, parent := range r.Parents {
 			if before[parent] {
@@ -127,7 +131,7 @@ func (t *tx) firing(ref plan.Ref) (string, error) {
 }
 
 // link makes the run of a child wait for parent too, when it waits.
-func (t *tx) link(child plan.Ref, parent string, now time.Time) error {
+func (t *tx) link(child plan.Ref, parent string) error {
 	id, err := t.firing(child)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -165,7 +169,18 @@ func fromPlan(p plan.Run, id string, now time.Time) run.Run {
 	case plan.Skipped:
 		r.State, r.EndedAt = run.Skipped, now
 	}
+	if !r.State.Finished() {
+		r.StartBy, r.FinishBy = deadline(p.FiresAt, p.Job.StartWithin), deadline(p.FiresAt, p.Job.FinishBy)
+	}
 	return r
+}
+
+// deadline is zero where there is none.
+func deadline(firesAt time.Time, within time.Duration) time.Time {
+	if within == 0 {
+		return time.Time{}
+	}
+	return firesAt.Add(within)
 }
 
 // AddRuns records runs that a person asked for, all or none. Parents come
@@ -185,23 +200,30 @@ func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
 	if err := t.saveDefinition(d); err != nil {
 		return false, err
 	}
-	var waitsUntil int64
-	if !r.WaitsUntil.IsZero() {
-		waitsUntil = r.WaitsUntil.UnixMilli()
-	}
-	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (job, key) DO NOTHING`,
-		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, d.Hash, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
-		r.Named.Format(namedLayout), waitsUntil, r.QueuedAt.UnixMilli(), millis(r.EndedAt))
-	if err != nil || n == 0 {
+	added, err := t.insertRun(r, d.Hash)
+	if err != nil || !added {
 		return false, err
 	}
+	return true, t.addParents(r)
+}
+
+func (t *tx) insertRun(r run.Run, definition string) (bool, error) {
+	n, err := t.exec(`INSERT INTO run (id, job, key, cause, state, reason, definition, fires_at, fires_until, count, named, waits_until, queued_at, ended_at,
+			asked_at, start_by, finish_by, backfill, parallel)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) ON CONFLICT (job, key) DO NOTHING`,
+		r.ID, r.Job, r.Key, r.Cause, r.State, r.Reason, definition, r.FiresAt.UnixMilli(), r.FiresUntil.UnixMilli(), r.Count,
+		r.Named.Format(namedLayout), orZero(r.WaitsUntil), r.QueuedAt.UnixMilli(), millis(r.EndedAt),
+		orZero(r.AskedAt), orZero(r.StartBy), orZero(r.FinishBy), r.Backfill, r.Parallel)
+	return n > 0, err
+}
+
+func (t *tx) addParents(r run.Run) error {
 	for _, parent := range r.Parents {
 		if _, err := t.exec(`INSERT INTO run_parent (run, parent) VALUES ($1, $2)`, r.ID, parent); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 const (
@@ -213,25 +235,26 @@ const (
 // whole history.
 const runColumns = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
 	run.fires_at, run.fires_until, run.count, run.named, run.not_before, run.attempt, run.token, run.node,
-	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published
+	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published,
+	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel
 	FROM run LEFT JOIN job ON job.id = run.job `
 
 func scanRun(scan func(...any) error) (run.Run, error) {
 	var r run.Run
-	var firesAt, firesUntil, notBefore, queuedAt, startedAt, endedAt sql.NullInt64
+	var firesAt, firesUntil, queuedAt, startedAt, endedAt sql.NullInt64
+	var notBefore, askedAt, startBy, finishBy int64
 	var named string
 	var published sql.NullString
 	err := scan(&r.ID, &r.Job, &r.Project, &r.Name, &r.Key, &r.Cause, &r.State, &r.Reason, &r.Definition,
 		&firesAt, &firesUntil, &r.Count, &named, &notBefore, &r.Attempt, &r.Token, &r.Node,
-		&queuedAt, &startedAt, &endedAt, &r.ExitCode, &r.Signal, &published)
+		&queuedAt, &startedAt, &endedAt, &r.ExitCode, &r.Signal, &published,
+		&askedAt, &startBy, &finishBy, &r.Backfill, &r.Parallel)
 	if err != nil {
 		return r, err
 	}
 	r.FiresAt, r.FiresUntil, r.QueuedAt = fromMillis(firesAt), fromMillis(firesUntil), fromMillis(queuedAt)
 	r.StartedAt, r.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
-	if notBefore.Int64 > 0 {
-		r.NotBefore = fromMillis(notBefore)
-	}
+	r.NotBefore, r.AskedAt, r.StartBy, r.FinishBy = fromZero(notBefore), fromZero(askedAt), fromZero(startBy), fromZero(finishBy)
 	if published.Valid {
 		r.Published = json.RawMessage(published.String)
 	}
@@ -259,8 +282,9 @@ func (s *Store) RunsByPrefix(ctx context.Context, prefix string) ([]run.Run, err
 
 // RunFilter says which runs are wanted. Its zero value is all of them.
 type RunFilter struct {
-	Job   string // the store's id
-	State run.State
+	Job      string // the store's id
+	State    run.State
+	Backfill string
 	// Covering is an instant that the run's firings include.
 	Covering time.Time
 	Limit    int // 0: all
@@ -288,6 +312,9 @@ func runsQuery(f RunFilter) (query string, args []any, err error) {
 	}
 	if f.Job != "" {
 		and("run.job = $?", f.Job)
+	}
+	if f.Backfill != "" {
+		and("run.backfill = $? AND run.backfill <> ''", f.Backfill)
 	}
 	if f.State != "" {
 		condition, err := stateCondition(f.State)
@@ -352,10 +379,51 @@ func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
 		err := scan(&q.Run, &q.Job, &firesAt, &askedAt)
 		q.FiresAt, q.AskedAt = fromMillis(firesAt), fromMillis(askedAt)
 		return q, err
-	}, `SELECT id, job, fires_at, CASE WHEN cause = 'manual' THEN queued_at END FROM run
+	}, `SELECT id, job, fires_at, CASE WHEN asked_at > 0 THEN asked_at END FROM run
 		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual')
 		AND NOT EXISTS (SELECT 1 FROM run_parent WHERE run_parent.run = run.id) ORDER BY id`,
 		plan.DependencyReason)
+}
+
+// BackfillStates counts a backfill's runs by their state.
+func (s *Store) BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error) {
+	type count struct {
+		state run.State
+		n     int
+	}
+	counts, err := list(ctx, s.read, func(scan func(...any) error) (c count, err error) {
+		err = scan(&c.state, &c.n)
+		return c, err
+	}, `SELECT state, COUNT(*) FROM run WHERE backfill = $1 AND backfill <> '' GROUP BY state`, backfill)
+	states := map[run.State]int{}
+	for _, c := range counts {
+		states[c.state] = c.n
+	}
+	return states, err
+}
+
+// Tried gives, for each instant of a range at which a job fired or was asked to,
+// the state of the run that was recorded last and whether it has had an attempt
+// or is to have one.
+func (s *Store) Tried(ctx context.Context, jobKey string, from, until time.Time) (map[time.Time]run.State, error) {
+	type firing struct {
+		at    time.Time
+		state run.State
+	}
+	firings, err := list(ctx, s.read, func(scan func(...any) error) (f firing, err error) {
+		var at sql.NullInt64
+		err = scan(&at, &f.state)
+		f.at = fromMillis(at)
+		return f, err
+	}, `SELECT fires_at, state FROM run WHERE job = $1 AND fires_at >= $2 AND fires_at < $3 AND count = 1
+		AND (attempt > 0 OR state = 'queued') ORDER BY fires_at, id`, jobKey, from.UnixMilli(), until.UnixMilli())
+	tried := map[time.Time]run.State{}
+	for _, f := range firings {
+		if tried[f.at] != run.Succeeded { // a day that was made stays made
+			tried[f.at] = f.state
+		}
+	}
+	return tried, err
 }
 
 // Unfinished counts the runs that were queued since and have not ended.
@@ -414,7 +482,7 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error
 				return err
 			}
 			n, err := tx.exec(`UPDATE run SET state = 'running', reason = '', definition = $1, attempt = $2, token = $3, node = $4,
-					not_before = 0, started_at = COALESCE(started_at, $5), ended_at = NULL, exit_code = NULL, signal = ''
+					not_before = 0, start_by = 0, started_at = COALESCE(started_at, $5), ended_at = NULL, exit_code = NULL, signal = ''
 				WHERE id = $6 AND state = 'queued' AND token = $7`,
 				c.Definition.Hash, c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1)
 			if err != nil {
@@ -445,11 +513,11 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error
 	return claimed, nil
 }
 
-// Wait notes what queued runs wait for.
-func (s *Store) Wait(ctx context.Context, reasons map[string]string) error {
-	return s.update(ctx, "note what runs wait for", func(tx *tx) error {
+// Note writes why runs are in their state, without changing it.
+func (s *Store) Note(ctx context.Context, reasons map[string]string) error {
+	return s.update(ctx, "note why runs are as they are", func(tx *tx) error {
 		for id, reason := range reasons {
-			if _, err := tx.exec(`UPDATE run SET reason = $1 WHERE id = $2 AND state = 'queued'`, reason, id); err != nil {
+			if _, err := tx.exec(`UPDATE run SET reason = $1 WHERE id = $2 AND (state = 'queued' OR state = 'running')`, reason, id); err != nil {
 				return err
 			}
 		}
@@ -457,21 +525,68 @@ func (s *Store) Wait(ctx context.Context, reasons map[string]string) error {
 	})
 }
 
-// Move takes a run from one state to the next: the state, the attempt's
-// figures, what is owed, and the runs that wait for it, in one transaction. It
-// gives run.ErrConflict when the run is not in the state, or not under the
-// token, that was expected; what was settled is settled all the same, or its
-// targets would stay taken.
-func (s *Store) Move(ctx context.Context, m run.Move) error {
-	err := s.update(ctx, fmt.Sprintf("write run %s as %s", m.Run, m.To), func(tx *tx) error { return tx.move(m) })
-	if errors.Is(err, run.ErrConflict) && m.Settled != nil {
-		if err := s.Settle(ctx, *m.Settled); err != nil {
-			return err
-		}
+// Late lists the runs whose StartBy or FinishBy is not kept at now, and says
+// when the next one may be; zero when none is watched.
+func (s *Store) Late(ctx context.Context, now time.Time) (late []run.Run, next time.Time, err error) {
+	late, err = list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.start_by > 0 AND run.start_by <= $1
+		UNION SELECT `+runColumns+`WHERE run.finish_by > 0 AND run.finish_by <= $1 ORDER BY 1`, now.UnixMilli())
+	if err != nil {
+		return nil, next, err
 	}
-	return err
+	at, err := one(ctx, s.read, value[sql.NullInt64], `SELECT MIN(at) FROM (SELECT MIN(start_by) AS at FROM run WHERE start_by > 0 AND start_by > $1
+		UNION ALL SELECT MIN(finish_by) FROM run WHERE finish_by > 0 AND finish_by > $1) AS deadline`, now.UnixMilli())
+	return late, fromMillis(at), err
 }
 
+// Told notes what is owed for runs that are late, whose StartBy and FinishBy up
+// to now are no longer watched.
+func (s *Store) Told(ctx context.Context, runs []string, now time.Time, owed []outbox.Item) error {
+	return s.update(ctx, "tell that runs are late", func(tx *tx) error {
+		for _, id := range runs {
+			if _, err := tx.exec(`UPDATE run SET start_by = CASE WHEN start_by <= $1 THEN 0 ELSE start_by END,
+				finish_by = CASE WHEN finish_by <= $1 THEN 0 ELSE finish_by END WHERE id = $2`, now.UnixMilli(), id); err != nil {
+				return err
+			}
+		}
+		for _, item := range owed {
+			if err := tx.owe(item, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Move takes runs from one state to the next: the state, the attempt's figures,
+// what is owed, and the runs that wait for them, in one transaction. A move is
+// void when its run is not in the state, or not under the token, that was
+// expected; what it settles is settled all the same, or its targets would stay
+// taken.
+func (s *Store) Move(ctx context.Context, moves ...run.Move) (void []bool, err error) {
+	what := fmt.Sprintf("write the next states of %d runs", len(moves))
+	if len(moves) == 1 {
+		what = fmt.Sprintf("write run %s as %s", moves[0].Run, moves[0].To)
+	}
+	err = s.update(ctx, what, func(tx *tx) error {
+		void = make([]bool, len(moves))
+		for i, m := range moves {
+			err := tx.move(m)
+			if errors.Is(err, run.ErrConflict) {
+				void[i], err = true, nil
+				if m.Settled != nil {
+					err = tx.settleItem(*m.Settled)
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return void, err
+}
+
+// move gives run.ErrConflict, before it has written anything, when m is void.
 func (t *tx) move(m run.Move) error {
 	if !m.From.CanBecome(m.To) {
 		return fmt.Errorf("a run cannot go from %s to %s", m.From, m.To)
@@ -483,17 +598,23 @@ func (t *tx) move(m run.Move) error {
 			endedAt = millis(m.Ended.EndedAt)
 		}
 	}
-	var notBefore int64
-	if !m.NotBefore.IsZero() {
-		notBefore = m.NotBefore.UnixMilli()
-	}
 	n, err := t.exec(`UPDATE run SET state = $1, reason = $2, not_before = $3, ended_at = $4 WHERE id = $5 AND state = $6 AND (token = $7 OR $7 = 0)`,
-		m.To, m.Reason, notBefore, endedAt, m.Run, m.From, m.Token)
+		m.To, m.Reason, orZero(m.NotBefore), endedAt, m.Run, m.From, m.Token)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
 		return run.ErrConflict
+	}
+	if !m.AskedAt.IsZero() {
+		if _, err := t.exec(`UPDATE run SET asked_at = $1, queued_at = $1 WHERE id = $2`, m.AskedAt.UnixMilli(), m.Run); err != nil {
+			return err
+		}
+	}
+	if m.To.Finished() { // nobody watches it any more
+		if _, err := t.exec(`UPDATE run SET start_by = 0, finish_by = 0 WHERE id = $1 AND (start_by > 0 OR finish_by > 0)`, m.Run); err != nil {
+			return err
+		}
 	}
 	if a := m.Ended; a != nil {
 		if _, err := t.exec(`UPDATE run SET exit_code = $1, signal = $2 WHERE id = $3`, a.ExitCode, a.Signal, m.Run); err != nil {
@@ -524,11 +645,19 @@ func (t *tx) move(m run.Move) error {
 }
 
 // startWaiting lets a run that waits for parents, and those that wait for it,
-// start if all their parents have succeeded and no more are to come.
+// start if all their parents have succeeded and no more are to come. One that
+// was skipped waits again when what was in its way is gone and others go on.
 func (t *tx) startWaiting(id string, at time.Time) error {
+	if _, err := t.exec(`UPDATE run SET state = 'queued', reason = $1, ended_at = NULL
+		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2)
+		AND state = 'skipped' AND reason LIKE $1 || ':%'
+		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
+			WHERE run_parent.run = run.id AND other.state IN ('failed', 'lost', 'cancelled', 'skipped', 'missed'))`, plan.DependencyReason, id); err != nil {
+		return err
+	}
 	_, err := t.exec(`UPDATE run SET state = 'queued', reason = '', queued_at = $1, ended_at = NULL
 		WHERE id IN (SELECT $2 UNION ALL SELECT run FROM run_parent WHERE parent = $2) AND waits_until = 0
-		AND (state = 'queued' AND reason = $3 OR state = 'skipped' AND reason LIKE $3 || ':%')
+		AND state = 'queued' AND reason = $3
 		AND NOT EXISTS (SELECT 1 FROM run_parent JOIN run AS other ON other.id = run_parent.parent
 			WHERE run_parent.run = run.id AND other.state <> 'succeeded')`, at.UnixMilli(), id, plan.DependencyReason)
 	return err

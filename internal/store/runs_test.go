@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -329,8 +330,8 @@ func TestMoveRefusesEveryTransitionThatIsNotInTheTable(t *testing.T) {
 	id := family(t, s, nightly("a"))["a"]
 	for _, from := range run.States() {
 		for _, to := range run.States() {
-			exec(t, s, `UPDATE run SET state = $1, reason = '', token = 3 WHERE id = $2`, from, id)
-			err := s.Move(t.Context(), run.Move{Run: id, From: from, To: to, Token: 3, At: night})
+			write(t, s, `UPDATE run SET state = $1, reason = '', token = 3 WHERE id = $2`, from, id)
+			err := move(t.Context(), s, run.Move{Run: id, From: from, To: to, Token: 3, At: night})
 			got := read(t, s, id)
 			switch {
 			case from.CanBecome(to) && (err != nil || got.State != to):
@@ -364,7 +365,7 @@ func TestMoveGivesAConflictWhenTheRunIsNotAsExpected(t *testing.T) {
 		if c.m.Token == 0 && c.m.From == run.Running {
 			c.m.Token = 99 // 0 means any
 		}
-		if err := s.Move(t.Context(), c.m); !errors.Is(err, run.ErrConflict) {
+		if err := move(t.Context(), s, c.m); !errors.Is(err, run.ErrConflict) {
 			t.Errorf("%s: got %v, want ErrConflict", c.why, err)
 		}
 	}
@@ -388,7 +389,7 @@ func TestMoveWritesTheAttemptWhatIsOwedAndTheChildrenTogether(t *testing.T) {
 		Run: r.ID, From: run.Running, To: run.Failed, Token: r.Token, Reason: "exit status 3", At: night.Add(time.Minute), Ended: &ended,
 		Owed: []outbox.Item{{Run: r.ID, Kind: outbox.Notice, Payload: json.RawMessage(`{"to":"a"}`)}, {Run: "of nobody", Kind: outbox.Notice, Payload: json.RawMessage(`{}`)}},
 	}
-	if err := s.Move(t.Context(), m); err == nil {
+	if err := move(t.Context(), s, m); err == nil {
 		t.Fatal("an item of a run that does not exist was owed")
 	}
 	wantState(t, s, ids["a"], run.Running, "")
@@ -398,7 +399,7 @@ func TestMoveWritesTheAttemptWhatIsOwedAndTheChildrenTogether(t *testing.T) {
 	}
 
 	m.Owed = m.Owed[:1]
-	check(t, s.Move(t.Context(), m))
+	check(t, move(t.Context(), s, m))
 	wantState(t, s, ids["a"], run.Failed, "exit status 3")
 	wantState(t, s, ids["b"], run.Skipped, "dependency: a ended failed (run "+r.ID+")")
 	a := must(s.Attempt(t.Context(), r.ID, 1))(t)
@@ -419,7 +420,7 @@ func TestARetryForgetsTheExitOfTheAttemptBefore(t *testing.T) {
 	id := family(t, s, nightly("a"))["a"]
 	r := claim(t, s, id, night)
 	code := 1
-	check(t, s.Move(t.Context(), run.Move{
+	check(t, move(t.Context(), s, run.Move{
 		Run: id, From: run.Running, To: run.Queued, Token: r.Token, Reason: "retry", At: night, NotBefore: night.Add(time.Minute),
 		Ended: &run.Attempt{Run: id, Number: 1, EndedAt: night, ExitCode: &code},
 	}))
@@ -439,7 +440,7 @@ func TestAPublishThatEndsIsWrittenWithItsRun(t *testing.T) {
 	id := family(t, s, nightly("a"))["a"]
 	item := publishing(t, s, id)
 	item.State, item.Result = outbox.Sent, json.RawMessage(`{"targets":[]}`)
-	check(t, s.Move(t.Context(), run.Move{Run: id, From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item}))
+	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item}))
 	if r := read(t, s, id); r.State != run.Succeeded || string(r.Published) != `{"targets":[]}` {
 		t.Errorf("the run is %+v", r)
 	}
@@ -456,9 +457,9 @@ func TestAPublishOfARunThatHasMovedOnLeavesItsTargets(t *testing.T) {
 	if !must(s.Begin(t.Context(), first.ID))(t) || must(s.Begin(t.Context(), second.ID))(t) {
 		t.Fatal("the first should be sent, and the second wait")
 	}
-	check(t, s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Publishing, To: run.Cancelled, Token: 1, At: night}))
+	check(t, move(t.Context(), s, run.Move{Run: ids["a"], From: run.Publishing, To: run.Cancelled, Token: 1, At: night}))
 	first.State = outbox.Sent
-	err := s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &first})
+	err := move(t.Context(), s, run.Move{Run: ids["a"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &first})
 	if !errors.Is(err, run.ErrConflict) {
 		t.Errorf("got %v, want ErrConflict", err)
 	}
@@ -511,7 +512,7 @@ func TestChildrenFollowTheirParents(t *testing.T) {
 			step := func(step string) {
 				name, to, _ := strings.Cut(step, "=")
 				if r := read(t, s, ids[name]); r.State.Finished() { // a retry by hand
-					check(t, s.Move(t.Context(), run.Move{Run: r.ID, From: r.State, To: run.Queued, At: night}))
+					check(t, move(t.Context(), s, run.Move{Run: r.ID, From: r.State, To: run.Queued, At: night}))
 				}
 				end(t, s, ids[name], run.State(to))
 			}
@@ -550,7 +551,7 @@ func TestAJobThatWasSkippedForAnotherReasonIsNotStartedByItsParent(t *testing.T)
 	t.Parallel()
 	s := openStore(t)
 	ids := family(t, s, nightly("a"), nightly("b", "a"))
-	exec(t, s, `UPDATE run SET state = 'skipped', reason = 'paused' WHERE id = $1`, ids["b"])
+	write(t, s, `UPDATE run SET state = 'skipped', reason = 'paused' WHERE id = $1`, ids["b"])
 	end(t, s, ids["a"], run.Succeeded)
 	wantState(t, s, ids["b"], run.Skipped, "paused")
 }
@@ -657,7 +658,7 @@ func TestQueuedFiringsAreThoseThatWaitForTheirFirstAttempt(t *testing.T) {
 	claim(t, s, ids["runs"], night)
 	end(t, s, ids["retries"], run.Queued)
 	end(t, s, ids["ended"], run.Succeeded)
-	exec(t, s, `UPDATE run SET cause = 'manual' WHERE id = $1`, ids["byhand"])
+	write(t, s, `UPDATE run SET cause = 'manual', asked_at = queued_at WHERE id = $1`, ids["byhand"])
 	got := must(s.QueuedFirings(t.Context()))(t)
 	asked := read(t, s, ids["byhand"])
 	want := []plan.Queued{
@@ -688,7 +689,7 @@ func TestUnfinishedCountsWhatAnOwnerHasToWaitFor(t *testing.T) {
 	} {
 		s := openStore(t)
 		id := family(t, s, nightly("a"))["a"]
-		exec(t, s, `UPDATE run SET state = $1, queued_at = $2, attempt = $3 WHERE id = $4`, c.state, night.Add(c.queued).UnixMilli(), c.tries, id)
+		write(t, s, `UPDATE run SET state = $1, queued_at = $2, attempt = $3 WHERE id = $4`, c.state, night.Add(c.queued).UnixMilli(), c.tries, id)
 		if got := must(s.Unfinished(t.Context(), night))(t); got != c.want {
 			t.Errorf("%s: %d, want %d", c.why, got, c.want)
 		}
@@ -715,11 +716,11 @@ func TestFailedBeforeAsksTheNewestOutcome(t *testing.T) {
 			at := night.Add(time.Duration(i) * time.Hour)
 			record(t, s, due(at, j[0]), at)
 			r := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
-			exec(t, s, `UPDATE run SET state = $1, ended_at = $2 WHERE id = $3`, state, at.UnixMilli(), r.ID)
+			write(t, s, `UPDATE run SET state = $1, ended_at = $2 WHERE id = $3`, state, at.UnixMilli(), r.ID)
 		}
 		at := night.Add(100 * time.Hour)
 		record(t, s, due(at, j...), at)
-		exec(t, s, `UPDATE run SET state = 'failed', ended_at = $1 WHERE job = $2`, at.UnixMilli(), j[1].Key)
+		write(t, s, `UPDATE run SET state = 'failed', ended_at = $1 WHERE job = $2`, at.UnixMilli(), j[1].Key)
 		this := must(s.Runs(t.Context(), RunFilter{Job: j[0].Key, Limit: 1}))(t)[0]
 		if got := must(s.FailedBefore(t.Context(), this))(t); got != c.want {
 			t.Errorf("after %v: %v, want %v", c.before, got, c.want)
@@ -727,12 +728,148 @@ func TestFailedBeforeAsksTheNewestOutcome(t *testing.T) {
 	}
 }
 
-func TestWaitNotesReasonsOfQueuedRunsOnly(t *testing.T) {
+func TestNoteWritesReasonsOfOpenRunsOnly(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
-	ids := family(t, s, nightly("a"), nightly("b"))
+	ids := family(t, s, nightly("a"), nightly("b"), nightly("c"))
 	claim(t, s, ids["b"], night)
-	check(t, s.Wait(t.Context(), map[string]string{ids["a"]: "slot: all 1 are taken", ids["b"]: "slot: all 1 are taken"}))
+	end(t, s, ids["c"], run.Succeeded)
+	check(t, s.Note(t.Context(), map[string]string{ids["a"]: "slot: all 1 are taken", ids["b"]: "replaced by run x", ids["c"]: "no"}))
 	wantState(t, s, ids["a"], run.Queued, "slot: all 1 are taken")
+	wantState(t, s, ids["b"], run.Running, "replaced by run x")
+	wantState(t, s, ids["c"], run.Succeeded, "")
+}
+
+func TestMovesAreMadeTogetherAndTheVoidOnesSaid(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"), nightly("b"), nightly("c"), nightly("d"))
+	cancel := func(name string) run.Move {
+		return run.Move{Run: ids[name], From: run.Queued, To: run.Cancelled, Reason: "asked", At: night}
+	}
+	claim(t, s, ids["b"], night)
+	void, err := s.Move(t.Context(), cancel("a"), cancel("b"), cancel("c"))
+	check(t, err)
+	if !slices.Equal(void, []bool{false, true, false}) {
+		t.Errorf("void are %v", void)
+	}
+	wantState(t, s, ids["a"], run.Cancelled, "asked")
 	wantState(t, s, ids["b"], run.Running, "")
+	wantState(t, s, ids["c"], run.Cancelled, "asked")
+
+	if _, err := s.Move(t.Context(), cancel("d"), run.Move{Run: ids["a"], From: run.Succeeded, To: run.Queued, At: night}); err == nil {
+		t.Error("a move that there is not was made")
+	}
+	wantState(t, s, ids["d"], run.Queued, "")
+}
+
+func TestARunThatAPersonHasTriedAgainIsQueuedAnew(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"))
+	end(t, s, ids["a"], run.Failed)
+	later := night.Add(time.Hour)
+	check(t, move(t.Context(), s, run.Move{Run: ids["a"], From: run.Failed, To: run.Queued, At: later, AskedAt: later}))
+	r := must(s.Run(t.Context(), ids["a"]))(t)
+	if r.State != run.Queued || !r.AskedAt.Equal(later) || !r.QueuedAt.Equal(later) || !r.EndedAt.IsZero() || r.Attempt != 1 {
+		t.Errorf("it is %+v", r)
+	}
+}
+
+func TestLateRunsAreFoundUntilTheyAreTold(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night, nightly("a"))[0]
+	minutes := func(n int) time.Time { return night.Add(time.Duration(n) * time.Minute) }
+	add := func(id string, start, finish time.Time) {
+		t.Helper()
+		check(t, s.AddRuns(t.Context(), []run.Run{{
+			ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: night, FiresUntil: night, Count: 1, Named: night, QueuedAt: night,
+			StartBy: start, FinishBy: finish,
+		}}, []job.Definition{j.Definition()}))
+	}
+	add("A", minutes(10), minutes(60))
+	add("B", time.Time{}, minutes(20))
+	add("C", minutes(5), time.Time{})
+	add("D", time.Time{}, time.Time{})
+	want := func(now time.Time, next time.Time, ids ...string) {
+		t.Helper()
+		late, at, err := s.Late(t.Context(), now)
+		check(t, err)
+		var got []string
+		for _, r := range late {
+			got = append(got, r.ID)
+		}
+		if !slices.Equal(got, ids) || !at.Equal(next) {
+			t.Errorf("at %s late are %v and the next is at %s; want %v, %s", now, got, at, ids, next)
+		}
+	}
+	want(night, minutes(5))
+	claim(t, s, "C", night) // it has begun
+	want(minutes(10), minutes(20), "A")
+	check(t, s.Told(t.Context(), []string{"A"}, minutes(10), []outbox.Item{{Run: "A", Kind: outbox.Notice, Payload: []byte("{}")}}))
+	want(minutes(10), minutes(20))
+	if items := must(s.ItemsOf(t.Context(), "A"))(t); len(items) != 1 {
+		t.Errorf("owed are %+v", items)
+	}
+	want(minutes(60), time.Time{}, "A", "B")
+	end(t, s, "B", run.Succeeded) // nobody watches it any more
+	want(minutes(60), time.Time{}, "A")
+}
+
+func TestTriedTellsWhatBecameOfEachFiringOfARange(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night, nightly("a"))[0]
+	n := 0
+	add := func(day int, to run.State) {
+		t.Helper()
+		n++
+		id := fmt.Sprintf("%026d", n)
+		at := night.AddDate(0, 0, day)
+		r := run.Run{ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: at, FiresUntil: at, Count: 1, Named: at, QueuedAt: night}
+		if to == run.Missed {
+			r.State, r.EndedAt = to, night
+		}
+		check(t, s.AddRuns(t.Context(), []run.Run{r}, []job.Definition{j.Definition()}))
+		if to != run.Missed && to != run.Queued {
+			end(t, s, id, to)
+		}
+	}
+	add(0, run.Failed)
+	add(0, run.Succeeded)
+	add(0, run.Failed) // made again in vain: the day stays made
+	add(1, run.Missed)
+	add(2, run.Succeeded)
+	add(2, run.Missed)
+	add(3, run.Failed)
+	add(4, run.Failed)
+	add(4, run.Queued)
+	add(9, run.Failed) // behind the range
+	got := must(s.Tried(t.Context(), j.Key, night, night.AddDate(0, 0, 9)))(t)
+	want := map[time.Time]run.State{
+		night: run.Succeeded, night.AddDate(0, 0, 2): run.Succeeded, night.AddDate(0, 0, 3): run.Failed, night.AddDate(0, 0, 4): run.Queued,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAJobThatIsResumedFiresFromThenOn(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	j := save(t, s, night, nightly("a"))[0]
+	later := night.Add(time.Hour)
+	if since := must(s.Pause(t.Context(), j.Key, true, later))(t); !since.Equal(night) {
+		t.Errorf("paused, it counts from %s", since)
+	}
+	if since := must(s.Pause(t.Context(), j.Key, false, later))(t); !since.Equal(later) {
+		t.Errorf("resumed, it counts from %s", since)
+	}
+	if since := must(s.Pause(t.Context(), j.Key, false, later.Add(time.Hour)))(t); !since.Equal(later) {
+		t.Errorf("resumed again, it counts from %s", since)
+	}
+	if _, err := s.Pause(t.Context(), "nobody", true, later); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a job that is not there: %v", err)
+	}
 }

@@ -62,6 +62,9 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := migrate(ctx, write); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", explain(path, err)), write.Close())
 	}
+	if err := writable(ctx, write, path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store: %w", err), write.Close())
+	}
 	read, err := open(path, "ro")
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
@@ -69,6 +72,23 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	s := reading(read, path)
 	s.write = newWriter(write, path)
 	return s, nil
+}
+
+// writable gives an error when SQLite has opened for reading what could not be
+// opened for writing, which it says nothing of.
+func writable(ctx context.Context, db *sql.DB, path string) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return explain(path, err)
+	}
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	return conn.Raw(func(raw any) error {
+		readOnly, err := raw.(interface{ IsReadOnly(string) (bool, error) }).IsReadOnly("main")
+		if err == nil && readOnly {
+			err = readOnlyError(path, nil)
+		}
+		return err
+	})
 }
 
 // reading gives a store that reads through pool.
@@ -81,18 +101,66 @@ func reading(pool *sql.DB, path string) *Store {
 // readers is how many may read at once.
 const readers = 4
 
-// OpenReadOnly opens the database in dir to look at it beside its owner.
-// A folder without one gives an error that is fs.ErrNotExist.
+// OpenReadOnly opens the database in dir to look at it beside its owner, or
+// without one, also where dir cannot be written. A folder without a database
+// gives an error that is fs.ErrNotExist.
 func OpenReadOnly(dir string) (*Store, error) {
 	path := filepath.Join(dir, FileName)
-	if _, err := os.Stat(path); err != nil {
+	if info, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	} else if info.Size() == 0 && quiet(path) { // its first owner is about to fill it, or died before it did
+		return nil, fmt.Errorf("open the store: %s is empty: %w", path, fs.ErrNotExist)
+	}
+	s, err := look(path, "ro")
+	var unavailable *UnavailableError
+	if errors.As(err, &unavailable) && quiet(path) {
+		// To read a database with a write-ahead log is to write beside it, which
+		// we may not; there is no log, so what the file says is all. An owner who
+		// comes now writes into a log first: the file changes when that is long.
+		s, err = look(path, "immutable")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	read, err := open(path, "ro")
+	return s, nil
+}
+
+// quiet reports whether nothing stands in a write-ahead log that is not in the
+// database itself.
+func quiet(path string) bool {
+	info, err := os.Stat(path + "-wal")
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0
+}
+
+// look opens a database for reading if it can be read and is not older than we
+// are. A newer one is read: schemas only ever grow.
+func look(path, mode string) (*Store, error) {
+	pool, err := open(path, mode)
 	if err != nil {
 		return nil, err
 	}
-	return reading(read, path), nil
+	s := reading(pool, path)
+	schema, err := one(context.Background(), s.read, value[int64], `SELECT MAX(version_id) FROM goose_db_version`)
+	if err == nil && schema < newest() {
+		err = fmt.Errorf("%s is of an older belfry: belfry serve, or belfry run, brings it up to date", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// newest is the version of our schema.
+func newest() int64 {
+	names, err := fs.Glob(migrations, "migrations/sqlite/*.sql")
+	if err != nil {
+		panic(err) // the pattern is a literal
+	}
+	version, err := goose.NumericComponent(names[len(names)-1])
+	if err != nil {
+		panic(err) // so is the name
+	}
+	return version
 }
 
 // OpenEmpty gives a store of its own in memory: what a folder without a
@@ -117,6 +185,10 @@ func open(path, mode string) (*sql.DB, error) {
 		query.Add("_pragma", fmt.Sprintf("journal_size_limit(%d)", walAtMost))
 	} else {
 		query.Set("_txlock", "deferred")
+	}
+	if mode == "immutable" {
+		query.Set("mode", "ro")
+		query.Set("immutable", "1")
 	}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
@@ -164,21 +236,32 @@ func (s *Store) update(ctx context.Context, what string, f func(tx *tx) error) e
 	return nil
 }
 
-// list reads all rows of a query.
-func list[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
+// each gives f the rows of a query, one by one.
+func each(ctx context.Context, db *prepared, f func(scan func(...any) error) error, query string, args ...any) (err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		item, err := scan(rows.Scan)
-		if err != nil {
-			return nil, err
+		if err := f(rows.Scan); err != nil {
+			return err
 		}
-		items = append(items, item)
 	}
-	return items, explain(db.path, rows.Err())
+	return explain(db.path, rows.Err())
+}
+
+// list reads all rows of a query.
+func list[T any](ctx context.Context, db *prepared, scan func(scan func(...any) error) (T, error), query string, args ...any) (items []T, err error) {
+	err = each(ctx, db, func(row func(...any) error) error {
+		item, err := scan(row)
+		items = append(items, item)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 // one reads the only row of a query; none is ErrNotFound.
@@ -210,4 +293,16 @@ func fromMillis(ms sql.NullInt64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms.Int64).UTC()
+}
+
+// orZero and fromZero are for times that are 0 where there is none.
+func orZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromZero(ms int64) time.Time {
+	return fromMillis(sql.NullInt64{Int64: ms, Valid: ms > 0})
 }

@@ -130,7 +130,7 @@ func TestOpenEmptyIsAStoreWithoutAnything(t *testing.T) {
 	if _, err := s.Run(t.Context(), "X"); !errors.Is(err, ErrNotFound) || !errors.Is(err, run.ErrNotFound) {
 		t.Errorf("a run of it gives %v, want ErrNotFound", err)
 	}
-	if err := s.Wait(t.Context(), nil); err == nil {
+	if err := s.Note(t.Context(), nil); err == nil {
 		t.Error("it can be written")
 	}
 }

@@ -135,7 +135,7 @@ func TestWhoeverGoesAwayWhileItWaitsLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan error)
 	go func() {
-		asked <- s.Move(ctx, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night})
+		asked <- move(ctx, s, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night})
 	}()
 	cancel()
 	if err := <-asked; !errors.Is(err, context.Canceled) {
@@ -157,7 +157,7 @@ func TestABurstOfManyGoroutinesIsWrittenWhole(t *testing.T) {
 	done := make(chan error)
 	for _, id := range ids {
 		go func() {
-			done <- s.Move(t.Context(), run.Move{Run: id, From: run.Queued, To: run.Cancelled, At: night})
+			done <- move(t.Context(), s, run.Move{Run: id, From: run.Queued, To: run.Cancelled, At: night})
 		}()
 	}
 	check(t, release())
@@ -174,7 +174,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	s, err := Open(t.Context(), t.TempDir())
 	check(t, err)
 	check(t, s.Close())
-	if err := s.Wait(t.Context(), nil); !errors.Is(err, errClosed) {
+	if err := s.Note(t.Context(), nil); !errors.Is(err, errClosed) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -12,3 +12,16 @@ CREATE INDEX run_day ON run (fires_at, state)
 -- A definition that no run refers to any more is removed.
 CREATE INDEX run_definition ON run (definition);
 CREATE INDEX job_definition ON job (definition);
+
+-- What entries are matched by, so that no definition has to be read for it; it
+-- is that of the definition command_of, which an older belfry leaves behind.
+ALTER TABLE job ADD COLUMN command TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN command_of TEXT NOT NULL DEFAULT '';
+
+-- What the jobs of a project were read from: stamp is of the text and of all
+-- that it was read with, rows is of the jobs that came of it.
+CREATE TABLE source (
+  project TEXT PRIMARY KEY,
+  stamp   TEXT NOT NULL,
+  rows    TEXT NOT NULL
+);

@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+)
+
+func (c *command) backfillCommand() *cobra.Command {
+	var request api.BackfillRequest
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "backfill JOB --from DATE --to DATE",
+		Short: "Make past days: a run for each firing of a range",
+		Long: `Run a job once for each of its firings from one date to another, both included, in the
+job's time zone, each accounted for like every run. They run one after the other, or
+--parallel N beside each other; a firing of the job's own schedule that comes meanwhile goes
+first. The runs go on when this command ends, or the daemon is restarted.
+
+Ctrl-C gives up the runs that have not begun and waits for the others; a second one ends
+those too.
+
+Exit codes: 0 all succeeded; 70 some did not; otherwise those of "belfry --help".`,
+		Example: "  belfry backfill top-tracks --from 2026-06-01 --to 2026-06-30 --parallel 4\n" +
+			"  belfry backfill top-tracks --from 2026-06-01 --to 2026-06-30 --only failed",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request.Job = args[0]
+			if request.Parallel < 1 {
+				return usage("--parallel %d: at least one run goes at a time", request.Parallel)
+			}
+			return c.backfill(cmd.Context(), request, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&request.From, "from", "", "the first date (2006-01-02)")
+	cmd.Flags().StringVar(&request.To, "to", "", "the last date")
+	cmd.Flags().IntVar(&request.Parallel, "parallel", 1, "so many runs beside each other")
+	cmd.Flags().StringVar(&request.Only, "only", "", "only the firings that are missing (never begun), or whose newest run failed")
+	cmd.Flags().BoolVar(&request.WithAfter, "with-after", false, "then, for each firing, run the jobs that come after it")
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only tell what would run")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of the runs as they ended")
+	for _, name := range []string{"from", "to"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // it is ours
+		}
+	}
+	return cmd
+}
+
+func (c *command) backfill(ctx context.Context, request api.BackfillRequest, asJSON bool) error {
+	var b api.Backfill
+	w, err := c.ask(ctx, func(ctx context.Context, client *api.Client) (err error) {
+		b, err = client.StartBackfill(ctx, request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if request.DryRun || len(b.Runs) == 0 {
+		w.leave()
+		return c.wouldBackfill(request, b.Runs, asJSON)
+	}
+	interrupts := make(chan os.Signal, 2)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupts)
+	display := &progress{c: c, what: request.Job, total: len(b.Runs), since: time.Now()}
+	runs, err := c.follow(ctx, w.client, b, display, interrupts)
+	if err != nil {
+		w.leave()
+		return err
+	}
+	if err := w.waitFor(interrupts, func() {
+		c.tell("other runs were asked for here meanwhile and have not ended; Ctrl-C leaves them to the next daemon")
+	}); err != nil {
+		return err
+	}
+	if asJSON {
+		if err := printJSON(c.out, runs); err != nil {
+			return err
+		}
+	}
+	return c.concludeBackfill(request.Job, runs)
+}
+
+func (c *command) wouldBackfill(request api.BackfillRequest, runs []api.Run, asJSON bool) error {
+	if asJSON {
+		return printJSON(c.out, runs)
+	}
+	if len(runs) == 0 {
+		fmt.Fprintf(c.err, "nothing to do: from %s to %s no firing of %s is %s\n", request.From, request.To, request.Job, request.Only)
+		return nil
+	}
+	for _, r := range runs {
+		fmt.Fprintf(c.out, "%s would run for %s (date %s)\n", r.Job, when(&r.FiresAt, r.Timezone), r.Date)
+	}
+	return nil
+}
+
+// follow shows a backfill's progress until it has ended, and gives its runs. It
+// survives a restart of the daemon.
+func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill, display *progress, interrupts <-chan os.Signal) ([]api.Run, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	news := make(chan api.Backfill)
+	failed := make(chan error, 1)
+	go func() {
+		for seen := b; ; {
+			next, err := client.AwaitBackfill(ctx, seen)
+			var answer *api.Error
+			if err != nil && !errors.As(err, &answer) && ctx.Err() == nil && c.waitForDaemon(client, b.Runs[0].ID)(ctx) == client {
+				continue
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+			seen = next
+			select {
+			case news <- next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	defer display.end()
+	for interrupted := 0; ; {
+		display.show(b)
+		select {
+		case b = <-news:
+			if !b.Finished() {
+				continue
+			}
+			display.end()
+			runs, err := client.Runs(ctx, api.RunFilter{Backfill: b.ID})
+			slices.Reverse(runs)
+			return runs, err
+		case err := <-failed:
+			return nil, c.gone(err, b.Runs[0].ID)
+		case <-tick.C:
+		case <-interrupts:
+			interrupted++
+			display.end()
+			switch interrupted {
+			case 1:
+				fmt.Fprintln(c.err, "giving up the runs that have not begun; Ctrl-C again ends the others too")
+			default:
+				fmt.Fprintln(c.err, "ending the runs that have begun")
+			}
+			if _, err := client.StopBackfill(ctx, b.ID, api.StopBackfillRequest{Running: interrupted > 1}); err != nil {
+				fmt.Fprintf(c.err, "belfry: %v\n", err)
+			}
+		}
+	}
+}
+
+// concludeBackfill tells how the runs of a backfill ended.
+func (c *command) concludeBackfill(name string, runs []api.Run) error {
+	bad := 0
+	for _, r := range runs {
+		if r.State != "succeeded" {
+			bad++
+			fmt.Fprintln(c.err, paint(c.err, red, fmt.Sprintf("✗ %s for %s %s: %s", r.Job, r.Date, r.State, r.Reason)))
+			fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
+		}
+	}
+	if bad == 0 {
+		fmt.Fprintln(c.err, paint(c.err, green, fmt.Sprintf("✓ %s: all %s succeeded", name, count(len(runs), "run"))))
+		return nil
+	}
+	fmt.Fprintf(c.err, "%s: %d of %s did not succeed; the same command with --only failed runs those again\n", name, bad, count(len(runs), "run"))
+	return exitCode(exitRunFailed)
+}
+
+// progress shows on a terminal how far a backfill has come, in one line that is
+// written over. Elsewhere it is quiet.
+type progress struct {
+	c     *command
+	what  string
+	total int
+	since time.Time
+	shown bool
+}
+
+func (p *progress) show(b api.Backfill) {
+	if !terminal(p.c.err) {
+		return
+	}
+	p.shown = true
+	fmt.Fprintf(p.c.err, "\r\x1b[K%s", p.line(b, time.Since(p.since)))
+}
+
+// end leaves the line as it is, and what is written next below it.
+func (p *progress) end() {
+	if p.shown {
+		fmt.Fprintln(p.c.err)
+		p.shown = false
+	}
+}
+
+func (p *progress) line(b api.Backfill, elapsed time.Duration) string {
+	const width = 20
+	open := b.Count("queued", "running", "publishing")
+	ended := p.total - open
+	filled := ended * width / max(p.total, 1)
+	parts := []string{fmt.Sprintf("%d of %d", ended, p.total)}
+	for _, state := range []string{"running", "publishing", "failed", "lost", "cancelled", "skipped"} {
+		if n := b.States[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	parts = append(parts, duration(elapsed.Round(time.Second)))
+	if ended > 0 && open > 0 {
+		parts = append(parts, "about "+duration((elapsed/time.Duration(ended)*time.Duration(open)).Round(time.Second))+" left")
+	}
+	return fmt.Sprintf("%s %s%s %s", p.what, strings.Repeat("█", filled), strings.Repeat("░", width-filled), strings.Join(parts, ", "))
+}

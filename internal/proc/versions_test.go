@@ -1,0 +1,289 @@
+package proc
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// contains reports whether got has all that want has; "*" is anything.
+func contains(got, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		got, ok := got.(map[string]any)
+		if !ok {
+			return false
+		}
+		for name, value := range want {
+			if other, found := got[name]; !found || !contains(other, value) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		got, ok := got.([]any)
+		if !ok || len(got) != len(want) {
+			return false
+		}
+		for i := range want {
+			if !contains(got[i], want[i]) {
+				return false
+			}
+		}
+		return true
+	case string:
+		return want == "*" && got != nil || reflect.DeepEqual(got, want)
+	}
+	return reflect.DeepEqual(got, want)
+}
+
+// The transcript was taken from the first release, and is never changed.
+func TestDaemonOfTheFirstReleaseUnderstandsThisKeeper(t *testing.T) {
+	h := newHost(t)
+	_, id := h.keeper()
+	r := h.dial(id)
+	defer func() { _ = r.conn.Close() }()
+	s := h.spec("")
+	transcript, err := os.ReadFile(filepath.Join("testdata", "protocol1.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := h.fifo(s, "ready")
+	for line := range strings.Lines(strings.NewReplacer("RUN", s.Run, "DIR", s.Dir).Replace(string(transcript))) {
+		line = strings.TrimSpace(line)
+		if frame, ok := strings.CutPrefix(line, "> "); ok {
+			if strings.Contains(frame, `"kind":"kill"`) {
+				h.hear(ready)
+			}
+			r.send(frame)
+			continue
+		}
+		frame, err := readFrame(r.reader, maxFrame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want any
+		if err := errors.Join(json.Unmarshal(frame, &got), json.Unmarshal([]byte(line[2:]), &want)); err != nil {
+			t.Fatal(err)
+		}
+		if !contains(got, want) {
+			t.Fatalf("the keeper says\n%s\nwant\n%s", frame, line[2:])
+		}
+	}
+}
+
+// firstKeeper answers as the keeper of the first release did, with one attempt
+// that runs until it is signalled, and says what it was asked.
+func (h *host) firstKeeper(id string, s Spec) (asked <-chan string) {
+	h.Helper()
+	f, err := makeFolder(filepath.Join(h.data, "keeper"), id)
+	if err != nil {
+		h.Fatal(err)
+	}
+	questions := make(chan string, 100)
+	done := make(chan struct{})
+	h.Cleanup(func() {
+		if err := f.remove(); err != nil {
+			h.Error(err)
+		}
+		<-done
+		_ = f.close()
+	})
+	go func() {
+		defer close(done)
+		defer close(questions)
+		conn, err := f.listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		reader := bufio.NewReader(conn)
+		greeted := false
+		for {
+			frame, err := readFrame(reader, maxFrame)
+			if err != nil {
+				return
+			}
+			var m struct {
+				Type     string
+				Seq      int
+				Protocol int
+				Kind     string
+			}
+			if err := json.Unmarshal(frame, &m); err != nil {
+				return
+			}
+			questions <- m.Type
+			attempt := fmt.Sprintf(`"run":%q,"attempt":1,"token":42`, s.Run)
+			switch {
+			case m.Type == "hello" && m.Protocol != 1:
+				fmt.Fprintf(conn, `{"type":"error","seq":%d,"protocol":1,"code":"version","error":"this keeper speaks protocol 1, not %d"}`+"\n", m.Seq, m.Protocol)
+			case m.Type == "hello":
+				greeted = true
+				fmt.Fprintf(conn, `{"type":"hello","seq":%d,"protocol":1,"keeper":%q,"build":"the first release","pid":1}`+"\n", m.Seq, id)
+			case !greeted:
+				fmt.Fprintf(conn, `{"type":"error","seq":%d,"protocol":1,"code":"invalid","error":"say hello first"}`+"\n", m.Seq)
+			case m.Type == "list":
+				fmt.Fprintf(conn, `{"type":"list","seq":%d,"attempts":[{%s,"state":"running","started":{"pid":4711,"at":"2026-11-22T12:31:38Z"}}]}`+"\n", m.Seq, attempt)
+			case m.Type == "signal":
+				fmt.Fprintf(conn, `{"type":"ok","seq":%d}`+"\n", m.Seq)
+				fmt.Fprintf(conn, `{"type":"events","events":[{%s,"exit":{"code":-1,"signal":"SIGTERM","stopped":true,"started_at":"2026-11-22T12:31:38Z","ended_at":"2026-11-22T12:31:39Z","wall_ns":1000000000,"user_cpu_ns":1,"system_cpu_ns":1,"max_rss":1}}]}`+"\n", attempt)
+			case m.Type == "renew":
+				fmt.Fprintf(conn, `{"type":"error","seq":%d,"protocol":1,"code":"unsupported","error":"renew is not supported in this version"}`+"\n", m.Seq)
+			}
+		}
+	}()
+	return questions
+}
+
+func TestKeeperOfTheFirstReleaseUnderstandsThisDaemon(t *testing.T) {
+	h := newHost(t)
+	old := h.spec("")
+	asked := h.firstKeeper("0", old)
+	d := h.open()
+	if got := d.started(old); got.PID != 4711 {
+		t.Errorf("started %+v, want pid 4711", got)
+	}
+	if err := d.Renew(old.Run, 1, 42, time.Minute); err == nil || !strings.Contains(err.Error(), "not supported") {
+		t.Errorf("Renew: %v, want that it is not supported", err)
+	}
+	s := h.spec(`exit 0`) // goes to a keeper of this build
+	d.start(s)
+	d.exit(s)
+	if err := d.Signal(old.Run, 1, Stop); err != nil {
+		t.Fatal(err)
+	}
+	if exit := d.exit(old); exit.Signal != "SIGTERM" || !exit.Stopped {
+		t.Errorf("exit %+v, want stopped by SIGTERM", exit)
+	}
+	if err := d.Forget(old.Run, 1); err != nil {
+		t.Fatal(err)
+	}
+	var questions []string
+	for question := range asked { // it is let go
+		questions = append(questions, question)
+	}
+	if got, want := fmt.Sprint(questions), "[hello hello list renew signal forget]"; got != want {
+		t.Errorf("the old keeper was asked %s, want %s", got, want)
+	}
+}
+
+func TestVersionsAgreeOnTheNewestThatBothSpeak(t *testing.T) {
+	for _, c := range []struct{ newest, oldest, want int }{
+		{ProtocolVersion, OldestProtocol, ProtocolVersion},
+		{1, 0, 1},
+		{ProtocolVersion + 5, OldestProtocol, ProtocolVersion},
+		{ProtocolVersion + 5, ProtocolVersion, ProtocolVersion},
+		{ProtocolVersion + 5, ProtocolVersion + 1, 0},
+		{ProtocolVersion + 5, 0, 0},
+		{OldestProtocol - 1, 0, 0},
+		{0, 0, 0},
+	} {
+		if got := agree(c.newest, c.oldest); got != c.want {
+			t.Errorf("with %d to %d: %d, want %d", c.oldest, c.newest, got, c.want)
+		}
+	}
+}
+
+func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	running := h.spec(`echo x >> ledger; read x < go`)
+	fifo := h.fifo(running, "go")
+	d.start(running)
+	d.started(running)
+	frozen := h.keepers()[0]
+	pid := h.keeperPID(frozen)
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+
+	d.patience = 300 * time.Millisecond
+	s := h.spec(`echo x >> ledger`)
+	d.start(s) // is in the frozen keeper's socket, and then asked of another
+	d.exit(s)
+	if ids := h.keepers(); len(ids) != 2 {
+		t.Errorf("keepers %v, want a second one", ids)
+	}
+	d.wantStatus(running, Running)
+	d.wantStatus(h.spec(""), NeverStarted)
+	if err := d.Signal(running.Run, 1, Stop); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("Signal to a stopped keeper: %v, want that it does not answer", err)
+	}
+	next := h.open() // a daemon that comes to a stopped keeper goes on without it
+	next.wantStatus(running, Running)
+
+	d = next
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	h.let(fifo)
+	d.exit(running) // it was connected to after all
+	for _, s := range []Spec{running, s} {
+		if ledger, err := os.ReadFile(filepath.Join(s.Dir, "ledger")); err != nil || string(ledger) != "x\n" {
+			t.Errorf("ledger %q, %v; want one line", ledger, err)
+		}
+	}
+}
+
+func TestLeaseThatIsNotRenewedEndsTheAttempt(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	lost, renewed := h.spec(`trap "" TERM; (setsid sleep 1000 &); while :; do sleep 1000; done`), h.spec(`read x < go`)
+	fifo := h.fifo(renewed, "go")
+	cut := h.spec(`sleep 1000`)
+	lost.Lease, renewed.Lease, cut.Lease = 300*time.Millisecond, time.Hour, time.Hour
+	d.start(lost, renewed, cut)
+	for s, lease := range map[*Spec]time.Duration{&renewed: 2 * time.Hour, &cut: time.Nanosecond} {
+		if err := d.Renew(s.Run, 1, 42, lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if exit := d.exit(cut); !exit.LeaseLost {
+		t.Errorf("exit %+v, want that the renewed lease has ended it", exit)
+	}
+	for _, c := range []struct {
+		s     Spec
+		token int64
+	}{{renewed, 41}, {h.spec(""), 42}} {
+		if err := d.Renew(c.s.Run, 1, c.token, time.Hour); err == nil {
+			t.Errorf("Renew of %s with token %d succeeded", c.s.Run, c.token)
+		}
+	}
+	d.started(lost)
+	_ = d.Close() // nobody will renew it
+	d = h.open()
+	exit := d.exit(lost)
+	if !exit.LeaseLost || exit.Signal != "SIGKILL" || exit.Stopped || exit.TimedOut {
+		t.Errorf("exit %+v, want the lease lost", exit)
+	}
+	if left := h.alive(lost.Run + "\x00"); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if got := d.wantStatus(lost, Exited); !got.LeaseLost {
+		t.Errorf("the record says %+v, want the lease lost", got)
+	}
+	h.let(fifo)
+	if exit := d.exit(renewed); exit.LeaseLost || exit.Code != 0 {
+		t.Errorf("exit %+v, want success", exit)
+	}
+	late := h.spec(`echo it ran > ran`)
+	late.Lease = time.Nanosecond
+	d.start(late)
+	if exit := d.exit(late); !exit.LeaseLost || exit.Error != "its lease ran out before it was started" {
+		t.Errorf("exit %+v, want the lease lost", exit)
+	}
+	if _, err := os.Stat(filepath.Join(late.Dir, "ran")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it ran: %v", err)
+	}
+}

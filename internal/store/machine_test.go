@@ -1,0 +1,273 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"belfry/internal/run"
+)
+
+// TestMain is also the process that the tests kill.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("BELFRY_TEST_STORE"); dir != "" {
+		if err := victim(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// victim owns a store, writes, and never ends by itself.
+func victim(dir string) error {
+	s, err := Open(context.Background(), dir)
+	if err != nil {
+		return err
+	}
+	err = s.update(context.Background(), "write", func(tx *tx) error {
+		_, err := tx.exec(`INSERT INTO clock (scope, mark, high) VALUES ('victim', 1, 1)`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Println("written")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// killOwner has a process own the store in dir, and kills it in the middle.
+func killOwner(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), must(os.Executable())(t))
+	cmd.Env = append(os.Environ(), "BELFRY_TEST_STORE="+dir)
+	stdin := must(cmd.StdinPipe())(t)
+	defer stdin.Close() //nolint:errcheck // only held open
+	out := must(cmd.StdoutPipe())(t)
+	check(t, cmd.Start())
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "written\n" {
+		t.Fatalf("the owner said %q, %v", line, err)
+	}
+	check(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	if info, err := os.Stat(filepath.Join(dir, FileName+"-wal")); err != nil || info.Size() == 0 {
+		t.Fatalf("it left no log: %v", err)
+	}
+}
+
+// smallDisk mounts a file system of its own for the test.
+func smallDisk(t *testing.T, size string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("this machine lacks the right to mount (root): %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
+	return dir
+}
+
+func remount(t *testing.T, dir string, flags uintptr) {
+	t.Helper()
+	check(t, syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT|flags, ""))
+}
+
+func TestAFullDiskIsSaidAndTheStoreWorksAgainWhenThereIsRoom(t *testing.T) {
+	t.Parallel()
+	dir := smallDisk(t, "2m")
+	s := openIn(t, dir)
+	ids := family(t, s, nightly("a"), nightly("b"))
+	ballast := filepath.Join(dir, "ballast")
+	file := must(os.Create(ballast))(t)
+	if _, err := io.Copy(file, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk ended with %v", err)
+	}
+	check(t, file.Close())
+	// Some changes still find room in the log as it is.
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		err = s.Note(t.Context(), map[string]string{ids["a"]: strings.Repeat("x", 5000), ids["b"]: fmt.Sprint(i)})
+	}
+	var unavailable *UnavailableError
+	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "the disk that holds "+filepath.Join(dir, FileName)+" is full") {
+		t.Fatalf("a full disk gives %v", err)
+	}
+	before := read(t, s, ids["a"])
+	if err := move(t.Context(), s, run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, Reason: strings.Repeat("y", 50_000), At: night}); err == nil {
+		t.Error("it was written")
+	}
+	if after := read(t, s, ids["a"]); after.State != before.State || after.Reason != before.Reason {
+		t.Error("a change that failed stands")
+	}
+	check(t, os.Remove(ballast))
+	check(t, s.Move(t.Context(), run.Move{Run: ids["a"], From: run.Queued, To: run.Cancelled, At: night}))
+	wantState(t, s, ids["a"], run.Cancelled, "")
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Error(found)
+	}
+}
+
+// zeros is as much as anybody reads.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestAReadOnlyFileSystemIsSaidAndReadAllTheSame(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why     string
+		prepare func(t *testing.T, dir string)
+	}{
+		{"closed in order", func(t *testing.T, dir string) {
+			s, err := Open(t.Context(), dir)
+			check(t, err)
+			leaveMark(t, s)
+			check(t, s.Close())
+		}},
+		{"its owner was killed", killOwner},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			dir := smallDisk(t, "8m")
+			c.prepare(t, dir)
+			remount(t, dir, syscall.MS_RDONLY)
+			if _, err := Open(t.Context(), dir); err == nil {
+				t.Error("it was opened for writing")
+			} else if !errors.As(err, new(*UnavailableError)) {
+				t.Errorf("to open it for writing gives %v", err)
+			}
+			s, err := OpenReadOnly(dir)
+			check(t, err)
+			defer func() { check(t, s.Close()) }()
+			if n := must(one(t.Context(), s.read, value[int], `SELECT COUNT(*) FROM clock WHERE scope = 'victim'`))(t); n != 1 {
+				t.Errorf("%d rows, want the one that was committed", n)
+			}
+		})
+	}
+}
+
+func leaveMark(t *testing.T, s *Store) {
+	write(t, s, `INSERT INTO clock (scope, mark, high) VALUES ('victim', 1, 1)`)
+}
+
+func TestWhatAKilledOwnerCommittedIsReadAndTakenUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	killOwner(t, dir)
+	reader, err := OpenReadOnly(dir)
+	check(t, err)
+	defer func() { check(t, reader.Close()) }()
+	const count = `SELECT COUNT(*) FROM clock WHERE scope = 'victim'`
+	if n := must(one(t.Context(), reader.read, value[int], count))(t); n != 1 {
+		t.Errorf("a reader finds %d rows, want 1", n)
+	}
+	s := openIn(t, dir)
+	if n := must(one(t.Context(), s.read, value[int], count))(t); n != 1 {
+		t.Errorf("the next owner finds %d rows, want 1", n)
+	}
+}
+
+func TestFilesThatAreNoDatabaseAreNamedWithWhatToDo(t *testing.T) {
+	t.Parallel()
+	whole := func(t *testing.T) []byte {
+		dir := t.TempDir()
+		s, err := Open(t.Context(), dir)
+		check(t, err)
+		family(t, s, nightly("a"))
+		check(t, s.Close())
+		return must(os.ReadFile(filepath.Join(dir, FileName)))(t)
+	}(t)
+	for _, c := range []struct {
+		why  string
+		text []byte
+	}{
+		{"something else", []byte(strings.Repeat("not a database\n", 500))},
+		{"cut off", whole[:len(whole)/2]},
+		{"overwritten", append(make([]byte, 4096), whole[4096:]...)},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, FileName)
+		check(t, os.WriteFile(path, c.text, 0o600))
+		_, err := Open(t.Context(), dir)
+		_, readErr := OpenReadOnly(dir)
+		for _, err := range []error{err, readErr} {
+			if !errors.As(err, new(*CorruptError)) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "restore a backup") {
+				t.Errorf("%s: %v", c.why, err)
+			}
+		}
+		if left := must(os.ReadFile(path))(t); string(left) != string(c.text) {
+			t.Errorf("%s: it was changed", c.why)
+		}
+	}
+	dir := t.TempDir() // an owner that died right after it had made the file
+	check(t, os.WriteFile(filepath.Join(dir, FileName), nil, 0o600))
+	if _, err := OpenReadOnly(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("to read an empty file gives %v", err)
+	}
+	family(t, openIn(t, dir), nightly("a"))
+}
+
+// long is a text that differs everywhere from that of the next n: SQLite leaves
+// alone what stays.
+func long(n int) string { return strings.Repeat(string(rune('a'+n%26)), 60_000) }
+
+func TestAReaderInAnotherProcessIsNeverInTheWayNorLocked(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openIn(t, dir)
+	ids := family(t, s, nightly("a"))
+	reader, err := OpenReadOnly(dir) // its own connections, as another process has them
+	check(t, err)
+	defer func() { check(t, reader.Close()) }()
+	look := must(reader.pool.BeginTx(t.Context(), nil))(t) // a long one
+	var runs int
+	check(t, look.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM run`).Scan(&runs))
+	const writers, changes = 4, 300
+	done := make(chan error)
+	for w := range writers {
+		go func() {
+			for i := range changes {
+				if err := s.Note(context.Background(), map[string]string{ids["a"]: long(w+i)}); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+		go func() {
+			for range changes {
+				if _, err := reader.Run(context.Background(), ids["a"]); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range 2 * writers {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	wal := filepath.Join(dir, FileName+"-wal")
+	if size := must(os.Stat(wal))(t).Size(); size < walAtMost {
+		t.Fatalf("the log has only %d bytes: nothing is to be given back, this test is blind", size)
+	}
+	check(t, look.Rollback())
+	check(t, reader.Close())
+	for i := range 300 { // past the next two checkpoints, the second of which begins the log anew
+		check(t, s.Note(t.Context(), map[string]string{ids["a"]: long(i)}))
+	}
+	if size := must(os.Stat(wal))(t).Size(); size > walAtMost {
+		t.Errorf("the log still has %d bytes when the reader has gone, want %d at most", size, walAtMost)
+	}
+}

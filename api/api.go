@@ -112,6 +112,11 @@ type StopRequest struct {
 	Kill bool `json:"kill"` // at once, without TERM before
 }
 
+// BackupRequest asks for a copy of the account.
+type BackupRequest struct {
+	Path string `json:"path"` // absolute, of a file that is not there yet
+}
+
 // PauseRequest asks that a job fire no more, or again from now on.
 type PauseRequest struct {
 	Job    string `json:"job"`

@@ -176,6 +176,23 @@ func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (io.ReadClos
 	return response.Body, nil
 }
 
+// Backup has the account copied to a file, by whoever owns it.
+func (c *Client) Backup(ctx context.Context, path string) error {
+	_, err := call[BackupRequest](ctx, c, http.MethodPost, "/db/backup", BackupRequest{path})
+	return err
+}
+
+// Check says what is wrong in the account, a sentence each.
+func (c *Client) Check(ctx context.Context) ([]string, error) {
+	return call[[]string](ctx, c, http.MethodGet, "/db/check", nil)
+}
+
+// Vacuum gives the room that removed runs have left back to the disk.
+func (c *Client) Vacuum(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/db/vacuum", nil)
+	return err
+}
+
 func call[T any](ctx context.Context, c *Client, method, path string, body any) (answer T, err error) {
 	response, err := c.do(ctx, method, path, body)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"belfry/internal/daemon"
 	"belfry/internal/doctor"
 	"belfry/internal/job"
+	"belfry/internal/proc"
 )
 
 func (c *command) doctorCommand() *cobra.Command {
@@ -80,7 +81,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		return nil, err
 	}
 	s := &doctor.Setup{
-		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(),
+		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
 	}
 	client := api.Unix(o.Data)
@@ -121,6 +122,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 			}
 		}
 		runs, err := looking.Runs(ctx, api.RunFilter{State: "missed", Limit: 1000})
+		s.CheckStore = looking.Check
 		s.Missed = func(context.Context) ([]api.Run, error) { return runs, err }
 	}
 	return s, nil

@@ -222,6 +222,7 @@ const (
 	publicly   = "public server"
 	reloading  = "reload"
 	planning   = "planner"
+	pruning    = "retention"
 	assurance  = "watchdog"
 )
 
@@ -258,6 +259,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	idle := make(chan error, 1)
 	if d.o.Plan {
 		parts.start(reloading, func(ctx context.Context) error { return d.jobs.watch(ctx, d.beats.of(reloading), d.supervisor) })
+		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)
 		d.ready()
 	} else {

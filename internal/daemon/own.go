@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/api"
+	"belfry/internal/store"
 )
 
 // OwnedError says that another process owns the data folder.
@@ -29,6 +30,9 @@ const (
 	planner  = "belfry serve"
 	oneTimer = "a belfry command"
 )
+
+// StoreName is the name of the account in a data folder.
+const StoreName = store.FileName
 
 func lockPath(data string) string { return filepath.Join(data, "lock") }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -45,18 +44,17 @@ func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.T
 }
 
 // unavailable reports whether an error says that the disk takes nothing: it is
-// full, or read-only. SQLite has codes of its own for that.
+// full, or read-only.
 func unavailable(err error) bool {
 	if err == nil {
 		return false
 	}
+	var full *store.UnavailableError
+	if errors.As(err, &full) {
+		return true
+	}
 	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT} {
 		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	for _, text := range []string{"database or disk is full", "attempt to write a readonly database", "disk I/O error"} {
-		if strings.Contains(err.Error(), text) {
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"belfry/internal/plan"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/run"
+	"belfry/internal/store"
 )
 
 // aheadClock is the machine's clock, some time ahead.
@@ -83,6 +84,7 @@ func TestWhatTheDiskDoesNotTakeIsKnownByItsError(t *testing.T) {
 		{run.ErrConflict, false},
 		{&os.PathError{Op: "write", Path: "x", Err: syscall.EROFS}, true},
 		{fmt.Errorf("claim: %w", syscall.EDQUOT), true},
+		{fmt.Errorf("claim: %w", &store.UnavailableError{Reason: "the disk is full"}), true},
 		{errors.New("constraint failed"), false},
 	} {
 		if got := unavailable(c.err); got != c.want {

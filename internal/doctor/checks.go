@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"belfry/api"
 	"belfry/internal/daemon"
 )
 
@@ -222,9 +223,10 @@ func storeCheck(ctx context.Context, s *Setup) *Finding {
 		return nil
 	}
 	found, err := s.CheckStore(ctx)
+	var answer *api.Error
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
+	case errors.As(err, &answer) && answer.Code == api.NotFound:
+		return nil // there is none yet
 	case err != nil:
 		return wrong("look at the file system, and have a copy at hand (belfry db backup)", "the account cannot be read: %v", err)
 	case len(found) > 0:

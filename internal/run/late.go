@@ -46,6 +46,12 @@ func (r *Runner) tellLate(ctx context.Context, now time.Time) time.Time {
 		r.o.Log.Error("tell that runs are late", "runs", len(told), "error", err)
 		return now.Add(time.Minute)
 	}
+	for _, id := range told {
+		if run, running := r.live[id]; running && due(run.FinishBy, now) {
+			run.FinishBy = time.Time{}
+			r.live[id] = run
+		}
+	}
 	r.o.Changed()
 	return next
 }

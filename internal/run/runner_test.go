@@ -1047,13 +1047,16 @@ func punctual(name string) *job.Job {
 func TestARunThatDoesNotBeginOrEndInTimeIsToldOnceEach(t *testing.T) {
 	play(t, func(s *scene) {
 		first := s.promised("a", 10*time.Minute, time.Hour)
+		s.later(time.Minute)
 		second := s.promised("a", 10*time.Minute, time.Hour)
 		s.later(9*time.Minute + 59*time.Second)
 		s.tells()
 		s.later(time.Second)
 		s.tells("late queued")
-		s.later(49 * time.Minute)
+		s.later(48 * time.Minute)
 		s.tells("late queued")
+		s.later(time.Minute)
+		s.tells("late queued", "late running")
 		s.later(time.Minute)
 		s.tells("late queued", "late running", "late queued")
 		s.exits(first, proc.Exit{})

@@ -36,6 +36,11 @@ type Backend interface {
 	BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error)
 	StopBackfill(ctx context.Context, backfill string, running bool) error
 	LogPath(run string, attempt int) string
+	// Backup copies the store to a file, Check says what is wrong in it, and
+	// Vacuum makes it as small as it can be.
+	Backup(ctx context.Context, path string) error
+	Check(ctx context.Context) ([]string, error)
+	Vacuum(ctx context.Context) error
 	// Changed is closed at the next change of anything.
 	Changed() <-chan struct{}
 }
@@ -100,6 +105,9 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
 		{"POST " + api.Path + "/runs/{ref}/retry", Owner, false, s.retryRun},
 		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
+		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
+		{"GET " + api.Path + "/db/check", Owner, false, s.check},
+		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},
 		{"POST " + api.Path + "/jobs/pause", Owner, false, s.pauseJob},
 		{"POST " + api.Path + "/backfills", Owner, false, s.startBackfill},
 		{"GET " + api.Path + "/backfills/{id}", Owner, true, s.backfill},

@@ -45,6 +45,18 @@ type house struct {
 	waiting  chan struct{}            // gets a value for each look at changed
 }
 
+func (h *house) Backup(_ context.Context, path string) error {
+	h.note("backup %s", path)
+	return h.failure()
+}
+
+func (h *house) Check(context.Context) ([]string, error) { return nil, h.failure() }
+
+func (h *house) Vacuum(context.Context) error {
+	h.note("vacuum")
+	return h.failure()
+}
+
 func (h *house) failure() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -616,5 +628,20 @@ func TestRequestsThatWaitAreBrokenOffWhenTheDaemonEnds(t *testing.T) {
 	}
 	if _, err := client.Health(t.Context()); err != nil {
 		t.Errorf("one that does not wait gets %v", err)
+	}
+}
+
+func TestTheStoreIsLookedAfterThroughItsOwner(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	check(t, client.Backup(t.Context(), "/backup/copy.db"))
+	check(t, client.Vacuum(t.Context()))
+	if found, err := client.Check(t.Context()); err != nil || found == nil || len(found) != 0 {
+		t.Errorf("a store that is whole gives %v, %v", found, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if want := []string{"backup /backup/copy.db", "vacuum"}; !slices.Equal(h.asked, want) {
+		t.Errorf("asked was %q, want %q", h.asked, want)
 	}
 }

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"belfry/internal/project"
+	"belfry/internal/store"
+)
+
+const (
+	// The minute's full second belongs to what is due, and creating files is slow
+	// where many have just been removed.
+	quietFrom, quietUntil = 20, 50
+	// pruneRound is how many runs are removed in a minute at most.
+	pruneRound = 1000
+	// pruneRest lies between the end of one pass over the history and the next.
+	pruneRest = time.Hour
+	// orphanAge is how old a folder must be whose run is not in the store.
+	orphanAge = 24 * time.Hour
+)
+
+// retention removes, slowly, the account and the folders of runs that are kept
+// no longer.
+func (d *Daemon) retention(ctx context.Context) error {
+	for {
+		timer := time.NewTimer(untilQuiet(d.now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		more := d.prune(ctx)
+		rest := time.Duration(quietUntil-quietFrom+10) * time.Second // past this minute's end
+		if !more {
+			rest = pruneRest
+		}
+		timer.Reset(rest)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// untilQuiet is how long it is until nothing is likely to be due.
+func untilQuiet(now time.Time) time.Duration {
+	second := now.Sub(now.Truncate(time.Minute))
+	switch {
+	case second < quietFrom*time.Second:
+		return quietFrom*time.Second - second
+	case second < (quietUntil-10)*time.Second:
+		return 0
+	}
+	return time.Minute + quietFrom*time.Second - second
+}
+
+// prune works for the rest of a quiet time at most, and says whether there is
+// more to do.
+func (d *Daemon) prune(ctx context.Context) (more bool) {
+	log := d.o.Log.With("component", "retention")
+	now := d.now()
+	ctx, cancel := context.WithTimeout(ctx, quietUntil*time.Second-now.Sub(now.Truncate(time.Minute)))
+	defer cancel()
+	removed, more, err := d.store.Prune(ctx, kept(d.jobs.settings().Retention), now, pruneRound)
+	if err != nil && ctx.Err() == nil {
+		log.Error("remove what is kept no longer", "error", err)
+	}
+	folders := 0
+	for _, id := range removed { // their rows are gone: nobody else knows these folders
+		if err := os.RemoveAll(filepath.Join(runsDir(d.o.Data), id)); err != nil {
+			log.Warn("remove the folder of a run that is kept no longer", "run", id, "error", err)
+			continue
+		}
+		folders++
+	}
+	if !more && err == nil {
+		orphans, err := d.orphans(ctx, now)
+		if err != nil && ctx.Err() == nil {
+			log.Error("look for folders of unknown runs", "error", err)
+		}
+		folders += orphans
+	}
+	if len(removed)+folders > 0 {
+		log.Info("removed what is kept no longer", "runs", len(removed), "folders", folders)
+	}
+	return more
+}
+
+// orphans removes folders whose run is not in the store: of a run whose rows
+// were removed right before a crash, or of a store that was put back.
+func (d *Daemon) orphans(ctx context.Context, now time.Time) (removed int, err error) {
+	entries, err := os.ReadDir(runsDir(d.o.Data))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil || removed >= pruneRound {
+			return removed, err
+		}
+		info, err := entry.Info()
+		if err != nil || !entry.IsDir() || !isRunID(entry.Name()) || now.Sub(info.ModTime()) < orphanAge {
+			continue
+		}
+		if _, err := d.store.Run(ctx, entry.Name()); !errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(runsDir(d.o.Data), entry.Name())); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, err
+}
+
+// isRunID reports whether a folder's name is one that we gave.
+func isRunID(name string) bool {
+	return len(name) == 26 && strings.Trim(name, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
+}
+
+// kept is a project's retention in the words of the store, for which an age of
+// zero of failed runs is that of the others.
+func kept(r project.Retention) store.Retention {
+	keep := store.Retention{Age: r.Age, FailedAge: r.FailedAge, PerJob: r.PerJob}
+	if r.FailedAge == project.Forever {
+		keep.FailedAge = math.MaxInt64
+	}
+	return keep
+}

@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/project"
+	"belfry/internal/run"
+)
+
+func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	inPlace(t, o.Project, oneJob+"daemon: {retention: {age: 2d, failed_age: 2d}}\n")
+	d, client, _ := serveDaemon(t, o)
+	var ids []string
+	for range 2 {
+		runs, err := client.Start(t.Context(), api.RunRequest{Job: "nightly"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := runs[0]
+		for !r.Finished() {
+			if r, err = client.Await(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids = append(ids, r.ID)
+		clock.by.Add(int64(time.Second)) // the next one is newer
+	}
+	folder := func(id string) string { return filepath.Join(o.Data, "runs", id) }
+	stray, fresh, foreign := folder(run.NewID(time.Now())), folder(run.NewID(time.Now())), folder("my-notes")
+	for _, dir := range []string{stray, fresh, foreign} {
+		if err := os.MkdirAll(filepath.Join(dir, "1"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-2 * orphanAge)
+	for _, dir := range []string{stray, foreign} {
+		if err := os.Chtimes(dir, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(path string) bool { _, err := os.Stat(path); return err == nil }
+
+	// To a quiet second of a day on which all are still kept, and of one later.
+	clock.by.Add(int64(untilQuiet(d.now())))
+	d.prune(t.Context())
+	for path, want := range map[string]bool{folder(ids[0]): true, folder(ids[1]): true, stray: false, fresh: true, foreign: true} {
+		if there(path) != want {
+			t.Errorf("at first %s is there: %v, want %v", path, !want, want)
+		}
+	}
+	clock.by.Add(int64(3 * 24 * time.Hour))
+	clock.by.Add(int64(untilQuiet(d.now())))
+	d.prune(t.Context())
+	// The newest run of a job is always kept.
+	if there(folder(ids[0])) || !there(folder(ids[1])) {
+		t.Errorf("after three days the folders are there: %v, %v; want the newest alone", there(folder(ids[0])), there(folder(ids[1])))
+	}
+	if _, err := client.Run(t.Context(), ids[0]); err == nil {
+		t.Error("the older run is still in the account")
+	}
+}
+
+func TestPruningKeepsAwayFromTheFullMinute(t *testing.T) {
+	t.Parallel()
+	minute := time.Date(2026, 7, 9, 1, 0, 0, 0, time.UTC)
+	for second, want := range map[int]int{0: 20, 19: 1, 20: 0, 39: 0, 40: 40, 59: 21} {
+		if got := untilQuiet(minute.Add(time.Duration(second) * time.Second)); got != time.Duration(want)*time.Second {
+			t.Errorf("at second %d it waits %s, want %d s", second, got, want)
+		}
+	}
+}
+
+func TestFailedRunsThatAreKeptForEverAreNotRemovedLikeTheOthers(t *testing.T) {
+	t.Parallel()
+	if keep := kept(project.Retention{Age: time.Hour, FailedAge: project.Forever}); keep.FailedAge < 100*365*24*time.Hour {
+		t.Errorf("the store is told %+v", keep)
+	}
+}

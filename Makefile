@@ -4,7 +4,7 @@ LDFLAGS := -s -w -X belfry/internal/cli.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 LINT    := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build try test bench lint fmt vet check broom clean
+.PHONY: help build try test crash bench lint fmt vet check broom clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ try: build ## run the example's nightly batch here, into a local directory
 
 test: ## install what the tests need and run them all
 	@./tools/test.sh
+
+crash: ## kill daemons for a quarter of an hour, and look whether anything was lost or doubled
+	@go test ./internal/crashtest -run Killed -campaign 15m -jobs 20 -timeout 1h -v
 
 bench: ## measure crontab beside other libraries (bench/README.md)
 	@cd bench && go run .

@@ -45,7 +45,7 @@ func BenchmarkBurst(b *testing.B) {
 
 func compile(b *testing.B, dir, name string) string {
 	path := filepath.Join(dir, name)
-	out, err := exec.Command("cc", "-O2", "-static", "-o", path, filepath.Join("..", "..", "bench", "burst", name+".c")).CombinedOutput()
+	out, err := exec.Command("cc", "-O2", "-static", "-o", path, filepath.Join("..", "..", "bench", "burst", "c", name+".c")).CombinedOutput()
 	if err != nil {
 		b.Fatalf("compile %s: %v\n%s", name, err, out)
 	}

@@ -26,8 +26,10 @@ func ended(t *testing.T, s *Store, name string, state run.State, daysAgo int) st
 	default:
 		claimed := claim(t, s, r.ID, at)
 		if state != run.Running {
-			check(t, move(t.Context(), s, run.Move{Run: r.ID, From: run.Running, To: state, Token: claimed.Token, At: at,
-				Ended: &run.Attempt{Run: r.ID, Number: 1, EndedAt: at}}))
+			check(t, move(t.Context(), s, run.Move{
+				Run: r.ID, From: run.Running, To: state, Token: claimed.Token, At: at,
+				Ended: &run.Attempt{Run: r.ID, Number: 1, EndedAt: at},
+			}))
 		}
 	}
 	return r.ID
@@ -106,8 +108,10 @@ func TestPruneLeavesWhatSomebodyStillNeeds(t *testing.T) {
 	end(t, s, ids["d"], run.Succeeded)
 	item := publishing(t, s, ids["c"])
 	item.State = outbox.Sent
-	check(t, move(t.Context(), s, run.Move{Run: ids["c"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item,
-		Owed: []outbox.Item{{Run: ids["c"], Kind: outbox.Notice, Payload: []byte(`{}`)}}}))
+	check(t, move(t.Context(), s, run.Move{
+		Run: ids["c"], From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &item,
+		Owed: []outbox.Item{{Run: ids["c"], Kind: outbox.Notice, Payload: []byte(`{}`)}},
+	}))
 	later := night.Add(day)
 	record(t, s, due(later, save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b", "a"), nightly("c"), nightly("d"))...), later)
 	runs, more, err := s.Prune(t.Context(), Retention{Age: time.Hour}, later.Add(day), 100)

@@ -239,7 +239,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		// stopped may be too late by now.
 		if _, err := d.decide(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // told to end in the middle of it
 			}
 			return err
 		}
@@ -356,7 +356,9 @@ func (d *Daemon) serve(ctx context.Context, listener net.Listener, access server
 		abort()
 		err = srv.Close()
 	}
-	<-done // http.ErrServerClosed
+	if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
 

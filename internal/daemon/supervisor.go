@@ -46,7 +46,7 @@ func (d *Daemon) watchdog(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if d.beats.well() {
-			d.supervisor.tell("WATCHDOG=1")
+			d.tell("WATCHDOG=1")
 		}
 		select {
 		case <-ctx.Done():

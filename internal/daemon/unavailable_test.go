@@ -148,13 +148,9 @@ func TestAFullDiskStopsNewRunsAndLosesNothing(t *testing.T) {
 	}
 
 	mend()
-	for {
-		line := <-log.got
+	for _, line := range log.until(t, "can be written again") {
 		if strings.Contains(line, "no run is started until it can") || strings.Contains(line, "disk is full") {
 			t.Errorf("it is said more than once: %s", line)
-		}
-		if strings.Contains(line, "can be written again") {
-			break
 		}
 	}
 	for range 2 {

@@ -39,15 +39,16 @@ func (l *lines) Write(text []byte) (int, error) {
 	}
 }
 
-func (l *lines) until(t *testing.T, want string) {
+// until reads lines up to the one that holds want, and gives those before it.
+func (l *lines) until(t *testing.T, want string) (said []string) {
 	t.Helper()
-	var said []string
 	for {
 		select {
 		case line := <-l.got:
-			if said = append(said, line); strings.Contains(line, want) {
-				return
+			if strings.Contains(line, want) {
+				return said
 			}
+			said = append(said, line)
 		case <-time.After(30 * time.Second):
 			t.Fatalf("nobody said %q, but\n%s", want, strings.Join(said, "\n"))
 		}

@@ -265,6 +265,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	idle := make(chan error, 1)
 	if d.o.Plan {
+		for _, name := range []string{reloading, planning} {
+			d.beats.of(name) // in the account of health before anybody is told that we are ready
+		}
 		parts.start(reloading, func(ctx context.Context) error { return d.jobs.watch(ctx, d.beats.of(reloading), d.supervisor) })
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)

@@ -24,17 +24,18 @@ var imports = map[string][]string{
 	"internal/proc/proctest":  {},
 	"internal/machine":        {},
 	"internal/outbox":         {"internal/crash"},
+	"internal/logs":           {},
 	"internal/job":            {"crontab"},
 	"internal/plan":           {"crontab", "internal/job"},
 	"internal/project":        {"crontab", "internal/job"},
 	"internal/run":            {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc"},
-	"internal/store":          {"internal/job", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/store":          {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":        {"internal/job", "internal/outbox"},
 	"internal/publish/s3test": {},
 	"internal/notify":         {"internal/job", "internal/outbox"},
-	"internal/server":         {"api", "crontab", "internal/job", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/daemon": {
-		"api", "crontab", "internal/crash", "internal/job", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
+		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
 		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store",
 	},
 	// proc and publish are there for the bodies of two hidden commands, which
@@ -49,14 +50,15 @@ var modules = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
 	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
+	"github.com/klauspost/compress":   {"internal/logs"},
 	"github.com/pressly/goose/v3":     {"internal/store"},
 	"github.com/spf13/cobra":          {"internal/cli"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
 	"modernc.org/sqlite":              {"internal/store"},
-	"github.com/google/go-cmp":        {},                                                                                                                                       // tests only
-	"github.com/rogpeppe/go-internal": {},                                                                                                                                       // tests only
-	"pgregory.net/rapid":              {},                                                                                                                                       // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
+	"github.com/google/go-cmp":        {},                                                                                                                                                        // tests only
+	"github.com/rogpeppe/go-internal": {},                                                                                                                                                        // tests only
+	"pgregory.net/rapid":              {},                                                                                                                                                        // tests only
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

@@ -62,7 +62,7 @@ type Attempt struct {
 	Reason     string     `json:"reason"`
 	CPUSeconds float64    `json:"cpu_seconds"`
 	MaxRSS     int64      `json:"max_rss"` // bytes
-	Log        string     `json:"log"`     // path of its output on the node
+	Log        string     `json:"log"`     // path of its output on the node, until it has ended
 }
 
 // Target is one place that a run's output was published to.

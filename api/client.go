@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -155,14 +156,22 @@ func (c *Client) StopBackfill(ctx context.Context, id string, r StopBackfillRequ
 
 // LogRequest says which part of a run's output is wanted.
 type LogRequest struct {
-	Attempt int   // 0: the newest
-	Offset  int64 // in bytes
-	Follow  bool  // until the attempt has ended
+	Attempt int       // 0: the newest
+	Offset  int64     // where to begin, as Log.Offset gives it
+	Since   time.Time // begin with what was printed then; zero: at Offset
+	Tail    int       // begin with the last so many lines; 0: at Offset
+	Follow  bool      // until the attempt has ended
 }
 
 // Log gives the output of an attempt. The caller closes it.
-func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (io.ReadCloser, error) {
-	query := url.Values{"offset": {strconv.FormatInt(r.Offset, 10)}}
+func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (*Log, error) {
+	query := url.Values{"parts": {"true"}, "offset": {strconv.FormatInt(r.Offset, 10)}}
+	if !r.Since.IsZero() {
+		query.Set("since", r.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if r.Tail > 0 {
+		query.Set("tail", strconv.Itoa(r.Tail))
+	}
 	if r.Attempt > 0 {
 		query.Set("attempt", strconv.Itoa(r.Attempt))
 	}
@@ -173,8 +182,62 @@ func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (io.ReadClos
 	if err != nil {
 		return nil, err
 	}
-	return response.Body, nil
+	return &Log{body: response.Body, parts: bufio.NewReader(response.Body), offset: r.Offset}, nil
 }
+
+// Log is an attempt's output, as it comes. In the place of what was not kept
+// stands a line that says so.
+//
+// With parts=true the daemon sends it in parts: a line with two numbers, the
+// offset behind the part and its length, and then the part. The first is empty
+// and tells where the output begins. Without, it is sent as it is.
+type Log struct {
+	body   io.Closer
+	parts  *bufio.Reader
+	left   int64 // of the part that is being read
+	next   int64 // the offset behind it
+	offset int64
+	begun  bool
+}
+
+// Read gives the output itself.
+func (l *Log) Read(p []byte) (int, error) {
+	for l.left == 0 {
+		header, err := l.parts.ReadString('\n')
+		if err != nil {
+			if err == io.EOF && header != "" {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+		if _, err := fmt.Sscanf(header, "%d %d\n", &l.next, &l.left); err != nil || l.left < 0 {
+			return 0, fmt.Errorf("read the daemon's answer: %q does not begin a part of a log", header)
+		}
+		l.begun = true
+		if l.left == 0 {
+			l.offset = l.next
+		}
+	}
+	n, err := l.parts.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= int64(n)
+	if l.left == 0 {
+		l.offset = l.next
+	}
+	if err == io.EOF && l.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Offset is where to go on when the output was cut off: behind the last part
+// that was read to its end.
+func (l *Log) Offset() int64 { return l.offset }
+
+// Begun reports whether it is known where the output begins.
+func (l *Log) Begun() bool { return l.begun }
+
+// Close ends it.
+func (l *Log) Close() error { return l.body.Close() }
 
 // Backup has the account copied to a file, by whoever owns it.
 func (c *Client) Backup(ctx context.Context, path string) error {

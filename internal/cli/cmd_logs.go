@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,13 +15,27 @@ import (
 
 func (c *command) logsCommand() *cobra.Command {
 	var follow bool
-	var attempt int
+	var since string
+	var request api.LogRequest
 	cmd := &cobra.Command{
 		Use:   "logs RUN|JOB",
 		Short: "Print a run's output",
-		Long:  "Print the output of a run's newest attempt, standard output and standard error as they came.\nRUN is as in belfry show; a JOB means its newest run.",
-		Args:  cobra.ExactArgs(1),
+		Long: `Print the output of a run's newest attempt, standard output and standard error as
+they came. RUN is as in belfry show; a JOB means its newest run.
+
+Every byte is printed as the job printed it, but for secrets, which are starred; on a
+terminal, control characters other than colours are shown instead of obeyed. Where
+output was not kept, because it was longer than log_limit or the job truncated it, a
+line that begins with "[belfry:" says so.`,
+		Example: "  belfry logs top-tracks -f\n  belfry logs top-tracks --since 10m | grep WARN\n  belfry logs top-tracks@02:30 --tail 20",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("tail") && request.Tail < 1 {
+				return usage("--tail takes a number of lines")
+			}
+			if request.Tail > 0 && since != "" {
+				return usage("--since and --tail both say where to begin: give one of them")
+			}
 			client, done, err := c.look(cmd.Context())
 			if err != nil {
 				return err
@@ -30,15 +45,19 @@ func (c *command) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if follow && attempt == 0 {
-				_, err := (&watcher{client: client, log: c.out, away: c.waitForDaemon(client, r.ID)}).watch(cmd.Context(), r)
+			if request.Since, err = parseSince(since, time.Now().In(zoneOr(r.Timezone))); err != nil {
+				return err
+			}
+			if follow && request.Attempt == 0 {
+				_, err := (&watcher{client: client, log: c.shown(), begin: request, away: c.waitForDaemon(client, r.ID)}).watch(cmd.Context(), r)
 				return c.gone(err, r.ID)
 			}
-			log, err := client.Log(cmd.Context(), r.ID, api.LogRequest{Attempt: attempt, Follow: follow})
+			request.Follow = follow
+			log, err := client.Log(cmd.Context(), r.ID, request)
 			if err != nil {
 				return err
 			}
-			_, err = io.Copy(c.out, log)
+			_, err = io.Copy(c.shown(), log)
 			if r.Attempt == 0 {
 				fmt.Fprintf(c.err, "run %s is %s and has no output\n", r.ID, r.State)
 			}
@@ -46,15 +65,52 @@ func (c *command) logsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run has ended, its retries included")
-	cmd.Flags().IntVar(&attempt, "attempt", 0, "of this attempt, instead of the newest")
+	cmd.Flags().StringVar(&since, "since", "", "begin with what was printed `10m` ago, or at a time (02:30, 2026-07-09T02:30, RFC 3339)")
+	cmd.Flags().IntVar(&request.Tail, "tail", 0, "begin with the last `N` lines")
+	cmd.Flags().IntVar(&request.Attempt, "attempt", 0, "of this attempt, instead of the newest")
 	return cmd
+}
+
+// parseSince reads a duration before now, or a time in now's zone: one without
+// a date is the newest of that time of day.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return at, nil
+		}
+	}
+	clock, err := time.Parse("15:04", text)
+	if err != nil {
+		return time.Time{}, usage("--since: %q is neither a duration nor a time", text).hint("write 10m, 02:30, 2026-07-09T02:30 or 2026-07-09T02:30:00+09:00")
+	}
+	at := time.Date(now.Year(), now.Month(), now.Day(), clock.Hour(), clock.Minute(), 0, 0, now.Location())
+	if at.After(now) {
+		at = at.AddDate(0, 0, -1)
+	}
+	return at, nil
+}
+
+// shown is where a job's output goes: as it is, or made harmless for a terminal.
+func (c *command) shown() io.Writer {
+	if terminal(c.out) {
+		return &harmless{w: c.out}
+	}
+	return c.out
 }
 
 // watcher follows a run to its end.
 type watcher struct {
 	client *api.Client
 	log    io.Writer // gets the output
-	first  int       // the attempt to begin with; 0: the newest
+	// begin says where the output of the first attempt begins.
+	begin api.LogRequest
+	first int // the attempt to begin with; 0: the newest
 	// step is told each time that the run waits for something else; nil: nobody is.
 	step func(r api.Run)
 	// away is asked, when the daemon does not answer, for a client that does; nil
@@ -66,18 +122,16 @@ type watcher struct {
 // run has finished, and gives it as it is then. It survives a restart of the
 // daemon.
 func (w *watcher) watch(ctx context.Context, r api.Run) (api.Run, error) {
-	attempt, offset := cmp.Or(w.first, r.Attempt, 1), int64(0)
+	part := w.begin
+	part.Attempt, part.Follow = cmp.Or(w.first, r.Attempt, 1), true
 	for {
 		again, err := w.client.Run(ctx, r.ID)
 		if err == nil {
 			r = again
 			switch {
-			case r.Attempt >= attempt:
-				var n int64
-				n, err = w.copyLog(ctx, r.ID, attempt, offset)
-				offset += n
-				if err == nil { // all of it: the attempt has ended
-					attempt, offset = attempt+1, 0
+			case r.Attempt >= part.Attempt:
+				if err = w.copyLog(ctx, r.ID, &part); err == nil { // all of it: the attempt has ended
+					part = api.LogRequest{Attempt: part.Attempt + 1, Follow: true}
 				}
 			case r.Finished():
 				return r, nil
@@ -104,13 +158,18 @@ func (w *watcher) await(ctx context.Context, seen api.Run) error {
 	}
 }
 
-func (w *watcher) copyLog(ctx context.Context, id string, attempt int, offset int64) (int64, error) {
-	log, err := w.client.Log(ctx, id, api.LogRequest{Attempt: attempt, Offset: offset, Follow: true})
+// copyLog copies a part of a log until its end, or makes of it the part that is
+// left.
+func (w *watcher) copyLog(ctx context.Context, id string, part *api.LogRequest) error {
+	log, err := w.client.Log(ctx, id, *part)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	n, err := io.Copy(w.log, log)
-	return n, errors.Join(err, log.Close())
+	_, err = io.Copy(w.log, log)
+	if log.Begun() {
+		*part = api.LogRequest{Attempt: part.Attempt, Offset: log.Offset(), Follow: true}
+	}
+	return errors.Join(err, log.Close())
 }
 
 func (w *watcher) tryAgain(ctx context.Context, err error) bool {

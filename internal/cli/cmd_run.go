@@ -82,7 +82,7 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 	if err != nil {
 		return err
 	}
-	log := io.Writer(c.out)
+	log := c.shown()
 	if asJSON {
 		log = c.err
 	}
@@ -153,7 +153,7 @@ func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.R
 		ended[i], err = (&watcher{client: client, log: lines, first: first, step: c.step, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
 		close(done)
 		<-stopped
-		if lines.within && log == c.out && terminal(c.out) {
+		if lines.within && log != io.Writer(c.err) && terminal(c.out) {
 			fmt.Fprintln(c.err) // the output's last line is not the place for ours
 		}
 		if err != nil {

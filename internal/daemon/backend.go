@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"belfry/api"
 	"belfry/internal/job"
+	"belfry/internal/logs"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
@@ -26,6 +26,8 @@ type history struct {
 	jobs  func() []plan.Job
 	byKey func(key string) (plan.Job, bool)
 	now   func() time.Time
+	// secrets gives what is hidden in the output of a run's newest attempt.
+	secrets func(ctx context.Context, run string) ([]string, error)
 }
 
 func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
@@ -244,7 +246,7 @@ func (h *history) ItemsOf(ctx context.Context, id string) ([]outbox.Item, error)
 }
 
 func (h *history) LogPath(id string, attempt int) string {
-	return filepath.Join(runsDir(h.data), id, strconv.Itoa(attempt), "log")
+	return filepath.Join(attemptDir(h.data, id, attempt), logs.FileName)
 }
 
 // backend is what the server of an owner stands on.
@@ -254,7 +256,7 @@ type backend struct {
 }
 
 func newBackend(d *Daemon) *backend {
-	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now}, d}
+	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets}, d}
 }
 
 func (b *backend) Health(ctx context.Context) api.Health { return b.d.health(ctx) }

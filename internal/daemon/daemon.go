@@ -20,6 +20,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/crash"
+	"belfry/internal/logs"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
@@ -75,6 +76,7 @@ type Daemon struct {
 	procs   *proc.Client
 	runner  *run.Runner
 	outbox  *outbox.Worker
+	logs    *logs.Follower
 	jobs    *jobs
 	changes changes
 	folder  *lock         // on the data folder
@@ -150,13 +152,15 @@ func (d *Daemon) wire() {
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Changed:     d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
+		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
+		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
+	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")}),
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -216,6 +220,7 @@ func (d *Daemon) changed() {
 // The parts of a daemon, in the order in which they are started.
 const (
 	runs       = "runner"
+	following  = "log follower"
 	deliveries = "outbox"
 	probing    = "store"
 	answers    = "server"
@@ -246,6 +251,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	ending := make(chan struct{})
 	parts := newParts(d.o.Log)
+	// First, and so the last to stop: attempts end for as long as the others work.
+	parts.start(following, d.followLogs)
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
@@ -258,6 +265,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	idle := make(chan error, 1)
 	if d.o.Plan {
+		for _, name := range []string{reloading, planning} {
+			d.beats.of(name) // in the account of health before anybody is told that we are ready
+		}
 		parts.start(reloading, func(ctx context.Context) error { return d.jobs.watch(ctx, d.beats.of(reloading), d.supervisor) })
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)

@@ -39,6 +39,8 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 		return jobs[at], true
 	}
 	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
+	// It starts nothing: it only knows how an attempt's environment is made.
+	h.secrets = run.NewRunner(run.Options{Dir: runsDir(o.Data), Store: s, Job: byKey, Host: o.Host}).Secrets
 	listener := newPipeListener()
 	srv := &http.Server{Handler: server.New(server.Options{Backend: &onlooker{h, o}, Access: server.Owner, Log: o.Log}), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})

@@ -32,7 +32,7 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 // crontab's entry, a notice of ours for the others.
 func (d *Daemon) notices(n run.News) []outbox.Item {
 	message := notify.Message{
-		Mailbox: n.Job.Owner, User: n.Job.Owner, Host: d.o.Host.Name, BodyFile: n.Log, At: n.At, Run: n.Run.ID,
+		Mailbox: n.Job.Owner, User: n.Job.Owner, Host: d.o.Host.Name, Attempt: n.Attempt, At: n.At, Run: n.Run.ID,
 	}
 	if n.Job.Crontab {
 		if !cronMail(&message, n, d.o.Host) {
@@ -73,7 +73,7 @@ func cronMail(message *notify.Message, n run.News, host run.Host) bool {
 	}
 	for _, v := range environ {
 		value := v.Value
-		if secret(v.Name) {
+		if run.Secret(v.Name) {
 			value = "***"
 		}
 		message.Env = append(message.Env, v.Name+"="+value)
@@ -82,17 +82,6 @@ func cronMail(message *notify.Message, n run.News, host run.Host) bool {
 		message.Intro = "The command succeeded, but its output was not published: " + n.Reason
 	}
 	return true
-}
-
-// secret reports whether a variable's name says that its value is one.
-func secret(name string) bool {
-	name = strings.ToUpper(name)
-	for _, mark := range []string{"TOKEN", "PASS", "SECRET", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"} {
-		if strings.Contains(name, mark) {
-			return true
-		}
-	}
-	return false
 }
 
 func (d *Daemon) intro(n run.News) string {

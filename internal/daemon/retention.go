@@ -75,6 +75,11 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 	if err != nil && ctx.Err() == nil {
 		log.Error("remove what is kept no longer", "error", err)
 	}
+	if len(removed) > 0 {
+		if err := d.store.DropLogs(ctx, removed); err != nil && ctx.Err() == nil {
+			log.Error("remove the logs of runs that are kept no longer", "error", err)
+		}
+	}
 	folders := 0
 	for _, id := range removed { // their rows are gone: nobody else knows these folders
 		if err := os.RemoveAll(filepath.Join(runsDir(d.o.Data), id)); err != nil {

@@ -3,17 +3,12 @@ package notify
 import (
 	"bytes"
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 )
 
 // format writes the mail as it stands in the mailbox, from its From_ line to the
@@ -115,35 +110,30 @@ func messageID(run, item, host string) string {
 }
 
 // body returns the text of the mail after the intro, no longer than its limit.
-// The news is not lost with the output: a log that is gone, or that must not be
-// read, leaves a line that says so.
-func (m *Mailbox) body(msg Message) ([]byte, error) {
+func (m *Mailbox) body(ctx context.Context, msg Message) ([]byte, error) {
 	limit := msg.BodyLimit
 	if limit <= 0 {
 		limit = 1 << 20
 	}
-	if msg.BodyFile == "" {
-		return excerpt(strings.NewReader(msg.Body), int64(len(msg.Body)), limit, msg.Run)
-	}
-	f, err := m.openBody(msg.BodyFile, msg.User)
-	if err != nil {
-		var refused refusal
-		if !errors.As(err, &refused) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.ELOOP) {
-			return nil, fmt.Errorf("read the output: %w", err)
+	if msg.Attempt == 0 {
+		text := []byte(msg.Body)
+		if length := int64(len(text)); length > limit {
+			return excerpt(text[:limit/2], text[length-limit/2:], length, msg.Run), nil
 		}
-		m.log.Warn("mail without the output", "run", msg.Run, "file", msg.BodyFile, "error", err)
+		return text, nil
+	}
+	head, tail, length, err := m.output(ctx, msg.Run, msg.Attempt, limit)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		// The news is not lost with the output.
+		m.log.Warn("mail without the output", "run", msg.Run, "attempt", msg.Attempt, "error", err)
 		return fmt.Appendf(nil, "[the output could not be read: %v]\n", err), nil
+	case length <= limit:
+		return head, nil
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read the output: %w", err)
-	}
-	text, err := excerpt(f, info.Size(), limit, msg.Run)
-	if err != nil {
-		return nil, fmt.Errorf("read the output %s: %w", msg.BodyFile, err)
-	}
-	return text, nil
+	return excerpt(head, tail, length, msg.Run), nil
 }
 
 // refusal says why a file is not one that we read or write.
@@ -151,71 +141,20 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// openBody opens a log. It lies in a folder of the job's user, who could have put
-// anything in its place; so it must be theirs and have no other name. Then the
-// daemon, root or not, tells them nothing that they could not read themselves,
-// which is what DESIGN.md §8 wants of reading under the user's id.
-func (m *Mailbox) openBody(path, owner string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.checkBody(f, owner); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func (m *Mailbox) checkBody(f *os.File, owner string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fmt.Errorf("stat %s: %w", f.Name(), err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return refusal(f.Name() + " is not a regular file")
-	}
-	if st.Nlink > 1 {
-		return refusal(f.Name() + " has another name (hard link)")
-	}
-	if us := os.Geteuid(); us != 0 && int(st.Uid) == us {
-		return nil
-	}
-	a, err := m.lookup(owner)
-	if err != nil && !isUnknown(err) {
-		return err
-	}
-	if err != nil || int(st.Uid) != a.uid {
-		return refusal(fmt.Sprintf("%s is not a file of user %s", f.Name(), owner))
-	}
-	return nil
-}
-
-// excerpt returns size bytes of r, or when that is more than limit its first and
-// last half and a line between them that says how much is not there.
-func excerpt(r io.ReaderAt, size, limit int64, run string) ([]byte, error) {
-	if size <= limit {
-		return io.ReadAll(io.NewSectionReader(r, 0, size))
-	}
-	head, err := io.ReadAll(io.NewSectionReader(r, 0, limit/2))
-	if err != nil {
-		return nil, err
-	}
-	tail, err := io.ReadAll(io.NewSectionReader(r, size-limit/2, limit/2))
-	if err != nil {
-		return nil, err
-	}
+// excerpt puts a line between the first and the last part of a text of length
+// bytes that says how much is not there.
+func excerpt(head, tail []byte, length int64, run string) []byte {
 	head, tail = cutEnd(head), cutStart(tail)
 	text := bytes.Clone(head)
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		text = append(text, '\n')
 	}
-	text = fmt.Appendf(text, "[… %d of %d bytes left out here", size-int64(len(head)+len(tail)), size)
+	text = fmt.Appendf(text, "[… %d of %d bytes left out here", length-int64(len(head)+len(tail)), length)
 	if run != "" {
 		text = fmt.Appendf(text, "; belfry logs %s", run)
 	}
 	text = append(text, " …]\n"...)
-	return append(text, tail...), nil
+	return append(text, tail...)
 }
 
 // nearLine is how many bytes more are given up to cut between two lines. Where

@@ -2,6 +2,8 @@ package notify
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,16 +93,17 @@ func TestBodyIsPassedThroughButForWhatAMailboxCannotHold(t *testing.T) {
 
 func TestLongBodyIsCutInItsMiddle(t *testing.T) {
 	t.Parallel()
-	m, dir := spool(t)
+	m, _ := spool(t)
 	var log strings.Builder
 	for n := 0; log.Len() < 10<<20; n++ {
 		fmt.Fprintf(&log, "줄 %d 입니다\n", n)
 	}
-	path := filepath.Join(dir, "log")
-	write(t, log.String(), path)
+	m.output = func(_ context.Context, _ string, _ int, limit int64) (head, tail []byte, length int64, err error) {
+		return []byte(log.String()[:limit/2]), []byte(log.String()[log.Len()-int(limit/2):]), int64(log.Len()), nil
+	}
 	msg := note("")
-	msg.BodyFile = path
-	got, err := m.body(msg)
+	msg.Attempt = 2
+	got, err := m.body(t.Context(), msg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,49 +126,32 @@ func TestLongLineIsCutBetweenRunes(t *testing.T) {
 	for limit := int64(100); limit < 112; limit++ {
 		msg := note(strings.Repeat("a한😀", 100))
 		msg.BodyLimit = limit
-		got, err := m.body(msg)
+		got, err := m.body(t.Context(), msg)
 		if err != nil || !utf8.Valid(got) {
 			t.Errorf("limit %d: %q, %v", limit, got, err)
 		}
 	}
 	msg := note(strings.Repeat("\x80", 100))
 	msg.BodyLimit = 10
-	if got, err := m.body(msg); err != nil || !bytes.HasPrefix(got, []byte("\x80\x80\x80\x80\x80\n[… 90 of")) {
+	if got, err := m.body(t.Context(), msg); err != nil || !bytes.HasPrefix(got, []byte("\x80\x80\x80\x80\x80\n[… 90 of")) {
 		t.Errorf("not UTF-8 at all: %q, %v", got, err)
 	}
 }
 
-func TestOnlyALogOfTheUserIsRead(t *testing.T) {
+func TestTheNewsIsNotLostWithTheOutput(t *testing.T) {
 	t.Parallel()
-	m, dir := spool(t)
-	secret := filepath.Join(dir, "secret")
-	write(t, "hunter2\n", secret)
-	link, hard := filepath.Join(dir, "link"), filepath.Join(dir, "hard")
-	if err := os.Symlink(secret, link); err != nil {
-		t.Fatal(err)
+	m, _ := spool(t)
+	m.output = func(context.Context, string, int, int64) (head, tail []byte, length int64, err error) {
+		return nil, nil, 0, errors.New("it is a link")
 	}
-	twice := filepath.Join(dir, "twice")
-	write(t, "hunter2\n", twice)
-	if err := os.Link(twice, hard); err != nil {
-		t.Fatal(err)
+	msg := note("")
+	msg.Attempt = 1
+	if got, err := m.body(t.Context(), msg); err != nil || string(got) != "[the output could not be read: it is a link]\n" {
+		t.Errorf("%q, %v", got, err)
 	}
-	for _, tt := range []struct{ file, user, want string }{
-		{secret, "alice", "hunter2"},
-		{link, "alice", "[the output could not be read: "},
-		{hard, "alice", "another name"},
-		{dir, "alice", "not a regular file"},
-		{filepath.Join(dir, "gone"), "alice", "no such file"},
-		{secret, "mallory", "not a file of user mallory"},
-		{secret, "nobody-here", "not a file of user nobody-here"},
-	} {
-		if os.Geteuid() != 0 && tt.user != "alice" {
-			continue // then all that can be read is the test's own
-		}
-		msg := note("")
-		msg.BodyFile, msg.User = tt.file, tt.user
-		got, err := m.body(msg)
-		if err != nil || !strings.Contains(string(got), tt.want) {
-			t.Errorf("%s for %s: %q, %v; want %q", tt.file, tt.user, got, err, tt.want)
-		}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := m.body(ctx, msg); err == nil {
+		t.Errorf("while the daemon ends: %q, want to try again", got)
 	}
 }

@@ -22,8 +22,13 @@ func TestPythonReadsWhatWeWrote(t *testing.T) {
 	t.Parallel()
 	m, dir := spool(t)
 	first := note("")
-	first.BodyFile = filepath.Join(t.TempDir(), "log")
-	write(t, "보고서\nFrom 서울 with love\n\nFrom the same\n\xff\xfe", first.BodyFile)
+	first.Attempt = 3
+	m.output = func(_ context.Context, run string, attempt int, _ int64) (head, tail []byte, length int64, err error) {
+		if run != first.Run || attempt != 3 {
+			t.Errorf("asked for attempt %d of %s", attempt, run)
+		}
+		return []byte("보고서\nFrom 서울 with love\n\nFrom the same\n\xff\xfe"), nil, 60, nil
+	}
 	first.Command = "보고서 만들기"
 	send(t, m, "1", first)
 	send(t, m, "2", note(""))

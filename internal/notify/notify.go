@@ -37,7 +37,7 @@ type Message struct {
 	Mailbox string `json:"mailbox,omitempty"`
 
 	// User, Host and Command make cron's subject: Cron <user@host> command. User
-	// is the one that the job ran as, and who owns BodyFile.
+	// is the one that the job ran as.
 	User    string `json:"user,omitempty"`
 	Host    string `json:"host,omitempty"`
 	Command string `json:"command,omitempty"`
@@ -54,11 +54,12 @@ type Message struct {
 
 	// Intro are lines before the body that say what happened.
 	Intro string `json:"intro,omitempty"`
-	// Body is the text of the mail when BodyFile is empty. In JSON it can only be
-	// UTF-8; the bytes of a file are sent as they are.
+	// Body is the text of the mail when Attempt is 0. In JSON it can only be
+	// UTF-8; what an attempt printed is sent as it is.
 	Body string `json:"body,omitempty"`
-	// BodyFile is the attempt's log, read when the mail is sent.
-	BodyFile string `json:"body_file,omitempty"`
+	// Attempt is the one of Run whose output is the body, read when the mail is
+	// sent.
+	Attempt int `json:"attempt,omitempty"`
 	// BodyLimit is how many bytes of the body are sent, half of them from its
 	// beginning and half from its end; 1 MiB when zero.
 	BodyLimit int64 `json:"body_limit,omitempty"`
@@ -75,12 +76,17 @@ type Options struct {
 	// Spool gives the folder of mailboxes as it is to be now; nil or empty: /var/mail.
 	Spool func() string
 	Log   *slog.Logger // slog.Default when nil
+	// Output gives what an attempt printed, without its secrets: all of it as
+	// head when it is no longer than limit bytes, else its first and last half of
+	// that. length is that of the whole.
+	Output func(ctx context.Context, run string, attempt int, limit int64) (head, tail []byte, length int64, err error)
 }
 
 // Mailbox is the outbox.Sender that appends to the mailboxes of local users.
 type Mailbox struct {
 	spool  func() string
 	log    *slog.Logger
+	output func(ctx context.Context, run string, attempt int, limit int64) (head, tail []byte, length int64, err error)
 	lookup func(name string) (account, error)
 	// waiting, when set, hears each time what Send waits for. For tests.
 	waiting func(what string)
@@ -95,6 +101,7 @@ func New(o Options) *Mailbox {
 	return &Mailbox{
 		spool:  o.folder,
 		log:    cmp.Or(o.Log, slog.Default()),
+		output: o.Output,
 		lookup: lookup,
 	}
 }
@@ -139,7 +146,7 @@ func (m *Mailbox) Send(ctx context.Context, item outbox.Item, save func(progress
 	if err != nil {
 		return nil, err
 	}
-	body, err := m.body(msg)
+	body, err := m.body(ctx, msg)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (r *Runner) settle(ctx context.Context) {
 			delete(r.killed, id)
 			continue
 		}
+		r.found(ctx, run)
 		status, exit, err := r.o.Procs.Inspect(r.Dir(id, run.Attempt), id, run.Attempt)
 		if err != nil {
 			r.o.Log.Error("inspect an attempt", "run", id, "attempt", run.Attempt, "error", err)

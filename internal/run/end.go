@@ -181,6 +181,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 		delete(r.doubtful, e.run.ID)
 		delete(r.killed, e.run.ID)
 		r.forget(e.run.ID, e.run.Attempt)
+		r.finished(e.run.ID, e.run.Attempt)
 	}
 	crash.Point(crash.Forgotten)
 	r.o.Changed()

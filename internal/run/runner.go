@@ -47,6 +47,11 @@ type Options struct {
 	Notices func(n News) []outbox.Item
 	// DropPublish breaks off what is being sent of an outbox item.
 	DropPublish func(item string)
+	// Began is called when an attempt is about to be started, or was found
+	// running: its output is to be followed, without its secrets. Ended is called
+	// when its end is durable. Either may be nil.
+	Began func(run Run, j *job.Job, secrets []string)
+	Ended func(run string, attempt int)
 	// Changed is called after each durable change.
 	Changed func()
 	// Alive is called each time round, at least once a minute; nil: nobody asks.
@@ -72,6 +77,7 @@ type Runner struct {
 	held    atomic.Bool                 // nothing is claimed any more
 	work    sync.WaitGroup              // kills survivors
 	defined map[*job.Job]job.Definition // of jobs that ran lately
+	begun   map[string]int              // run → the attempt that Began was told of
 }
 
 // NewRunner makes a Runner; Run sets it going.
@@ -90,6 +96,7 @@ func NewRunner(o Options) *Runner {
 		doubtful: map[string]bool{},
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
+		begun:    map[string]int{},
 		defined:  map[*job.Job]job.Definition{},
 	}
 }

@@ -250,6 +250,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if err := os.MkdirAll(output, 0o700); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
+	r.began(run, j, secrets(j, env))
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")

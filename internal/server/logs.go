@@ -1,16 +1,16 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
 	"belfry/api"
+	"belfry/internal/logs"
 )
 
 // poll is how often a log that is followed is looked at.
@@ -24,27 +24,38 @@ func (s *server) runLog(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	attempt, offset := found.Attempt, int64(0)
+	attempt := found.Attempt
 	if text := query.Get("attempt"); text != "" {
 		if attempt, err = strconv.Atoi(text); err != nil || attempt < 1 || attempt > found.Attempt {
 			return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("run %s has no attempt %q; it has had %d", found.ID, text, found.Attempt)}
 		}
 	}
-	if text := query.Get("offset"); text != "" {
-		if offset, err = strconv.ParseInt(text, 10, 64); err != nil || offset < 0 {
-			return &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not an offset"}
-		}
+	begin, err := beginning(r)
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Belfry-Attempt", strconv.Itoa(attempt))
 	if attempt == 0 {
 		return nil // it has not been started: there is no output
 	}
-	path := s.backend.LogPath(found.ID, attempt)
-	if err := http.NewResponseController(w).Flush(); err != nil { // the client has its answer now, whenever the first line comes
+	reader, err := s.backend.Log(r.Context(), found.ID, attempt)
+	if err != nil {
 		return err
 	}
-	if err := s.follow(w, r, path, found.ID, attempt, offset); err != nil {
+	offset, err := begin(r.Context(), reader)
+	if err != nil {
+		return err
+	}
+	reader.From(offset)
+	log := &logWriter{w: w, control: http.NewResponseController(w), parts: query.Get("parts") == "true"}
+	if log.parts {
+		w.Header().Set("Content-Type", "application/x-belfry-log")
+	}
+	if err := log.write(logs.Part{Next: offset}); err != nil { // the client has its answer now, whenever the first line comes
+		return err
+	}
+	if err := s.sendLog(r, log, reader, found.ID, attempt); err != nil {
 		if r.Context().Err() == nil {
 			s.log.Error("send a log", "run", found.ID, "attempt", attempt, "error", err)
 		}
@@ -53,34 +64,63 @@ func (s *server) runLog(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *server) follow(w http.ResponseWriter, r *http.Request, path, id string, attempt int, offset int64) error {
+// beginning reads where a log is to begin.
+func beginning(r *http.Request) (func(ctx context.Context, reader *logs.Reader) (int64, error), error) {
+	query := r.URL.Query()
+	if text := query.Get("since"); text != "" {
+		since, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return nil, &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not an RFC 3339 time"}
+		}
+		return func(ctx context.Context, reader *logs.Reader) (int64, error) { return reader.Since(ctx, since) }, nil
+	}
+	if text := query.Get("tail"); text != "" {
+		lines, err := strconv.Atoi(text)
+		if err != nil || lines < 1 {
+			return nil, &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not a number of lines"}
+		}
+		return func(ctx context.Context, reader *logs.Reader) (int64, error) { return reader.Tail(ctx, lines) }, nil
+	}
+	var offset int64
+	if text := query.Get("offset"); text != "" {
+		var err error
+		if offset, err = strconv.ParseInt(text, 10, 64); err != nil || offset < 0 {
+			return nil, &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not an offset"}
+		}
+	}
+	return func(context.Context, *logs.Reader) (int64, error) { return offset, nil }, nil
+}
+
+// sendLog sends what there is and, when the log is followed, what comes.
+func (s *server) sendLog(r *http.Request, log *logWriter, reader *logs.Reader, id string, attempt int) error {
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
-	for {
-		// Asked before reading: what was written before the end is not missed.
-		ended, err := s.ended(r, id, attempt)
-		if err != nil {
+	changed := s.backend.Changed()
+	// Asked before reading: what was written before the end is not missed.
+	ended, err := s.ended(r, id, attempt)
+	for err == nil {
+		var part logs.Part
+		if part, err = reader.Next(r.Context(), ended); err == nil {
+			err = log.write(part)
+			continue
+		}
+		if !errors.Is(err, io.EOF) {
 			return err
 		}
-		from := offset
-		offset, err = copyFrom(w, path, from)
-		if err != nil {
-			return err
-		}
-		if offset != from {
-			if err := http.NewResponseController(w).Flush(); err != nil {
-				return err
-			}
-		}
+		err = nil
 		if ended || r.URL.Query().Get("follow") != "true" {
 			return nil
 		}
 		select {
 		case <-ticker.C:
+		case <-changed:
+			changed = s.backend.Changed()
+			ended, err = s.ended(r, id, attempt)
 		case <-r.Context().Done():
 			return r.Context().Err() // the daemon ends, and not the log
 		}
 	}
+	return err
 }
 
 func (s *server) ended(r *http.Request, id string, attempt int) (bool, error) {
@@ -96,28 +136,21 @@ func (s *server) ended(r *http.Request, id string, attempt int) (bool, error) {
 	return true, nil
 }
 
-// copyFrom sends what a log holds behind offset, and says up to where it has. A
-// log that is not there yet, or not any more, is empty; one that is shorter than
-// it was has been truncated by its job, and is sent from its beginning.
-func copyFrom(w io.Writer, path string, offset int64) (end int64, err error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return offset, nil
+// logWriter sends a log as it is, or in parts as api.Log reads them, at once.
+type logWriter struct {
+	w       io.Writer
+	control *http.ResponseController
+	parts   bool
+}
+
+func (l *logWriter) write(part logs.Part) error {
+	if l.parts {
+		if _, err := fmt.Fprintf(l.w, "%d %d\n", part.Next, len(part.Text)); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return offset, fmt.Errorf("read the log: %w", err)
+	if _, err := l.w.Write(part.Text); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	size, err := file.Seek(0, io.SeekEnd)
-	if err != nil {
-		return offset, fmt.Errorf("read the log: %w", err)
-	}
-	if size < offset {
-		offset = 0
-	}
-	if _, err := file.Seek(offset, io.SeekStart); err != nil {
-		return offset, fmt.Errorf("read the log: %w", err)
-	}
-	n, err := io.Copy(w, file)
-	return offset + n, err
+	return l.control.Flush()
 }

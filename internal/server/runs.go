@@ -80,9 +80,13 @@ func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 		return api.Run{}, err
 	}
 	for _, a := range attempts {
+		path := ""
+		if a.EndedAt.IsZero() {
+			path = s.backend.LogPath(r.ID, a.Number)
+		}
 		out.Attempts = append(out.Attempts, api.Attempt{
 			Number: a.Number, Node: a.Node, StartedAt: a.StartedAt, EndedAt: api.Time(a.EndedAt), ExitCode: a.ExitCode, Signal: a.Signal,
-			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: s.backend.LogPath(r.ID, a.Number),
+			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: path,
 		})
 	}
 	items, err := s.backend.ItemsOf(ctx, r.ID)

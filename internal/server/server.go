@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"belfry/api"
+	"belfry/internal/logs"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
@@ -35,7 +36,10 @@ type Backend interface {
 	Backfill(ctx context.Context, r api.BackfillRequest) (string, []run.Run, error)
 	BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error)
 	StopBackfill(ctx context.Context, backfill string, running bool) error
+	// LogPath is where an attempt prints to while it runs.
 	LogPath(run string, attempt int) string
+	// Log gives a Reader of what an attempt printed.
+	Log(ctx context.Context, run string, attempt int) (*logs.Reader, error)
 	// Backup copies the store to a file, Check says what is wrong in it, and
 	// Vacuum makes it as small as it can be.
 	Backup(ctx context.Context, path string) error

@@ -23,10 +23,12 @@ import (
 	"belfry/api"
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/logs"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
 	"belfry/internal/server"
+	"belfry/internal/store"
 )
 
 var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
@@ -35,6 +37,7 @@ var night = time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
 type house struct {
 	dir    string
 	unwell string
+	store  *store.Store
 
 	mu       sync.Mutex
 	runs     []run.Run                // guarded by mu
@@ -167,7 +170,15 @@ func (h *house) StopBackfill(_ context.Context, id string, running bool) error {
 }
 
 func (h *house) LogPath(id string, attempt int) string {
-	return filepath.Join(h.dir, fmt.Sprintf("%s-%d.log", id, attempt))
+	return filepath.Join(h.attemptDir(id, attempt), logs.FileName)
+}
+
+func (h *house) attemptDir(id string, attempt int) string {
+	return filepath.Join(h.dir, fmt.Sprintf("%s-%d", id, attempt))
+}
+
+func (h *house) Log(_ context.Context, id string, attempt int) (*logs.Reader, error) {
+	return logs.NewReader(h.store, logs.Attempt{Run: id, Number: attempt, Dir: h.attemptDir(id, attempt), Secrets: []string{"hunter22"}}), nil
 }
 
 func (h *house) Changed() <-chan struct{} {
@@ -200,7 +211,9 @@ func serve(t *testing.T) (*house, *api.Client, *httptest.Server) {
 func serveIn(t *testing.T, dir string) (*house, *api.Client, *httptest.Server) {
 	t.Helper()
 	code := 0
-	h := &house{dir: dir, changed: make(chan struct{}), waiting: make(chan struct{}, 1), attempts: map[string][]run.Attempt{id: {
+	empty, err := store.OpenEmpty(t.Context())
+	check(t, err)
+	h := &house{dir: dir, store: empty, changed: make(chan struct{}), waiting: make(chan struct{}, 1), attempts: map[string][]run.Attempt{id: {
 		{Run: id, Number: 1, Node: "n", StartedAt: night, EndedAt: night.Add(time.Second), ExitCode: &code, UserCPU: time.Second, SystemCPU: 500 * time.Millisecond, MaxRSS: 9},
 		{Run: id, Number: 2, Node: "n", StartedAt: night.Add(time.Minute)},
 	}}, runs: []run.Run{{
@@ -226,6 +239,7 @@ func serveIn(t *testing.T, dir string) (*house, *api.Client, *httptest.Server) {
 		client.Close()
 		srv.CloseClientConnections()
 		srv.Close()
+		check(t, empty.Close())
 	})
 	return h, client, srv
 }
@@ -376,6 +390,8 @@ func TestBadInputIsRefusedWithASentence(t *testing.T) {
 		{"GET", "/api/v1/runs/" + id + "/log?attempt=x", "", 404, "has no attempt"},
 		{"GET", "/api/v1/runs/" + id + "/log?offset=-1", "", 400, "is not an offset"},
 		{"GET", "/api/v1/runs/" + id + "/log?offset=x", "", 400, "is not an offset"},
+		{"GET", "/api/v1/runs/" + id + "/log?since=yesterday", "", 400, "is not an RFC 3339 time"},
+		{"GET", "/api/v1/runs/" + id + "/log?tail=0", "", 400, "is not a number of lines"},
 		{"DELETE", "/api/v1/runs", "", 404, "there is no route DELETE /api/v1/runs"},
 		{"GET", "/", "", 404, "there is no route"},
 	} {
@@ -423,6 +439,7 @@ func TestAwaitAnswersWhenTheRunIsNoLongerAsItWasSeen(t *testing.T) {
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
+	check(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	check(t, err)
 	_, err = file.WriteString(text)
@@ -445,16 +462,18 @@ func TestALogIsGivenByAttemptAndOffset(t *testing.T) {
 		t.Errorf("a log that is not there is %q", got)
 	}
 	write(t, h.LogPath(id, 1), "one\n")
-	write(t, h.LogPath(id, 2), "two\n")
+	write(t, h.LogPath(id, 2), "two\npw hunter22\n")
 	for _, c := range []struct {
 		r    api.LogRequest
 		want string
 	}{
-		{api.LogRequest{}, "two\n"},
+		{api.LogRequest{}, "two\npw ********\n"},
 		{api.LogRequest{Attempt: 1}, "one\n"},
 		{api.LogRequest{Attempt: 1, Offset: 2}, "e\n"},
 		{api.LogRequest{Attempt: 1, Offset: 4}, ""},
 		{api.LogRequest{Attempt: 1, Follow: true}, "one\n"}, // it has ended
+		{api.LogRequest{Tail: 1}, "pw ********\n"},
+		{api.LogRequest{Since: night}, "two\npw ********\n"},
 	} {
 		if got := readLog(t, client, c.r); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.r, got, c.want)
@@ -463,6 +482,28 @@ func TestALogIsGivenByAttemptAndOffset(t *testing.T) {
 	h.change(func(r *run.Run) { r.Attempt = 0 })
 	if got := readLog(t, client, api.LogRequest{Follow: true}); got != "" {
 		t.Errorf("a run without an attempt has the log %q", got)
+	}
+}
+
+func TestALogGoesOnWhereItWasCutOff(t *testing.T) {
+	t.Parallel()
+	h, client, srv := serve(t)
+	write(t, h.LogPath(id, 1), strings.Repeat("0123456789", 30_000))
+	log, err := client.Log(t.Context(), id, api.LogRequest{Attempt: 1, Tail: 1})
+	check(t, err)
+	first := make([]byte, 200_000)
+	_, err = io.ReadFull(log, first)
+	check(t, errors.Join(err, log.Close()))
+	// Within a part it goes on with the part: nothing is left out.
+	at := log.Offset()
+	if at == 0 || at > int64(len(first)) || !log.Begun() {
+		t.Fatalf("after %d bytes it would go on at %d", len(first), at)
+	}
+	if rest := readLog(t, client, api.LogRequest{Attempt: 1, Offset: at}); string(first[:at])+rest != strings.Repeat("0123456789", 30_000) {
+		t.Errorf("from %d on there are %d bytes", at, len(rest))
+	}
+	if _, body := raw(t, srv, "GET", "/api/v1/runs/"+id+"/log?attempt=1&offset=299995", ""); body != "56789" {
+		t.Errorf("without parts it is %q", body)
 	}
 }
 
@@ -485,11 +526,12 @@ func TestALogIsFollowedUntilItsAttemptHasEnded(t *testing.T) {
 	expect("newer\n")
 	check(t, os.Truncate(h.LogPath(id, 2), 0)) // as > /dev/stdout does
 	write(t, h.LogPath(id, 2), "anew\n")
-	expect("anew\n")
+	expect("[belfry: the job truncated its output here]\nanew\n")
 	h.mu.Lock()
 	write(t, h.LogPath(id, 2), "last\n")
 	h.attempts[id][1].EndedAt = night
 	h.mu.Unlock()
+	h.change(func(*run.Run) {})
 	if rest, err := io.ReadAll(log); err != nil || string(rest) != "last\n" {
 		t.Errorf("the end is %q, %v", rest, err)
 	}

@@ -36,6 +36,7 @@ type Store struct {
 	write *writer // nil when read-only
 	read  *prepared
 	pool  *sql.DB // of read
+	logs  *logDB  // nil: nothing was printed
 
 	pruning sync.Mutex
 	pruned  place // guarded by pruning
@@ -45,21 +46,15 @@ type Store struct {
 // its schema up to date.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, FileName)
-	// SQLite would create the file with the umask's permissions. One that is
-	// there is not touched: closing it would drop SQLite's locks on it.
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err == nil {
-		err = file.Close()
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("open the store: %w", err)
+	if err := createPrivate(path); err != nil {
+		return nil, err
 	}
 	write, err := open(path, "rw")
 	if err != nil {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrate(ctx, write); err != nil {
+	if err := migrate(ctx, write, "migrations/sqlite"); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", explain(path, err)), write.Close())
 	}
 	if err := writable(ctx, write, path); err != nil {
@@ -71,7 +66,24 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	}
 	s := reading(read, path)
 	s.write = newWriter(write, path)
+	if s.logs, err = openLogs(ctx, dir); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
+}
+
+// createPrivate makes an empty database file: SQLite would create it with the
+// umask's permissions. One that is there is not touched: closing it would drop
+// SQLite's locks on it.
+func createPrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	return nil
 }
 
 // writable gives an error when SQLite has opened for reading what could not be
@@ -122,6 +134,9 @@ func OpenReadOnly(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
+	if s.logs, err = openLogsReadOnly(dir); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
@@ -171,14 +186,15 @@ func OpenEmpty(ctx context.Context) (*Store, error) {
 		return nil, fmt.Errorf("open an empty store: %w", err)
 	}
 	db.SetMaxOpenConns(1)
-	if err := migrate(ctx, db); err != nil {
+	if err := migrate(ctx, db, "migrations/sqlite"); err != nil {
 		return nil, errors.Join(fmt.Errorf("open an empty store: %w", err), db.Close())
 	}
 	return &Store{read: newPrepared(db, "in memory"), pool: db}, nil
 }
 
-func open(path, mode string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}}
+// open opens a database file. Pragmas come after those that all have.
+func open(path, mode string, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}, pragmas...)}
 	if mode == "rw" {
 		query.Add("_pragma", "journal_mode(WAL)")
 		// What a long reader made of the log is given back at the checkpoint after it.
@@ -201,8 +217,9 @@ func open(path, mode string) (*sql.DB, error) {
 // checkpoint comes after every 4 MB of it.
 const walAtMost = 16 << 20
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dialect, err := fs.Sub(migrations, "migrations/sqlite")
+// migrate brings the schema of db up to date with a folder of migrations.
+func migrate(ctx context.Context, db *sql.DB, folder string) error {
+	dialect, err := fs.Sub(migrations, folder)
 	if err != nil {
 		return err
 	}
@@ -216,9 +233,9 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Close closes the database.
+// Close closes the databases.
 func (s *Store) Close() error {
-	errs := []error{s.read.close(), s.pool.Close()}
+	errs := []error{s.logs.close(), s.read.close(), s.pool.Close()}
 	if s.write != nil {
 		errs = append(errs, s.write.close())
 	}

@@ -30,7 +30,7 @@ func TestOpenMakesAPrivateDatabaseWhateverTheFolderIsCalled(t *testing.T) {
 			check(t, os.Mkdir(dir, 0o755))
 			s := openIn(t, dir)
 			save(t, s, night, nightly("a"))
-			for _, name := range []string{FileName, FileName + "-wal", FileName + "-shm"} {
+			for _, name := range []string{FileName, FileName + "-wal", FileName + "-shm", LogsName, LogsName + "-wal", LogsName + "-shm"} {
 				info, err := os.Stat(filepath.Join(dir, name))
 				if err != nil {
 					t.Fatalf("%s (%s): %v", c.name, c.why, err)

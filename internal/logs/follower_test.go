@@ -1,0 +1,329 @@
+package logs_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/internal/logs"
+)
+
+// noise is a text of n bytes that differs everywhere.
+func noise(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		sum := sha256.Sum256([]byte(fmt.Sprint(i)))
+		fmt.Fprintf(&b, "%d %s\n", i, hex.EncodeToString(sum[:]))
+	}
+	return b.String()[:n]
+}
+
+func TestWhatIsPrintedIsStoredWholeAndTheFileGoes(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"a line":              "hello\n",
+		"no newline":          "hello",
+		"an endless line":     strings.Repeat("x", 700<<10),
+		"binary":              "\x00\x01\xff\xfe\x00\r\n" + strings.Repeat("\x00", 200<<10) + "\x1b[2J",
+		"characters at edges": "a" + strings.Repeat("종", 100<<10),
+		"much":                noise(3 << 20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, logs.Attempt{})
+			f, _ := p.follow()
+			// In three pieces, of which each is stored before the next comes, and read
+			// live by a Reader that was there from the beginning.
+			live := p.reader(f)
+			var seen string
+			for i := range 3 {
+				from, to := i*len(text)/3, (i+1)*len(text)/3
+				p.print(text[from:to])
+				seen += p.rest(live, false)
+				p.until("a third is stored", func() bool { return p.stored() == int64(to) })
+				if name == "a line" && seen != text[:to] {
+					t.Errorf("a live reader has seen %q, want %q", seen, text[:to])
+				}
+			}
+			seen += p.rest(live, false)
+			f.Ended(p.a.Run, 1)
+			p.until("it is closed", p.closed)
+			if _, err := os.Stat(p.log()); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the file is still there: %v", err)
+			}
+			if got := p.read(0); got != text {
+				t.Errorf("the store has %d bytes, want %d of %.40q", len(got), len(text), text)
+			}
+			if seen += p.rest(live, true); seen != text {
+				t.Errorf("a live reader has seen %d bytes, want %d", len(seen), len(text))
+			}
+			for _, offset := range []int{1, len(text) / 2, len(text)} {
+				if got := p.read(int64(offset)); got != text[offset:] {
+					t.Errorf("from %d on there are %d bytes, want %d", offset, len(got), len(text)-offset)
+				}
+			}
+		})
+	}
+}
+
+func TestAChattyJobDoesNotMakeARowForEachLine(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	f, _ := p.follow()
+	var want int64
+	for i := range 12 {
+		p.print(fmt.Sprintf("line %d\n", i))
+		want += int64(len(fmt.Sprintf("line %d\n", i)))
+		p.until("a line is stored", func() bool { return p.stored() == want })
+	}
+	f.Ended(p.a.Run, 1)
+	c, _, err := p.store.ChunkBefore(t.Context(), p.a.Run, 1, 1<<62)
+	p.check(err)
+	if c.Start != 0 || c.End() != want {
+		t.Errorf("the last chunk is from %d to %d, want one from 0 to %d", c.Start, c.End(), want)
+	}
+	if p.read(7) != p.read(0)[7:] {
+		t.Error("from its middle it reads otherwise")
+	}
+}
+
+func TestOfALongLogTheEndsAreKept(t *testing.T) {
+	t.Parallel()
+	const limit = 1 << 20
+	text := noise(6 << 20)
+	p := newPlace(t, logs.Attempt{Limit: limit})
+	f, _ := p.follow()
+	for i := range 3 { // faster than it is stored, and with pauses
+		p.print(text[i*len(text)/3 : (i+1)*len(text)/3])
+		p.until("the newest is stored", func() bool { return p.stored() == int64((i+1)*len(text)/3) })
+	}
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	got := p.read(0)
+	if !strings.HasPrefix(got, text[:limit/2]) || !strings.HasSuffix(got, text[len(text)-limit/2:]) {
+		t.Error("its first and last half MiB are not whole")
+	}
+	if len(got) > limit+300<<10 {
+		t.Errorf("%d bytes are kept of a limit of %d", len(got), limit)
+	}
+	_, rest, found := strings.Cut(got, "\n[belfry: ")
+	line, _, _ := strings.Cut(rest, "\n")
+	if !found || !strings.HasSuffix(line, " MiB left out here, log_limit is 1 MiB]") || strings.Count(got, "[belfry") != 1 {
+		t.Errorf("the line that says so is %q", line)
+	}
+}
+
+func TestWithoutALimitAllIsKept(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	text := strings.Repeat("y\n", 40<<20)
+	p.print(text)
+	f, _ := p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(0); got != text {
+		t.Errorf("%d bytes are there, want %d", len(got), len(text))
+	}
+}
+
+func TestDiskIsGivenBackWhileTheJobRuns(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	p.print(noise(1000))
+	p.follow()
+	text := noise(24 << 20)
+	p.print(text[1000:])
+	p.until("it is stored", func() bool { return p.stored() == int64(len(text)) })
+	p.print("more\n")
+	p.until("more is stored", func() bool { return p.stored() == int64(len(text)+5) })
+	if n := p.blocks(); n > 9<<20 {
+		t.Errorf("%d MiB of %d are on the disk", n>>20, len(text)>>20)
+	}
+	if got := p.read(0); got != text+"more\n" {
+		t.Errorf("%d bytes can be read, want %d", len(got), len(text)+5)
+	}
+}
+
+func TestWhatTheStoreRefusesIsReadAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	p.store.failWith(errors.New("the disk is full"))
+	p.follow()
+	p.print("one\n")
+	<-p.store.saved
+	p.print("two\n")
+	<-p.store.saved
+	if got := p.read(0); got != "one\ntwo\n" {
+		t.Errorf("a reader gets %q", got)
+	}
+	p.store.failWith(nil)
+	p.until("it is stored", func() bool { return p.stored() == 8 })
+	if got := p.read(0); got != "one\ntwo\n" {
+		t.Errorf("a reader gets %q", got)
+	}
+}
+
+func TestAJobMayTruncateItsOutput(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, first, second, want string }{
+		{"to something shorter", "hello\n", "new\n", "hello\n[belfry: the job truncated its output here]\nnew\n"},
+		{"to something as long", "hello\n", "HELLO\n", "hello\n[belfry: the job truncated its output here]\nHELLO\n"},
+		{"to something longer", "hello\n", "something longer\n", "hello\n[belfry: the job truncated its output here]\nsomething longer\n"},
+		{"within a line", "hello", "new\n", "hello\n[belfry: the job truncated its output here]\nnew\n"},
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, restarted), func(t *testing.T) {
+				t.Parallel()
+				p := newPlace(t, logs.Attempt{})
+				f, stop := p.follow()
+				live := p.reader(f)
+				p.print(c.first)
+				p.until("it is stored", func() bool { return p.stored() == int64(len(c.first)) })
+				seen := p.rest(live, false)
+				if restarted {
+					stop()
+				}
+				p.check(os.WriteFile(p.log(), []byte(c.second), 0o600)) // truncates
+				seen += p.rest(live, false)
+				if restarted {
+					f, _ = p.follow()
+				}
+				p.until("the rest is stored", func() bool { return p.stored() == int64(len(c.first+c.second)) })
+				p.print("last\n")
+				f.Ended(p.a.Run, 1)
+				p.until("it is closed", p.closed)
+				if got := p.read(0); got != c.want+"last\n" {
+					t.Errorf("it is %q, want %q", got, c.want+"last\n")
+				}
+				if seen += p.rest(live, true); seen != c.want+"last\n" {
+					t.Errorf("a live reader has seen %q", seen)
+				}
+			})
+		}
+	}
+}
+
+func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{Secrets: []string{"hunter22", "correct horse"}})
+	f, stop := p.follow()
+	live := p.reader(f)
+	p.print("pw: hun")
+	p.until("what is sure is stored", func() bool { return p.stored() == 4 })
+	if got := p.rest(live, false); got != "pw: " {
+		t.Errorf("a live reader sees %q while a secret may have begun", got)
+	}
+	stop() // the daemon is restarted within the secret
+	f, _ = p.follow()
+	p.print("ter22 correct horse hunt\n")
+	p.until("it is stored", func() bool { return p.stored() == 32 })
+	want := "pw: ******** ************* hunt\n"
+	if got := p.rest(live, false); got != want[4:] {
+		t.Errorf("a live reader sees %q", got)
+	}
+	p.print("hunter2")
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(0); got != want+"hunter2" {
+		t.Errorf("it is stored as %q", got)
+	}
+}
+
+func TestAProcessThatAJobLeavesBehindIsHeard(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	left, err := os.OpenFile(p.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	p.check(err)
+	f, _ := p.follow()
+	p.print("the job\n")
+	f.Ended(p.a.Run, 1)
+	p.until("it is stored", func() bool { return p.stored() == 8 })
+	_, err = left.WriteString("the daemon that it left behind\n")
+	p.check(err)
+	p.until("that is stored too", func() bool { return p.stored() == 39 })
+	if p.closed() {
+		t.Error("the log was closed while somebody could write to it")
+	}
+	p.check(left.Close())
+	p.until("it is closed", p.closed)
+}
+
+func TestALogThatIsNotTheJobsIsNotRead(t *testing.T) {
+	t.Parallel()
+	for name, put := range map[string]func(p *place, other string) error{
+		"a link":      func(p *place, other string) error { return os.Symlink(other, p.log()) },
+		"a hard link": func(p *place, other string) error { return os.Link(other, p.log()) },
+		"a folder":    func(p *place, _ string) error { return os.Mkdir(p.log(), 0o700) },
+		"another's": func(p *place, _ string) error {
+			return errors.Join(os.WriteFile(p.log(), []byte("secret\n"), 0o600), os.Chown(p.log(), 12345, 12345))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if name == "another's" && os.Geteuid() != 0 {
+				t.Skip("only root can give a file away")
+			}
+			p := newPlace(t, logs.Attempt{})
+			other := p.log() + ".other"
+			p.check(os.WriteFile(other, []byte("secret\n"), 0o600))
+			p.check(put(p, other))
+			f, stop := p.follow()
+			if _, err := p.reader(f).Next(t.Context(), true); err == nil || strings.Contains(err.Error(), "EOF") {
+				t.Errorf("a reader gets %v, want a refusal", err)
+			}
+			f.Ended(p.a.Run, 1)
+			stop()
+			if _, follows := f.Reader(p.a.Run, 1); follows || p.stored() != 0 {
+				t.Error("it was followed or stored")
+			}
+		})
+	}
+}
+
+func TestSinceAndTailFindTheirOffset(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	f, stop := p.follow()
+	p.print("one\n")
+	p.until("it is stored", func() bool { return p.stored() == 4 })
+	between := time.Now()
+	for time.Now().UnixMilli() == between.UnixMilli() { // marks have milliseconds
+	}
+	between = time.Now()
+	p.print("two\nthree\n")
+	p.until("it is stored", func() bool { return p.stored() == 14 })
+	stop()
+	p.print("four\nfive") // only in the file
+	r := p.reader(f)
+	for _, c := range []struct {
+		n    int
+		want int64
+	}{{0, 23}, {1, 19}, {2, 14}, {3, 8}, {4, 4}, {5, 0}, {9, 0}} {
+		if got, err := r.Tail(context.Background(), c.n); got != c.want || err != nil {
+			t.Errorf("the last %d lines begin at %d, %v, want %d", c.n, got, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		at   time.Time
+		want int64
+	}{{between.Add(-time.Hour), 0}, {between, 4}, {time.Now().Add(time.Hour), 14}} {
+		if got, err := r.Since(context.Background(), c.at); got != c.want || err != nil {
+			t.Errorf("since %v is %d, %v, want %d", c.at, got, err, c.want)
+		}
+	}
+	head, tail, length, err := r.Ends(context.Background(), 10)
+	if string(head) != "one\nt" || string(tail) != "\nfive" || length != 23 || err != nil {
+		t.Errorf("its ends are %q and %q of %d, %v", head, tail, length, err)
+	}
+	head, tail, _, err = r.Ends(context.Background(), 23)
+	if string(head) != "one\ntwo\nthree\nfour\nfive" || tail != nil || err != nil {
+		t.Errorf("the whole is %q and %q, %v", head, tail, err)
+	}
+}

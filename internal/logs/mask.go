@@ -1,0 +1,149 @@
+package logs
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
+
+// Masker hides secrets in what a job prints. Each byte that belongs to one
+// becomes a '*': the text keeps its length, so that offsets in it stay those of
+// the file. A nil Masker hides nothing.
+//
+// It holds no state between two reads. A secret that is cut between them is
+// seen because each read begins Context bytes early, and because the end of a
+// text that may be the beginning of a secret waits until more is there.
+//
+// The search is Wu and Manber's: a window as long as the shortest secret moves
+// over the text and looks at its last two bytes; most pairs occur in no secret
+// and move it by nearly its length. So it does not matter how many secrets
+// there are.
+type Masker struct {
+	secrets [][]byte
+	longest int
+	window  int
+	shift   [1 << 12]uint8      // by the hash of a pair: how far the window may move
+	ending  map[uint16][][]byte // secrets whose window ends in a pair of this hash
+	first   [256]bool           // bytes that secrets begin with
+}
+
+const (
+	// shortest is how long a value must be to be hidden: shorter ones occur by
+	// chance, and hiding them would make logs unreadable.
+	shortest = 6
+	// piece is how much of a long value is hidden as one: it bounds Context. The
+	// pieces of a longer one are hidden each by itself.
+	piece = 4 << 10
+)
+
+// NewMasker gives a Masker for the values, and nil when there is nothing to hide.
+func NewMasker(values []string) *Masker {
+	m := &Masker{ending: map[uint16][][]byte{}}
+	add := func(text string) {
+		for len(text) > piece {
+			m.secrets = append(m.secrets, []byte(text[:piece]))
+			text = text[piece-shortest:] // so that the last one is not too short
+		}
+		if len(text) >= shortest {
+			m.secrets = append(m.secrets, []byte(text))
+		}
+	}
+	for _, value := range values {
+		add(value)
+		if strings.Contains(value, "\n") { // a key in PEM, say, of which one line may be printed
+			for line := range strings.SplitSeq(value, "\n") {
+				add(strings.TrimSuffix(line, "\r"))
+			}
+		}
+	}
+	slices.SortFunc(m.secrets, bytes.Compare)
+	m.secrets = slices.CompactFunc(m.secrets, bytes.Equal)
+	if len(m.secrets) == 0 {
+		return nil
+	}
+	m.window = 255
+	for _, s := range m.secrets {
+		m.longest, m.window = max(m.longest, len(s)), min(m.window, len(s))
+		m.first[s[0]] = true
+	}
+	for i := range m.shift {
+		m.shift[i] = uint8(m.window - 1)
+	}
+	for _, s := range m.secrets {
+		for end := 1; end < m.window; end++ {
+			h := hash(s[end-1], s[end])
+			m.shift[h] = min(m.shift[h], uint8(m.window-1-end))
+		}
+		h := hash(s[m.window-2], s[m.window-1])
+		m.ending[h] = append(m.ending[h], s)
+	}
+	return m
+}
+
+func hash(a, b byte) uint16 { return uint16(a)<<4 ^ uint16(b) }
+
+// Context is how many bytes before a text Mask must be given with it.
+func (m *Masker) Context() int {
+	if m == nil {
+		return 0
+	}
+	return m.longest - 1
+}
+
+// Mask hides the secrets in text, in place, and gives up to where it is sure:
+// what stands behind may be the beginning of a secret. With final nothing more
+// comes, and it is sure of all.
+func (m *Masker) Mask(text []byte, final bool) (sure int) {
+	if m == nil {
+		return len(text)
+	}
+	sure = len(text)
+	if !final {
+		sure = m.begun(text)
+	}
+	for _, hit := range m.hits(text) {
+		for i := hit[0]; i < hit[1]; i++ {
+			text[i] = '*'
+		}
+	}
+	return sure
+}
+
+// hits finds where secrets stand, as ranges that do not touch each other.
+func (m *Masker) hits(text []byte) (hits [][2]int) {
+	for end := m.window - 1; end < len(text); {
+		h := hash(text[end-1], text[end])
+		if move := m.shift[h]; move > 0 {
+			end += int(move)
+			continue
+		}
+		from := end - m.window + 1
+		for _, s := range m.ending[h] {
+			if !bytes.HasPrefix(text[from:], s) {
+				continue
+			}
+			if n := len(hits); n > 0 && from <= hits[n-1][1] {
+				hits[n-1][1] = max(hits[n-1][1], from+len(s))
+			} else {
+				hits = append(hits, [2]int{from, from + len(s)})
+			}
+		}
+		end++
+	}
+	return hits
+}
+
+// begun gives where the longest end of text stands that a secret begins with.
+func (m *Masker) begun(text []byte) int {
+	for at := max(0, len(text)-m.longest+1); at < len(text); at++ {
+		if !m.first[text[at]] {
+			continue
+		}
+		for _, s := range m.secrets {
+			if len(s) > len(text)-at && bytes.HasPrefix(s, text[at:]) {
+				return at
+			}
+		}
+	}
+	return len(text)
+}

@@ -1,0 +1,91 @@
+package run
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"belfry/internal/job"
+)
+
+// Secret reports whether a variable's name says that its value is one.
+func Secret(name string) bool {
+	name = strings.ToUpper(name)
+	for _, mark := range []string{"TOKEN", "PASS", "SECRET", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"} {
+		if strings.Contains(name, mark) {
+			return true
+		}
+	}
+	return false
+}
+
+// secrets gives the values in the environment of a job's attempt that nobody
+// is to see: all of its env_file, and those of variables with a telling name.
+// BELFRY_… are never any, and what a file cannot say keeps nothing from starting.
+func secrets(j *job.Job, env Environ) []string {
+	var values []string
+	if j.EnvFile != "" {
+		vars, _ := readEnvFile(j.EnvFile) // environ has told what is wrong with it
+		for _, v := range vars {
+			values = append(values, v.Value)
+		}
+	}
+	for _, v := range env {
+		if Secret(v.Name) && !strings.HasPrefix(v.Name, "BELFRY_") {
+			values = append(values, v.Value)
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// Secrets gives the secrets of a run's newest attempt, from its environment as
+// it would be now: they are stored nowhere.
+func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
+	run, err := r.o.Store.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), r.o.Host)
+	if err != nil {
+		return nil, err
+	}
+	return secrets(j, env), nil
+}
+
+// found says of a running attempt that was not started by this Runner, once,
+// that it has begun. Where its environment cannot be made any more its secrets
+// are not known.
+func (r *Runner) found(ctx context.Context, run Run) {
+	if r.begun[run.ID] == run.Attempt {
+		return
+	}
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		return // settle tells
+	}
+	values, err := r.Secrets(ctx, run.ID)
+	if err != nil {
+		r.o.Log.Warn("the secrets of a running attempt are not known", "run", run.ID, "error", err)
+	}
+	r.began(run, j, values)
+}
+
+func (r *Runner) began(run Run, j *job.Job, secrets []string) {
+	r.begun[run.ID] = run.Attempt
+	if r.o.Began != nil {
+		r.o.Began(run, j, secrets)
+	}
+}
+
+// finished says that the end of an attempt is durable.
+func (r *Runner) finished(run string, attempt int) {
+	delete(r.begun, run)
+	if r.o.Ended != nil {
+		r.o.Ended(run, attempt)
+	}
+}

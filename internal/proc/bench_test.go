@@ -27,19 +27,21 @@ func BenchmarkBurst(b *testing.B) {
 	floor, stamp := compile(b, dir, "floor"), compile(b, dir, "stamp")
 	ledger := filepath.Join(dir, "ledger")
 	command := stamp + " " + ledger
-	var loops, shells, plains []float64
+	var loops, shells, bare, plains []float64
 	for b.Loop() {
 		loops = append(loops, lastStart(b, ledger, jobs, func() {
 			if out, err := exec.Command(floor, command, strconv.Itoa(jobs)).CombinedOutput(); err != nil {
 				b.Fatalf("floor: %v\n%s", err, out)
 			}
 		}))
-		shells = append(shells, startBurst(b, ledger, jobs, ": ; "+command))
-		plains = append(plains, startBurst(b, ledger, jobs, command))
+		shells = append(shells, startBurst(b, "keeper", ledger, jobs, ": ; "+command))
+		bare = append(bare, startBurst(b, bareKeeper, ledger, jobs, ": ; "+command))
+		plains = append(plains, startBurst(b, "keeper", ledger, jobs, command))
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(loops), "s/floor")
 	b.ReportMetric(median(ratios(shells, loops)), "shell/floor")
+	b.ReportMetric(median(ratios(bare, loops)), "shell-without-cgroups/floor")
 	b.ReportMetric(median(ratios(plains, loops)), "plain/floor")
 }
 
@@ -53,13 +55,13 @@ func compile(b *testing.B, dir, name string) string {
 }
 
 // startBurst has a keeper start jobs of a command.
-func startBurst(b *testing.B, ledger string, jobs int, command string) float64 {
+func startBurst(b *testing.B, keeper, ledger string, jobs int, command string) float64 {
 	exe, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
 	data := b.TempDir()
-	c, err := Open(b.Context(), Options{DataDir: data, Command: []string{exe, "keeper", "200ms"}, Log: slog.New(slog.DiscardHandler)})
+	c, err := Open(b.Context(), Options{DataDir: data, Command: []string{exe, keeper, "200ms"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -39,11 +39,16 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	if len(os.Args) == 4 && os.Args[1] == "keeper" {
+	if len(os.Args) == 4 && (os.Args[1] == "keeper" || os.Args[1] == bareKeeper) {
+		makeCgroups := newCgroups
+		if os.Args[1] == bareKeeper {
+			makeCgroups = func(string) (*cgroups, error) { return nil, errors.New("the test wants none") }
+		}
 		idle, err := time.ParseDuration(os.Args[2])
 		if err == nil {
 			err = runKeeper(os.Args[3], keeperOptions{
 				idle: idle, limit: testLimit, log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+				cgroups: makeCgroups,
 			})
 		}
 		if err != nil {
@@ -66,6 +71,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// bareKeeper is the command of a keeper that makes no cgroups.
+const bareKeeper = "bare-keeper"
 
 // host is a data folder with keepers that end soon after their last job.
 type host struct {

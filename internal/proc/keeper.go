@@ -44,7 +44,16 @@ type keeperOptions struct {
 	log   *slog.Logger
 
 	cgroups func(keeper string) (*cgroups, error) // newCgroups
+	step    func(step)                            // nil, or told how far a start is
 }
+
+// step is how far a start is.
+type step string
+
+const (
+	recorded step = "recorded" // the record's first line is written
+	forked   step = "forked"   // there is a process, and no second line
+)
 
 func runKeeper(dir string, o keeperOptions) error {
 	ready := readyPipe()
@@ -129,6 +138,7 @@ type keeper struct {
 	logs   *limiter
 
 	cgroups *cgroups
+	step    func(step)
 	alarm   bootAlarm
 
 	ctx    context.Context // the keeper's life: cancelled when its work is done
@@ -199,6 +209,7 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 		oom:      newOOMScore(),
 		alarm:    alarm,
 		cgroups:  cgroups,
+		step:     o.step,
 		ctx:      ctx,
 		cancel:   cancel,
 		wake:     make(chan struct{}, 1),
@@ -403,6 +414,12 @@ func (k *keeper) next() *attempt {
 	return a
 }
 
+func (k *keeper) reached(s step) {
+	if k.step != nil {
+		k.step(s)
+	}
+}
+
 // crowded reports whether so many starts wait that they shall not be made
 // later by a cgroup for each, which takes a tenth of a start.
 func (k *keeper) crowded() bool {
@@ -434,6 +451,7 @@ func (k *keeper) spawn(a *attempt) {
 		return
 	}
 	defer record.close()
+	k.reached(recorded)
 
 	k.mu.Lock()
 	stopped := a.stop != ""
@@ -456,6 +474,7 @@ func (k *keeper) spawn(a *attempt) {
 		k.notStarted(a, at, fmt.Sprintf("start %v", err))
 		return
 	}
+	k.reached(forked)
 	if err := record.add(processRecord{PID: pid, Started: bootTicks(), Session: pid}); err != nil {
 		k.log.Error("complete the start record", "run", a.run, "attempt", a.attempt, "error", err)
 	}

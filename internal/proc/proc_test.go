@@ -39,17 +39,11 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	if len(os.Args) == 4 && (os.Args[1] == "keeper" || os.Args[1] == bareKeeper) {
-		makeCgroups := newCgroups
-		if os.Args[1] == bareKeeper {
-			makeCgroups = func(string) (*cgroups, error) { return nil, errors.New("the test wants none") }
-		}
+	if kind, ok := keeperKinds[os.Args[min(1, len(os.Args)-1)]]; ok && len(os.Args) == 4 {
 		idle, err := time.ParseDuration(os.Args[2])
 		if err == nil {
-			err = runKeeper(os.Args[3], keeperOptions{
-				idle: idle, limit: testLimit, log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-				cgroups: makeCgroups,
-			})
+			kind.idle, kind.limit, kind.log = idle, testLimit, slog.New(slog.NewTextHandler(os.Stderr, nil))
+			err = runKeeper(os.Args[3], kind)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -74,6 +68,26 @@ func TestMain(m *testing.M) {
 
 // bareKeeper is the command of a keeper that makes no cgroups.
 const bareKeeper = "bare-keeper"
+
+// keeperKinds are the commands that make the test binary a keeper.
+var keeperKinds = map[string]keeperOptions{
+	"keeper":                    {cgroups: newCgroups},
+	bareKeeper:                  {cgroups: noCgroups},
+	"keeper-killed-recorded":    {cgroups: newCgroups, step: dieAt(recorded)},
+	"keeper-killed-forked":      {cgroups: newCgroups, step: dieAt(forked)},
+	"bare-keeper-killed-forked": {cgroups: noCgroups, step: dieAt(forked)},
+}
+
+func noCgroups(string) (*cgroups, error) { return nil, errors.New("the test wants none") }
+
+func dieAt(at step) func(step) {
+	return func(s step) {
+		if s == at {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+}
 
 // host is a data folder with keepers that end soon after their last job.
 type host struct {

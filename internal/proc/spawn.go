@@ -255,6 +255,10 @@ func explain(err error, path string, spec Spec, env []string) error {
 		return fmt.Errorf("%s: an argument or a variable contains a NUL byte", path)
 	case errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("%s: the limit of processes is reached", path)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("%s: the machine has no memory for another process", path)
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%s: the limit of open files is reached", path)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,23 +151,44 @@ func TestLimitOfProcessesIsToldInWords(t *testing.T) {
 		d.exit(s)
 	}
 	pid := h.keeperPID(h.keepers()[0])
-	var old unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: 1 << 20}, &old); err != nil {
-		machine.Lacks(t, "a way to limit another's processes: %v", err)
+	limit := func(n string) {
+		t.Helper()
+		command := append(slices.Clone(h.command[:3]), "limit-processes", strconv.Itoa(pid), n)
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", command, err, out)
+		}
 	}
+	limit("1")
 	s := h.spec(`exit 0`)
 	d.start(s)
 	if exit := d.exit(s); exit.Code != -1 || !strings.HasSuffix(exit.Error, ": the limit of processes is reached") {
 		t.Errorf("exit %+v, want the limit of processes", exit)
 	}
-	if err := unix.Prlimit(pid, unix.RLIMIT_NPROC, &old, nil); err != nil {
-		t.Fatal(err)
-	}
+	limit("10000")
 	s = h.spec(`exit 0`)
 	d.start(s)
 	if exit := d.exit(s); exit.Error != "" {
 		t.Errorf("exit %+v, want success again", exit)
 	}
+}
+
+// limitProcesses sets how many processes the user of pid may have for it to
+// make another.
+func limitProcesses(pid, n string) error {
+	p, err := strconv.Atoi(pid)
+	if err != nil {
+		return err
+	}
+	soft, err := strconv.ParseUint(n, 10, 64)
+	if err != nil {
+		return err
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p, unix.RLIMIT_NPROC, nil, &limit); err != nil {
+		return err
+	}
+	limit.Cur = min(soft, limit.Max)
+	return unix.Prlimit(p, unix.RLIMIT_NPROC, &limit, nil)
 }
 
 func TestWhatTheKernelRefusesIsSaidInWords(t *testing.T) {

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 			body = func() error { return witness(os.Stdout) }
 		case "nobody":
 			body = func() error { return becomeNobody(os.Args[2:]) }
+		case "limit-processes":
+			body = func() error { return limitProcesses(os.Args[2], os.Args[3]) }
 		}
 		if body != nil {
 			if err := body(); err != nil {

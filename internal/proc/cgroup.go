@@ -199,7 +199,7 @@ func members(path string) map[int]bool {
 		}
 		file, err := os.Open(filepath.Join(path, "cgroup.procs"))
 		if err != nil {
-			return nil //nolint:nilerr // it was removed
+			return nil // it was removed
 		}
 		defer func() { _ = file.Close() }()
 		for scanner := bufio.NewScanner(file); scanner.Scan(); {

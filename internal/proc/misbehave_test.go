@@ -115,7 +115,7 @@ func TestZombiesOfAJobHoldNothingUp(t *testing.T) {
 
 func TestJobThatTheKernelKillsForItsMemoryIsToldOf(t *testing.T) {
 	h := newHost(t)
-	group, err := os.MkdirTemp("/sys/fs/cgroup/memory", "belfry-test-")
+	group, err := os.MkdirTemp("/sys/fs/cgroup/memory", "belfry-test-") //nolint:usetesting // a cgroup, not a folder
 	if err != nil {
 		machine.Lacks(t, "a memory cgroup (version 1) that can be made: %v", err)
 	}

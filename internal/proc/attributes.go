@@ -30,12 +30,15 @@ var resources = map[string]int{
 }
 
 // An attempt that asks for a umask, a niceness or limits begins as a shell
-// that waits on a pipe: the keeper sets what it was asked for on that process,
+// that says when it is there, and waits: the keeper sets what it was asked for on that process,
 // and says of each thing why it cannot be had; then the shell executes the
 // program. Limits set on the keeper instead, for as long as it forks, would be
 // the keeper's own, and not all of them could be taken back. Nothing stands
 // between the keeper and all other jobs.
-const prelude = `umask %s && read x <&3 && exec 3<&- && exec "$0" "$@"`
+//
+// It has to say so because fork and exec return before the kernel has done with
+// the exec, whose end sets the limit of the stack.
+const prelude = `umask %s && echo >&3 && read x <&3 && exec 3<&- && exec "$0" "$@"`
 
 func (s Spec) hasAttributes() bool {
 	return s.Umask != "" || s.Nice != 0 || len(s.Limits) > 0
@@ -56,21 +59,29 @@ func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error
 	if _, err := lookPath(spec, attr.Env); err != nil {
 		return 0, err
 	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = unix.Close(pipe[1]) }()
-	attr.Files = append(slices.Clone(attr.Files), uintptr(pipe[0]))
+	ours, theirs := ends[0], ends[1]
+	defer func() { _ = unix.Close(ours) }()
+	attr.Files = append(slices.Clone(attr.Files), uintptr(theirs))
 	const shell = "/bin/sh"
 	pid, err = syscall.ForkExec(shell, append([]string{shell, "-c", fmt.Sprintf(prelude, mask)}, spec.Args...), &attr)
-	_ = unix.Close(pipe[0])
+	_ = unix.Close(theirs)
 	if err != nil {
 		return 0, explain(err, shell, spec, attr.Env)
 	}
-	err = setAttributes(pid, spec)
+	var word [1]byte
+	n, err := readAgain(ours, word[:])
+	switch {
+	case err == nil && n == 0:
+		err = fmt.Errorf("%s ended before it was given its attributes", shell)
+	case err == nil:
+		err = setAttributes(pid, spec)
+	}
 	if err == nil {
-		_, err = unix.Write(pipe[1], []byte("\n"))
+		_, err = unix.Write(ours, word[:])
 	}
 	if err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
@@ -79,6 +90,15 @@ func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error
 		return 0, err
 	}
 	return pid, nil
+}
+
+func readAgain(fd int, data []byte) (n int, err error) {
+	for {
+		n, err = unix.Read(fd, data)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
 
 func wait(pid int) error {

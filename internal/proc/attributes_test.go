@@ -143,7 +143,7 @@ func newUserHost(t *testing.T) *host {
 	machine.NeedsRoot(t)
 	h := newHost(t)
 	// t.TempDir and the test binary's folder are for root only.
-	data, err := os.MkdirTemp("", "belfry-proc-")
+	data, err := os.MkdirTemp("", "belfry-proc-") //nolint:usetesting // it cannot be entered by others
 	if err != nil {
 		t.Fatal(err)
 	}

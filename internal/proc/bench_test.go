@@ -3,6 +3,7 @@ package proc
 import (
 	"bufio"
 	"cmp"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -27,19 +28,21 @@ func BenchmarkBurst(b *testing.B) {
 	floor, stamp := compile(b, dir, "floor"), compile(b, dir, "stamp")
 	ledger := filepath.Join(dir, "ledger")
 	command := stamp + " " + ledger
-	var loops, shells, plains []float64
+	var loops, shells, bare, plains []float64
 	for b.Loop() {
 		loops = append(loops, lastStart(b, ledger, jobs, func() {
 			if out, err := exec.Command(floor, command, strconv.Itoa(jobs)).CombinedOutput(); err != nil {
 				b.Fatalf("floor: %v\n%s", err, out)
 			}
 		}))
-		shells = append(shells, startBurst(b, ledger, jobs, ": ; "+command))
-		plains = append(plains, startBurst(b, ledger, jobs, command))
+		shells = append(shells, startBurst(b, "keeper", ledger, jobs, ": ; "+command))
+		bare = append(bare, startBurst(b, bareKeeper, ledger, jobs, ": ; "+command))
+		plains = append(plains, startBurst(b, "keeper", ledger, jobs, command))
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(loops), "s/floor")
 	b.ReportMetric(median(ratios(shells, loops)), "shell/floor")
+	b.ReportMetric(median(ratios(bare, loops)), "shell-without-cgroups/floor")
 	b.ReportMetric(median(ratios(plains, loops)), "plain/floor")
 }
 
@@ -53,13 +56,13 @@ func compile(b *testing.B, dir, name string) string {
 }
 
 // startBurst has a keeper start jobs of a command.
-func startBurst(b *testing.B, ledger string, jobs int, command string) float64 {
+func startBurst(b *testing.B, keeper, ledger string, jobs int, command string) float64 {
 	exe, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
 	data := b.TempDir()
-	c, err := Open(b.Context(), Options{DataDir: data, Command: []string{exe, "keeper", "200ms"}, Log: slog.New(slog.DiscardHandler)})
+	c, err := Open(b.Context(), Options{DataDir: data, Command: []string{exe, keeper, "200ms"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -195,4 +198,74 @@ func BenchmarkLogLimit(b *testing.B) {
 	b.ReportMetric(median(plain), "s/plain")
 	b.ReportMetric(median(ratios(ours, plain)), "limited/plain")
 	b.ReportMetric(float64(most>>20), "MiB-at-most")
+}
+
+// BenchmarkKeeperMemory tells how large a keeper is without jobs, and with
+// 1,000 that live.
+func BenchmarkKeeperMemory(b *testing.B) {
+	const jobs = 1000
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	c, err := Open(b.Context(), Options{DataDir: dir, Command: []string{exe, "keeper", "200ms"}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for n := 0; b.Loop(); n++ {
+		l, err := c.current(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		idle := residentMiB(b, l.pid)
+		specs := make([]Spec, jobs)
+		for i := range specs {
+			specs[i] = Spec{
+				Run: "memory-" + strconv.Itoa(n), Attempt: i + 1, Dir: b.TempDir(), LogLimit: 64 << 20, Timeout: time.Hour,
+				Args: []string{"/bin/sh", "-c", "exec sleep 1000"},
+				Env:  []string{"SHELL=/bin/sh", "HOME=/", "PATH=/usr/bin:/bin", "LOGNAME=root", "USER=root"},
+			}
+		}
+		if err := c.Start(b.Context(), specs); err != nil {
+			b.Fatal(err)
+		}
+		for starts := 0; starts < jobs; {
+			if e := <-c.Events(); e.Started != nil {
+				starts++
+			}
+		}
+		busy := residentMiB(b, l.pid)
+		for _, s := range specs {
+			if err := c.Signal(s.Run, s.Attempt, Kill); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for exits := 0; exits < jobs; {
+			if e := <-c.Events(); e.Exit != nil {
+				exits++
+				if err := c.Forget(e.Run, e.Attempt); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(idle, "MiB-before")
+		b.ReportMetric(busy, "MiB-with-1000-jobs")
+		b.ReportMetric(residentMiB(b, l.pid), "MiB-after")
+	}
+}
+
+func residentMiB(b *testing.B, pid int) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
 }

@@ -424,6 +424,7 @@ type link struct {
 	client  *Client
 	id      string
 	build   string
+	pid     int
 	ours    bool // started by this client
 	conn    *net.UnixConn
 	since   time.Time
@@ -506,7 +507,7 @@ func (l *link) greet(ctx context.Context) error {
 	if agree(hello.Protocol, 0) == 0 {
 		return fmt.Errorf("it speaks protocol %d, not %d to %d", hello.Protocol, OldestProtocol, ProtocolVersion)
 	}
-	l.build = hello.Build
+	l.build, l.pid = hello.Build, hello.PID
 	frame, seq, err := c.request(message{Type: typeList, Subscribe: true})
 	if err != nil {
 		return err

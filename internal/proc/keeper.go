@@ -23,6 +23,7 @@ const (
 	defaultKillAfter = 10 * time.Second
 	recorders        = 4           // exit records written at a time: syncs share the journal's commits
 	recordPause      = time.Second // for so long, starts that wait go before exit records that wait
+	crowd            = 100         // starts that wait: from so many on, attempts have no cgroup
 	readyVariable    = "BELFRY_KEEPER_READY"
 )
 
@@ -33,15 +34,26 @@ const (
 // modes, signals and inherited descriptors are set for jobs, and after it has
 // returned the process must exit.
 func RunKeeper(dir string, log *slog.Logger) error {
-	return runKeeper(dir, keeperOptions{idle: idleTime, limit: maxFrame, log: log})
+	return runKeeper(dir, keeperOptions{idle: idleTime, limit: maxFrame, log: log, cgroups: newCgroups})
 }
 
-// keeperOptions are what tests make smaller.
+// keeperOptions are what tests make smaller, or do without.
 type keeperOptions struct {
 	idle  time.Duration
 	limit int // of a frame's bytes
 	log   *slog.Logger
+
+	cgroups func(keeper string) (*cgroups, error) // newCgroups
+	step    func(step)                            // nil, or told how far a start is
 }
+
+// step is how far a start is.
+type step string
+
+const (
+	recorded step = "recorded" // the record's first line is written
+	forked   step = "forked"   // there is a process, and no second line
+)
 
 func runKeeper(dir string, o keeperOptions) error {
 	ready := readyPipe()
@@ -92,7 +104,8 @@ type attempt struct {
 	token     int64
 	dir       string
 	killAfter time.Duration
-	spec      Spec // until it is spawned: environments take room
+	cgroup    string // "" when it has none of its own; set before it runs
+	spec      Spec   // until it is spawned: environments take room
 
 	// Guarded by keeper.mu.
 	state      state
@@ -123,7 +136,10 @@ type keeper struct {
 	folder *folder
 	oom    oomScore
 	logs   *limiter
-	alarm  bootAlarm
+
+	cgroups *cgroups
+	step    func(step)
+	alarm   bootAlarm
 
 	ctx    context.Context // the keeper's life: cancelled when its work is done
 	cancel context.CancelFunc
@@ -145,11 +161,12 @@ type keeper struct {
 	attempts   map[key]*attempt
 	byPID      map[int]*attempt
 	queue      []*attempt
-	open       int           // attempts whose outcome is not on the disk yet
-	ends       []ending      // what is to be recorded
-	recording  int           // recorders at work
-	recordAt   *time.Timer   // not nil while the ends wait for the starts
-	reaps      chan struct{} // closed and replaced when something was reaped
+	open       int             // attempts whose outcome is not on the disk yet
+	busy       map[string]bool // cgroups of attempts that have ended, with processes in them
+	ends       []ending        // what is to be recorded
+	recording  int             // recorders at work
+	recordAt   *time.Timer     // not nil while the ends wait for the starts
+	reaps      chan struct{}   // closed and replaced when something was reaped
 	peers      map[*peer]bool
 	greeted    int // peers that have said hello
 	subscriber *peer
@@ -173,6 +190,10 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
+	cgroups, err := o.cgroups(id)
+	if err != nil {
+		o.log.Info("no cgroups for attempts", "keeper", id, "reason", err.Error())
+	}
 	alarm, err := newBootAlarm()
 	if err != nil {
 		return nil, errors.Join(err, folder.remove())
@@ -187,6 +208,8 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 		}),
 		oom:      newOOMScore(),
 		alarm:    alarm,
+		cgroups:  cgroups,
+		step:     o.step,
 		ctx:      ctx,
 		cancel:   cancel,
 		wake:     make(chan struct{}, 1),
@@ -194,6 +217,7 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 		attempts: make(map[key]*attempt),
 		byPID:    make(map[int]*attempt),
 		reaps:    make(chan struct{}),
+		busy:     make(map[string]bool),
 		peers:    make(map[*peer]bool),
 	}, nil
 }
@@ -258,6 +282,7 @@ func (k *keeper) run() error {
 			k.mu.Unlock()
 			k.work.Wait()
 			k.stdin.Wait()
+			k.cgroups.close()
 			k.log.Info("keeper ended")
 			return err
 		case s := <-signals:
@@ -389,15 +414,33 @@ func (k *keeper) next() *attempt {
 	return a
 }
 
+func (k *keeper) reached(s step) {
+	if k.step != nil {
+		k.step(s)
+	}
+}
+
+// crowded reports whether so many starts wait that they shall not be made
+// later by a cgroup for each, which takes a tenth of a start.
+func (k *keeper) crowded() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.queue) >= crowd
+}
+
 // spawn starts one attempt, or says why not.
 func (k *keeper) spawn(a *attempt) {
 	spec := a.spec
 	a.spec = Spec{}
 
 	at := time.Now()
+	cgroup := ""
+	if !k.crowded() {
+		cgroup = k.cgroups.name(a.key)
+	}
 	record, err := createStart(a.dir, startRecord{
 		Run: a.run, Attempt: a.attempt, Token: a.token,
-		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(),
+		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(), Cgroup: cgroup,
 	})
 	if errors.Is(err, fs.ErrExist) {
 		k.startedBefore(a)
@@ -408,6 +451,7 @@ func (k *keeper) spawn(a *attempt) {
 		return
 	}
 	defer record.close()
+	k.reached(recorded)
 
 	k.mu.Lock()
 	stopped := a.stop != ""
@@ -425,11 +469,12 @@ func (k *keeper) spawn(a *attempt) {
 	k.forkMu.Lock()
 	defer k.forkMu.Unlock()
 	begun := time.Now()
-	pid, err := spawn(k.ctx, &k.stdin, spec)
+	pid, err := k.spawnIn(cgroup, a, spec)
 	if err != nil {
 		k.notStarted(a, at, fmt.Sprintf("start %v", err))
 		return
 	}
+	k.reached(forked)
 	if err := record.add(processRecord{PID: pid, Started: bootTicks(), Session: pid}); err != nil {
 		k.log.Error("complete the start record", "run", a.run, "attempt", a.attempt, "error", err)
 	}
@@ -454,6 +499,32 @@ func (k *keeper) spawn(a *attempt) {
 		k.endAttempt(a, a.stop)
 	}
 	signalTo(k.forked)
+}
+
+// spawnIn is spawn in a cgroup of the attempt's own, or without one where it
+// cannot be had. Its caller holds forkMu.
+func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, err error) {
+	if cgroup == "" {
+		return spawn(k.ctx, &k.stdin, spec, -1)
+	}
+	fd, err := k.cgroups.open(cgroup)
+	if err != nil {
+		k.log.Error("make a cgroup", "run", a.run, "attempt", a.attempt, "error", err)
+		return spawn(k.ctx, &k.stdin, spec, -1)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	pid, err = spawn(k.ctx, &k.stdin, spec, fd)
+	if err == nil {
+		a.cgroup = cgroup
+		return pid, nil
+	}
+	_ = k.cgroups.remove(cgroup)
+	pid, without := spawn(k.ctx, &k.stdin, spec, -1)
+	if without == nil { // so it was not the program
+		k.cgroups.off = true
+		k.log.Warn("no cgroups for attempts", "reason", err.Error())
+	}
+	return pid, without
 }
 
 // notStarted gives an attempt the outcome of one that has no process.
@@ -534,6 +605,7 @@ func (k *keeper) recordEnds() {
 		sync := k.subscriber == nil
 		k.mu.Unlock()
 		k.logs.settle(e.key)
+		busy := e.cgroup != "" && errors.Is(k.cgroups.remove(e.cgroup), unix.EBUSY)
 		err := writeExit(e.dir, exitRecord{
 			Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Keeper: k.id, Exit: e.exit,
 		}, sync)
@@ -542,6 +614,9 @@ func (k *keeper) recordEnds() {
 		}
 
 		k.mu.Lock()
+		if busy {
+			k.busy[e.cgroup] = true
+		}
 		e.state, e.attempt.exit = stateExited, &e.exit
 		// An outcome that the disk did not take keeps the keeper alive until
 		// a daemon has it, unless the whole directory is gone.
@@ -561,7 +636,14 @@ func (k *keeper) writers(a *attempt) writers {
 	running := !a.reaped
 	k.mu.Unlock()
 	switch {
-	case running || unix.Kill(-a.pid, 0) == nil: // it, or its group
+	case running:
+		return someWriters
+	case a.cgroup != "":
+		if populated(a.cgroup) {
+			return someWriters
+		}
+		return noWriters
+	case unix.Kill(-a.pid, 0) == nil: // its group
 		return someWriters
 	default:
 		return unknownWriters

@@ -13,7 +13,10 @@ import (
 	"belfry/internal/machine"
 )
 
-const testLogLimit = 1 << 20
+const (
+	testLogLimit = 1 << 20
+	testBlock    = 4096 // of the file systems that tests run on
+)
 
 // kept checks that a log has its length and content but for a hole in the
 // middle, and takes no more room than its limit and the blocks at its edges.
@@ -32,7 +35,7 @@ func (h *host) kept(s Spec, want []byte) {
 	if info.Size != int64(len(want)) {
 		h.Fatalf("the log has %d bytes, want %d", info.Size, len(want))
 	}
-	if room := info.Blocks * 512; room > s.LogLimit+2*int64(info.Blksize) {
+	if room := info.Blocks * 512; room > s.LogLimit+2*testBlock {
 		h.Errorf("the log takes %d bytes, its limit is %d", room, s.LogLimit)
 	}
 	hole, err := unix.Seek(int(file.Fd()), 0, unix.SEEK_HOLE)
@@ -43,7 +46,7 @@ func (h *host) kept(s Spec, want []byte) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if half := s.LogLimit / 2; hole < half-int64(info.Blksize) || info.Size-data < half-int64(info.Blksize) {
+	if half := s.LogLimit / 2; hole < half-testBlock || info.Size-data < half-testBlock {
 		h.Errorf("%d bytes of the beginning and %d of the end are left, want half of %d each", hole, info.Size-data, s.LogLimit)
 	}
 	for _, part := range [][2]int64{{0, hole}, {data, info.Size}} {
@@ -103,7 +106,7 @@ func (h *host) whenSmall(s Spec, size int64) {
 		if err := unix.Lstat(path, &info); err != nil {
 			h.Fatal(err)
 		}
-		if info.Size == size && info.Blocks*512 <= s.LogLimit+2*int64(info.Blksize) {
+		if info.Size == size && info.Blocks*512 <= s.LogLimit+2*testBlock {
 			return
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}}, 30000)

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 			body = func() error { return witness(os.Stdout) }
 		case "nobody":
 			body = func() error { return becomeNobody(os.Args[2:]) }
+		case "limit-processes":
+			body = func() error { return limitProcesses(os.Args[2], os.Args[3]) }
 		}
 		if body != nil {
 			if err := body(); err != nil {
@@ -39,12 +41,11 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	if len(os.Args) == 4 && os.Args[1] == "keeper" {
+	if kind, ok := keeperKinds[os.Args[min(1, len(os.Args)-1)]]; ok && len(os.Args) == 4 {
 		idle, err := time.ParseDuration(os.Args[2])
 		if err == nil {
-			err = runKeeper(os.Args[3], keeperOptions{
-				idle: idle, limit: testLimit, log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-			})
+			kind.idle, kind.limit, kind.log = idle, testLimit, slog.New(slog.NewTextHandler(os.Stderr, nil))
+			err = runKeeper(os.Args[3], kind)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -65,6 +66,29 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// bareKeeper is the command of a keeper that makes no cgroups.
+const bareKeeper = "bare-keeper"
+
+// keeperKinds are the commands that make the test binary a keeper.
+var keeperKinds = map[string]keeperOptions{
+	"keeper":                    {cgroups: newCgroups},
+	bareKeeper:                  {cgroups: noCgroups},
+	"keeper-killed-recorded":    {cgroups: newCgroups, step: dieAt(recorded)},
+	"keeper-killed-forked":      {cgroups: newCgroups, step: dieAt(forked)},
+	"bare-keeper-killed-forked": {cgroups: noCgroups, step: dieAt(forked)},
+}
+
+func noCgroups(string) (*cgroups, error) { return nil, errors.New("the test wants none") }
+
+func dieAt(at step) func(step) {
+	return func(s step) {
+		if s == at {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
 }
 
 // host is a data folder with keepers that end soon after their last job.

@@ -48,6 +48,7 @@ func (k *keeper) reap() {
 	defer k.forkMu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	strays := false
 	for {
 		var status unix.WaitStatus
 		var usage unix.Rusage
@@ -58,8 +59,17 @@ func (k *keeper) reap() {
 		if err != nil || pid <= 0 {
 			break
 		}
-		if a := k.byPID[pid]; a != nil { // else a stray
+		if a := k.byPID[pid]; a != nil {
 			k.ended(a, status, usage)
+		} else { // a stray, perhaps the last of its cgroup
+			strays = true
+		}
+	}
+	if strays {
+		for path := range k.busy {
+			if !errors.Is(k.cgroups.remove(path), unix.EBUSY) {
+				delete(k.busy, path)
+			}
 		}
 	}
 	close(k.reaps)
@@ -195,10 +205,12 @@ func (k *keeper) seeOut(a *attempt) {
 	}
 }
 
-// tree gives the living processes of an attempt: of its session, with its
-// environment, and all below them. All are below the keeper, so a number that
-// was given to a stranger meanwhile misleads nobody.
+// tree gives the living processes of an attempt: of its cgroup, of its
+// session, with its environment, and all below them. But for those of its
+// cgroup all are below the keeper, so a number that was given to a stranger
+// meanwhile misleads nobody.
 func (k *keeper) tree(a *attempt) ([]process, error) {
+	inCgroup := members(a.cgroup)
 	all, err := processes()
 	if err != nil {
 		return nil, err
@@ -209,13 +221,14 @@ func (k *keeper) tree(a *attempt) ([]process, error) {
 		others[pid] = other != a
 	}
 	k.mu.Unlock()
-	own := descendants(all, func(p process) bool { return p.parent == k.pid })
+	own := descendants(all, func(p process) bool { return p.parent == k.pid || inCgroup[p.pid] })
 	return living(descendants(own, func(p process) bool {
-		return p.session == a.pid || !others[p.session] && isOf(p.pid, a.key)
+		return inCgroup[p.pid] || p.session == a.pid || !others[p.session] && isOf(p.pid, a.key)
 	})), nil
 }
 
 func (k *keeper) killAll(a *attempt, left []process) {
+	killCgroup(a.cgroup)
 	for _, p := range left {
 		if err := p.kill(); err != nil {
 			k.log.Error("kill process", "run", a.run, "attempt", a.attempt, "pid", p.pid, "error", err)

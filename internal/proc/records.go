@@ -45,6 +45,8 @@ type startRecord struct {
 	At      time.Time `json:"at"`
 	Since   uint64    `json:"since"` // a process that started before it (clock ticks since boot, as in /proc/PID/stat) is not the attempt's
 
+	Cgroup string `json:"cgroup,omitempty"` // where it is of its own
+
 	Process processRecord `json:"-"` // zero when the second line is missing
 }
 

@@ -21,9 +21,9 @@ const defaultPath = "/usr/bin:/bin"
 
 // spawn forks and executes spec with its output in the attempt's log, and
 // returns the pid. It is syscall.ForkExec and not os/exec: one process stands
-// between the keeper and the job's program, none after it. The caller holds
-// forkMu.
-func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err error) {
+// between the keeper and the job's program, none after it. cgroup is a
+// descriptor of the cgroup it starts in, or -1. The caller holds forkMu.
+func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (pid int, err error) {
 	env := environment(spec)
 
 	// Bare descriptors, not os.File: nothing here has a finalizer that could
@@ -49,7 +49,7 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec) (pid int, err 
 		Dir:   spec.Cwd,
 		Env:   env,
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: cgroup >= 0, CgroupFD: max(cgroup, 0)},
 	}
 	pid, err = execute(spec, attr)
 	if err != nil {
@@ -255,6 +255,10 @@ func explain(err error, path string, spec Spec, env []string) error {
 		return fmt.Errorf("%s: an argument or a variable contains a NUL byte", path)
 	case errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("%s: the limit of processes is reached", path)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("%s: the machine has no memory for another process", path)
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%s: the limit of open files is reached", path)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }

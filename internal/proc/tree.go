@@ -127,7 +127,8 @@ func isOf(pid int, k key) bool {
 }
 
 // survivors gives the living processes of an attempt whose keeper is dead:
-// those of its session, those with its environment, and all below them.
+// those of its cgroup, of its session, those with its environment, and all
+// below them.
 func survivors(record startRecord) ([]process, error) {
 	all, err := processes()
 	if err != nil {
@@ -143,12 +144,13 @@ func survivors(record startRecord) ([]process, error) {
 		}
 	}
 	k := key{record.Run, record.Attempt}
+	inCgroup := members(record.cgroup())
 	self := os.Getpid()
 	return living(descendants(all, func(p process) bool {
 		if p.started < record.Since || p.pid == self {
 			return false
 		}
-		return session != 0 && p.session == session || isOf(p.pid, k)
+		return inCgroup[p.pid] || session != 0 && p.session == session || isOf(p.pid, k)
 	})), nil
 }
 
@@ -196,6 +198,7 @@ func KillSurvivors(dir, run string, attempt int) error {
 		if len(left) == 0 {
 			return nil
 		}
+		killCgroup(record.cgroup())
 		var errs []error
 		for _, p := range left {
 			if err := p.kill(); err != nil {

@@ -169,7 +169,7 @@ func (a *account) AddRuns(ctx context.Context, runs []run.Run, definitions []job
 	return a.wrote(a.Store.AddRuns(ctx, runs, definitions))
 }
 
-func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error) {
+func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]bool, error) {
 	claimed, err := a.Store.Claim(ctx, claims)
 	return claimed, a.wrote(err)
 }

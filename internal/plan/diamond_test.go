@@ -134,10 +134,10 @@ func (h *house) ends(name string, to run.State) {
 	claimed, err := h.store.Claim(ctx, []run.Claim{{
 		Run: r.ID, Attempt: r.Attempt + 1, Token: r.Token + 1, Node: "node", Boot: "boot", At: h.now, Definition: job.Definition{Hash: r.Definition, JSON: text},
 	}})
-	if err != nil || len(claimed) != 1 {
+	if err != nil || !claimed[0] {
 		h.t.Fatalf("claim %s: %v, %v", name, claimed, err)
 	}
-	if _, err := h.store.Move(ctx, run.Move{Run: r.ID, From: run.Running, To: to, Token: claimed[0].Token, At: h.now}); err != nil {
+	if _, err := h.store.Move(ctx, run.Move{Run: r.ID, From: run.Running, To: to, Token: r.Token + 1, At: h.now}); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -1103,3 +1103,52 @@ func TestTheEndsOfABurstShareATransaction(t *testing.T) {
 		}
 	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapAllow }))
 }
+
+func TestAnAttemptIsStartedAsItsJobSays(t *testing.T) {
+	plain := simple("plain")
+	strict := with(simple("strict"), func(j *job.Job) {
+		j.Umask, j.Nice, j.LogLimit, j.Limits = "027", 5, 1<<20, []job.Limit{{Resource: "open_files", Value: 64}}
+	})
+	endless := with(simple("endless"), func(j *job.Job) { j.LogLimit = -1 })
+	play(t, func(s *scene) {
+		specs := map[string]proc.Spec{}
+		for _, name := range []string{"plain", "strict", "endless"} {
+			id := s.queue(name, time.Now())
+			s.procs.set(func(p *processes) { specs[name] = p.started[len(p.started)-1] })
+			if specs[name].Run != id {
+				s.t.Fatalf("%s was not started", name)
+			}
+		}
+		if p := specs["plain"]; p.Umask != "" || p.Nice != 0 || p.LogLimit != job.DefaultLogLimit || p.Limits != nil {
+			s.t.Errorf("a plain job is started as %+v", p)
+		}
+		if p := specs["strict"]; p.Umask != "027" || p.Nice != 5 || p.LogLimit != 1<<20 || !slices.Equal(p.Limits, []proc.Limit{{Resource: "open_files", Value: 64}}) {
+			s.t.Errorf("a strict one as %+v", p)
+		}
+		if p := specs["endless"]; p.LogLimit != 0 {
+			s.t.Errorf("one without a limit as %+v", p)
+		}
+	}, plain, strict, endless)
+}
+
+func TestManyRunsAreStartedInBatches(t *testing.T) {
+	play(t, func(s *scene) {
+		j := s.jobs[s.keys["a"]]
+		var runs []run.Run
+		var definitions []job.Definition
+		for i := range 500 {
+			at := time.Now().Add(time.Duration(i) * time.Second)
+			id := run.NewID(at)
+			runs = append(runs, run.Run{ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: at, FiresUntil: at, Count: 1, Named: at, QueuedAt: time.Now()})
+			definitions = append(definitions, j.Definition())
+		}
+		if err := s.store.AddRuns(s.t.Context(), runs, definitions); err != nil {
+			s.t.Fatal(err)
+		}
+		s.runner.Kick()
+		s.starts(500)
+		for _, r := range runs {
+			s.want(r.ID, run.Running, "")
+		}
+	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapAllow; j.Crontab = true }))
+}

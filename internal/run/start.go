@@ -1,9 +1,11 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -159,11 +161,24 @@ func (r *Runner) output(run string, attempt int) string {
 	return filepath.Join(r.Dir(run, attempt), "output")
 }
 
+// batches are how many runs are claimed and started together: few at first, so
+// that the first process is there at once, then so many that the keeper starts
+// them while the next are claimed.
+var batches = []int{16, 200}
+
 // claim makes the runs ours, durably, and then starts them.
 func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
-	if len(runs) == 0 {
-		return nil
+	for i := 0; len(runs) > 0; i++ {
+		n := min(batches[min(i, len(batches)-1)], len(runs))
+		if err := r.claimBatch(ctx, runs[:n], now); err != nil {
+			return err
+		}
+		runs = runs[n:]
 	}
+	return nil
+}
+
+func (r *Runner) claimBatch(ctx context.Context, runs []Run, now time.Time) error {
 	claims := make([]Claim, 0, len(runs))
 	for _, run := range runs {
 		j, known := r.job(run)
@@ -171,7 +186,7 @@ func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
 			continue // removed since it was admitted
 		}
 		c := Claim{
-			Run: run.ID, Attempt: run.Attempt + 1, Token: run.Token + 1, Node: r.o.Node, Boot: r.o.Boot,
+			run: run, Run: run.ID, Attempt: run.Attempt + 1, Token: run.Token + 1, Node: r.o.Node, Boot: r.o.Boot,
 			Definition: r.definitionOf(j.Job), At: now,
 		}
 		if len(j.Publish) > 0 {
@@ -187,10 +202,15 @@ func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
 		return fmt.Errorf("claim %d runs: %w", len(claims), err)
 	}
 	crash.Point(crash.Claimed)
-	for _, run := range claimed {
-		r.live[run.ID] = run
+	var ours []Run
+	for i, c := range claims {
+		if claimed[i] {
+			run := c.claimed()
+			r.live[run.ID] = run
+			ours = append(ours, run)
+		}
 	}
-	r.start(ctx, claimed)
+	r.start(ctx, ours)
 	r.o.Changed()
 	return nil
 }
@@ -247,7 +267,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if _, err := targets(j, env); err != nil {
 		return proc.Spec{}, err
 	}
-	if err := os.MkdirAll(output, 0o700); err != nil {
+	if err := r.makeDirs(run); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
 	r.began(run, j, secrets(j, env))
@@ -255,12 +275,34 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
 	}
+	var limits []proc.Limit
+	for _, l := range j.Limits {
+		limits = append(limits, proc.Limit(l))
+	}
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
 		Args: j.Command.Argv(), Env: env.Strings(), Cwd: cwd,
 		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
+		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),
+		Umask:    j.Umask, Nice: j.Nice, Limits: limits,
 	}, nil
+}
+
+// makeDirs makes the attempt's directory and the one for its output; os.MkdirAll
+// would look at each folder above first.
+func (r *Runner) makeDirs(run Run) error {
+	dir := r.Dir(run.ID, run.Attempt)
+	for _, path := range []string{filepath.Dir(dir), dir, r.output(run.ID, run.Attempt)} {
+		err := os.Mkdir(path, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = os.MkdirAll(path, 0o700)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Environ gives the whole environment of a run's newest attempt: its publisher

@@ -33,9 +33,9 @@ type Store interface {
 	// FailedBefore reports whether the newest finished run of the job before
 	// this one had failed or was lost.
 	FailedBefore(ctx context.Context, r Run) (bool, error)
-	// Claim makes queued runs running; the ones that are not queued any more
-	// are left out of what it returns.
-	Claim(ctx context.Context, claims []Claim) ([]Run, error)
+	// Claim makes queued runs running, and says which: those that still were
+	// queued.
+	Claim(ctx context.Context, claims []Claim) (claimed []bool, err error)
 	// Move takes runs from one state to the next, with all that follows: what is
 	// owed is in the outbox, and the runs that wait for them are settled. It says
 	// which moves are void because of ErrConflict; with an error nothing was
@@ -55,6 +55,7 @@ type Store interface {
 
 // Claim takes a queued run for one attempt.
 type Claim struct {
+	run        Run // as it waited
 	Run        string
 	Attempt    int
 	Token      int64
@@ -62,6 +63,17 @@ type Claim struct {
 	Definition job.Definition
 	Targets    []job.Target
 	At         time.Time
+}
+
+// claimed is the run as Claim leaves it.
+func (c Claim) claimed() Run {
+	r := c.run
+	r.State, r.Reason, r.Definition, r.Attempt, r.Token, r.Node = Running, "", c.Definition.Hash, c.Attempt, c.Token, c.Node
+	r.NotBefore, r.StartBy, r.EndedAt, r.ExitCode, r.Signal = time.Time{}, time.Time{}, time.Time{}, nil, ""
+	if r.StartedAt.IsZero() {
+		r.StartedAt = c.At
+	}
+	return r
 }
 
 // Move is one transition of a run.

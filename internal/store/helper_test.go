@@ -129,10 +129,10 @@ func claim(t *testing.T, s *Store, id string, at time.Time) run.Run {
 	t.Helper()
 	r := read(t, s, id)
 	claimed := must(s.Claim(t.Context(), []run.Claim{claimOf(r, at)}))(t)
-	if len(claimed) != 1 {
+	if !claimed[0] {
 		t.Fatalf("run %s of %s was not claimed: it is %s", id, r.Name, r.State)
 	}
-	return claimed[0]
+	return read(t, s, id)
 }
 
 func claimOf(r run.Run, at time.Time) run.Claim {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -472,12 +473,12 @@ func (s *Store) Targets(ctx context.Context, id string, number int) ([]job.Targe
 	return targets, json.Unmarshal([]byte(text), &targets)
 }
 
-// Claim makes queued runs running, each with a new attempt. It gives back those
+// Claim makes queued runs running, each with a new attempt, and says which: those
 // that were still queued and under the token that the claim follows.
-func (s *Store) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error) {
-	var claimed []run.Run
-	err := s.update(ctx, "claim runs", func(tx *tx) error {
-		for _, c := range claims {
+func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, err error) {
+	err = s.update(ctx, "claim runs", func(tx *tx) error {
+		claimed = make([]bool, len(claims))
+		for i, c := range claims {
 			if err := tx.saveDefinition(c.Definition); err != nil {
 				return err
 			}
@@ -499,18 +500,11 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) ([]run.Run, error
 				c.Run, c.Attempt, c.Token, c.Node, c.Boot, string(targets), c.At.UnixMilli()); err != nil {
 				return err
 			}
-			r, err := one(tx.ctx, tx.raw, scanRun, `SELECT `+runColumns+`WHERE run.id = $1`, c.Run)
-			if err != nil {
-				return err
-			}
-			claimed = append(claimed, r)
+			claimed[i] = true
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return claimed, nil
+	return claimed, err
 }
 
 // Note writes why runs are in their state, without changing it.
@@ -598,8 +592,13 @@ func (t *tx) move(m run.Move) error {
 			endedAt = millis(m.Ended.EndedAt)
 		}
 	}
-	n, err := t.exec(`UPDATE run SET state = $1, reason = $2, not_before = $3, ended_at = $4 WHERE id = $5 AND state = $6 AND (token = $7 OR $7 = 0)`,
-		m.To, m.Reason, orZero(m.NotBefore), endedAt, m.Run, m.From, m.Token)
+	ended := cmp.Or(m.Ended, &run.Attempt{})
+	// When it has finished nobody watches it for being late any more.
+	n, err := t.exec(`UPDATE run SET state = $1, reason = $2, not_before = $3, ended_at = $4,
+			exit_code = CASE WHEN $5 = 1 THEN $6 ELSE exit_code END, signal = CASE WHEN $5 = 1 THEN $7 ELSE signal END,
+			start_by = CASE WHEN $8 = 1 THEN 0 ELSE start_by END, finish_by = CASE WHEN $8 = 1 THEN 0 ELSE finish_by END
+		WHERE id = $9 AND state = $10 AND (token = $11 OR $11 = 0)`,
+		m.To, m.Reason, orZero(m.NotBefore), endedAt, number(m.Ended != nil), ended.ExitCode, ended.Signal, number(m.To.Finished()), m.Run, m.From, m.Token)
 	if err != nil {
 		return err
 	}
@@ -611,15 +610,7 @@ func (t *tx) move(m run.Move) error {
 			return err
 		}
 	}
-	if m.To.Finished() { // nobody watches it any more
-		if _, err := t.exec(`UPDATE run SET start_by = 0, finish_by = 0 WHERE id = $1 AND (start_by > 0 OR finish_by > 0)`, m.Run); err != nil {
-			return err
-		}
-	}
 	if a := m.Ended; a != nil {
-		if _, err := t.exec(`UPDATE run SET exit_code = $1, signal = $2 WHERE id = $3`, a.ExitCode, a.Signal, m.Run); err != nil {
-			return err
-		}
 		if _, err := t.exec(`UPDATE attempt SET ended_at = $1, exit_code = $2, signal = $3, reason = $4, user_cpu = $5, system_cpu = $6, max_rss = $7
 				WHERE run = $8 AND number = $9`, millis(a.EndedAt), a.ExitCode, a.Signal, a.Reason,
 			a.UserCPU.Milliseconds(), a.SystemCPU.Milliseconds(), a.MaxRSS, m.Run, a.Number); err != nil {
@@ -667,6 +658,10 @@ func (t *tx) startWaiting(id string, at time.Time) error {
 // parents has succeeded, and skips them when one has ended otherwise.
 func (t *tx) settleChildren(parent string, state run.State, at time.Time) error {
 	if state == run.Succeeded {
+		children, err := list(t.ctx, t.raw, value[string], `SELECT run FROM run_parent WHERE parent = $1 LIMIT 1`, parent)
+		if err != nil || len(children) == 0 {
+			return err
+		}
 		return t.startWaiting(parent, at)
 	}
 	if !state.Finished() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -382,6 +383,36 @@ func TestARunIsClaimedStartedAndEnded(t *testing.T) {
 			s.t.Errorf("its attempt is %+v, %v", a, err)
 		}
 	}, simple("a"))
+}
+
+func TestAnAttemptAsksForWhatItsJobDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*job.Job)
+		want   proc.Spec
+	}{
+		"nothing":       {func(*job.Job) {}, proc.Spec{LogLimit: job.DefaultLogLimit}},
+		"the whole log": {func(j *job.Job) { j.LogLimit = -1 }, proc.Spec{}},
+		"everything": {func(j *job.Job) {
+			j.Umask, j.Nice, j.LogLimit = "027", 5, 1<<20
+			j.Limits = []job.Limit{{Resource: "open_files", Value: 64}, {Resource: "memory", Value: job.Unlimited}}
+		}, proc.Spec{
+			Umask: "027", Nice: 5, LogLimit: 1 << 20,
+			Limits: []proc.Limit{{Resource: "open_files", Value: 64}, {Resource: "memory", Value: proc.Unlimited}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.queue("a", time.Now())
+				s.starts(1)
+				var spec proc.Spec
+				s.procs.set(func(p *processes) { spec = p.started[0] })
+				got := proc.Spec{Umask: spec.Umask, Nice: spec.Nice, Limits: spec.Limits, LogLimit: spec.LogLimit}
+				if !reflect.DeepEqual(got, c.want) {
+					s.t.Errorf("it asks for %+v, want %+v", got, c.want)
+				}
+			}, with(simple("a"), c.change))
+		})
+	}
 }
 
 func TestAFailedRunIsTriedAgainWhenItsTimeHasComeAndIsToldOnce(t *testing.T) {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -255,11 +256,17 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
 	}
+	var limits []proc.Limit
+	for _, l := range j.Limits {
+		limits = append(limits, proc.Limit(l))
+	}
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
 		Args: j.Command.Argv(), Env: env.Strings(), Cwd: cwd,
 		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
+		Umask: j.Umask, Nice: j.Nice, Limits: limits,
+		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0), // -1: none
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -382,6 +383,36 @@ func TestARunIsClaimedStartedAndEnded(t *testing.T) {
 			s.t.Errorf("its attempt is %+v, %v", a, err)
 		}
 	}, simple("a"))
+}
+
+func TestAnAttemptAsksForWhatItsJobDoes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*job.Job)
+		want   proc.Spec
+	}{
+		"nothing":       {func(*job.Job) {}, proc.Spec{LogLimit: job.DefaultLogLimit}},
+		"the whole log": {func(j *job.Job) { j.LogLimit = -1 }, proc.Spec{}},
+		"everything": {func(j *job.Job) {
+			j.Umask, j.Nice, j.LogLimit = "027", 5, 1<<20
+			j.Limits = []job.Limit{{Resource: "open_files", Value: 64}, {Resource: "memory", Value: job.Unlimited}}
+		}, proc.Spec{
+			Umask: "027", Nice: 5, LogLimit: 1 << 20,
+			Limits: []proc.Limit{{Resource: "open_files", Value: 64}, {Resource: "memory", Value: proc.Unlimited}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *scene) {
+				s.queue("a", time.Now())
+				s.starts(1)
+				var spec proc.Spec
+				s.procs.set(func(p *processes) { spec = p.started[0] })
+				got := proc.Spec{Umask: spec.Umask, Nice: spec.Nice, Limits: spec.Limits, LogLimit: spec.LogLimit}
+				if !reflect.DeepEqual(got, c.want) {
+					s.t.Errorf("it asks for %+v, want %+v", got, c.want)
+				}
+			}, with(simple("a"), c.change))
+		})
+	}
 }
 
 func TestAFailedRunIsTriedAgainWhenItsTimeHasComeAndIsToldOnce(t *testing.T) {
@@ -1102,33 +1133,6 @@ func TestTheEndsOfABurstShareATransaction(t *testing.T) {
 			s.want(id, run.Succeeded, "")
 		}
 	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapAllow }))
-}
-
-func TestAnAttemptIsStartedAsItsJobSays(t *testing.T) {
-	plain := simple("plain")
-	strict := with(simple("strict"), func(j *job.Job) {
-		j.Umask, j.Nice, j.LogLimit, j.Limits = "027", 5, 1<<20, []job.Limit{{Resource: "open_files", Value: 64}}
-	})
-	endless := with(simple("endless"), func(j *job.Job) { j.LogLimit = -1 })
-	play(t, func(s *scene) {
-		specs := map[string]proc.Spec{}
-		for _, name := range []string{"plain", "strict", "endless"} {
-			id := s.queue(name, time.Now())
-			s.procs.set(func(p *processes) { specs[name] = p.started[len(p.started)-1] })
-			if specs[name].Run != id {
-				s.t.Fatalf("%s was not started", name)
-			}
-		}
-		if p := specs["plain"]; p.Umask != "" || p.Nice != 0 || p.LogLimit != job.DefaultLogLimit || p.Limits != nil {
-			s.t.Errorf("a plain job is started as %+v", p)
-		}
-		if p := specs["strict"]; p.Umask != "027" || p.Nice != 5 || p.LogLimit != 1<<20 || !slices.Equal(p.Limits, []proc.Limit{{Resource: "open_files", Value: 64}}) {
-			s.t.Errorf("a strict one as %+v", p)
-		}
-		if p := specs["endless"]; p.LogLimit != 0 {
-			s.t.Errorf("one without a limit as %+v", p)
-		}
-	}, plain, strict, endless)
 }
 
 func TestManyRunsAreStartedInBatches(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +33,8 @@ func clock(id int32) time.Duration {
 }
 
 // boot names this boot: the kernel's boot id and the start time of process 1,
-// so that the restart of a container counts as one.
-func boot() string {
+// so that the restart of a container counts as one. It outlives this process.
+var boot = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "unknown"
@@ -48,7 +49,7 @@ func boot() string {
 		return strings.TrimSpace(string(id))
 	}
 	return fmt.Sprintf("%s-%s", strings.TrimSpace(string(id)), fields[19])
-}
+})
 
 // HostZone finds the machine's time zone by name: TZ, /etc/timezone, or where
 // /etc/localtime leads. A machine without any is in UTC, as for the C library.

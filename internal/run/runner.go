@@ -77,7 +77,9 @@ type Runner struct {
 	held    atomic.Bool                 // nothing is claimed any more
 	work    sync.WaitGroup              // kills survivors
 	defined map[*job.Job]job.Definition // of jobs that ran lately
-	begun   map[string]int              // run → the attempt that Began was told of
+	// When late runs were looked for, and when the next one may be late.
+	lookedLate, nextLate time.Time
+	begun                map[string]int // run → the attempt that Began was told of
 }
 
 // NewRunner makes a Runner; Run sets it going.

@@ -34,7 +34,7 @@ func BenchmarkMinute(b *testing.B) {
 			b.Fatal(err)
 		}
 		// A clock on which the minute is full in a moment.
-		ahead := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)) - time.Second
+		ahead := time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)) - 2*time.Second
 		minute := time.Now().Add(ahead).Truncate(time.Minute).Add(time.Minute)
 		clock := func() plan.Reading {
 			reading := ReadClock()

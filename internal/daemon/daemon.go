@@ -435,6 +435,7 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 		d.runner.Kick()
 		d.changed()
 	}
+	d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
 	return decision.Wake, nil
 }
 

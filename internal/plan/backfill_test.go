@@ -51,3 +51,19 @@ func TestABackfillHasTheFiringsThatTheSchedulesNameOnItsDates(t *testing.T) {
 		}
 	}
 }
+
+func TestADecisionSaysHowManyJobsFireNext(t *testing.T) {
+	t.Parallel()
+	var jobs []plan.Job
+	for i, schedule := range []string{"1 0 * * *", "0 0 * * *", "1 0 * * *", "*/1 * * * *", "2 0 * * *", "1 1 * * *"} {
+		jobs = append(jobs, plan.Job{Key: string(rune('a' + i)), Job: &job.Job{
+			ID: job.ID{Name: string(rune('a' + i))}, Settings: &job.Settings{Zone: time.UTC},
+			Schedules: []crontab.Schedule{crontab.MustParseSchedule(schedule)},
+		}})
+	}
+	now := time.Date(2026, 3, 20, 0, 0, 1, 0, time.UTC)
+	d := plan.Decide(plan.Input{Now: plan.Reading{Wall: now}, Clock: plan.Clock{Mark: now, High: now}, Jobs: plan.NewCalendar(jobs)})
+	if want := now.Truncate(time.Minute).Add(time.Minute); !d.Wake.Equal(want) || d.Coming != 3 {
+		t.Errorf("%d jobs fire at %s, want 3 at %s", d.Coming, d.Wake, want)
+	}
+}

@@ -105,6 +105,20 @@ func (c *Calendar) wake() time.Time {
 	return time.Unix(c.next[0].at, 0)
 }
 
+// coming counts the jobs that fire at wake.
+func (c *Calendar) coming() int {
+	n := 0
+	for look := []int{0}; len(look) > 0; {
+		i := look[len(look)-1]
+		look = look[:len(look)-1]
+		if i < len(c.next) && c.next[i].at == c.next[0].at { // what is below in a heap is not earlier
+			n++
+			look = append(look, 2*i+1, 2*i+2)
+		}
+	}
+	return n
+}
+
 // concerned lists the jobs, in their order, that may have something to account
 // for: those that may fire in (after, until], those that come after one of
 // them, and at a new boot those with @reboot.

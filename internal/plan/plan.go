@@ -132,6 +132,8 @@ type Decision struct {
 	// Write says that the clock must be stored even if there are no runs.
 	Write bool
 	Wake  time.Time
+	// Coming is how many jobs fire at Wake.
+	Coming int
 }
 
 // Decide plans everything up to in.Now.
@@ -160,7 +162,7 @@ func Decide(in Input) Decision {
 	}
 	d.Runs, d.Links = p.runs, p.links
 	if next := in.Jobs.wake(); !next.IsZero() && next.Before(d.Wake) {
-		d.Wake = next
+		d.Wake, d.Coming = next, in.Jobs.coming()
 	}
 	d.release(in, now)
 	d.expire(in, now)

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,9 +74,11 @@ type Runner struct {
 	// killed says of attempts without a keeper that were killed what their end
 	// means: nobody else can tell.
 	killed  map[string]Move
-	killing map[string]bool             // runs that work is at
-	held    atomic.Bool                 // nothing is claimed any more
-	work    sync.WaitGroup              // kills survivors
+	killing map[string]bool // runs that work is at
+	held    atomic.Bool     // nothing is claimed any more
+	work    sync.WaitGroup  // kills survivors, makes spares
+	spares  *spares
+	coming  chan coming
 	defined map[*job.Job]job.Definition // of jobs that ran lately
 	// When late runs were looked for, and when the next one may be late.
 	lookedLate, nextLate time.Time
@@ -95,6 +98,8 @@ func NewRunner(o Options) *Runner {
 		kick:     make(chan struct{}, 1),
 		calls:    make(chan func(context.Context)),
 		live:     map[string]Run{},
+		spares:   &spares{dir: filepath.Join(o.Dir, spareName)},
+		coming:   make(chan coming, 1),
 		doubtful: map[string]bool{},
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
@@ -150,6 +155,9 @@ func (r *Runner) Run(ctx context.Context) error {
 			}
 		case call := <-r.calls:
 			call(ctx)
+		case next := <-r.coming:
+			r.work.Go(func() { r.prepare(ctx, next) })
+			continue
 		case <-r.kick:
 		case <-timer.C:
 		}

@@ -156,9 +156,11 @@ func (r *Runner) Dir(run string, attempt int) string {
 	return filepath.Join(r.o.Dir, run, strconv.Itoa(attempt))
 }
 
+const outputName = "output"
+
 // output is where an attempt leaves what is to be published.
 func (r *Runner) output(run string, attempt int) string {
-	return filepath.Join(r.Dir(run, attempt), "output")
+	return filepath.Join(r.Dir(run, attempt), outputName)
 }
 
 // batches are how many runs are claimed and started together: few at first, so
@@ -293,6 +295,9 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 // would look at each folder above first.
 func (r *Runner) makeDirs(run Run) error {
 	dir := r.Dir(run.ID, run.Attempt)
+	if run.Attempt == 1 && r.spares.take(filepath.Dir(dir)) {
+		return nil
+	}
 	for _, path := range []string{filepath.Dir(dir), dir, r.output(run.ID, run.Attempt)} {
 		err := os.Mkdir(path, 0o700)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -74,6 +74,17 @@ type RunFilter struct {
 
 // Runs lists runs, what was queued last first.
 func (c *Client) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
+	runs := []Run{}
+	err := c.EachRun(ctx, f, func(r Run) error {
+		runs = append(runs, r)
+		return nil
+	})
+	return runs, err
+}
+
+// EachRun gives each the runs, what was queued last first, as they come: the
+// history may be longer than what memory should hold.
+func (c *Client) EachRun(ctx context.Context, f RunFilter, each func(Run) error) error {
 	query := url.Values{}
 	if f.Job != "" {
 		query.Set("job", f.Job)
@@ -87,7 +98,28 @@ func (c *Client) Runs(ctx context.Context, f RunFilter) ([]Run, error) {
 	if f.Limit > 0 {
 		query.Set("limit", strconv.Itoa(f.Limit))
 	}
-	return call[[]Run](ctx, c, http.MethodGet, "/runs?"+query.Encode(), nil)
+	response, err := c.do(ctx, http.MethodGet, "/runs?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	decoder := json.NewDecoder(response.Body)
+	if _, err := decoder.Token(); err != nil { // the list's beginning
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	for decoder.More() {
+		var r Run
+		if err := decoder.Decode(&r); err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	if _, err := decoder.Token(); err != nil { // and its end
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
 }
 
 // Run gives one run with its attempts. ref is the beginning of its id, JOB for

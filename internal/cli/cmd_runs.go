@@ -36,12 +36,12 @@ ran, was skipped or was missed. The newest 50, or with --json all of them.`,
 				return err
 			}
 			defer done()
+			if asJSON {
+				return streamJSON(c.out, func(each func(api.Run) error) error { return client.EachRun(cmd.Context(), f, each) })
+			}
 			runs, err := client.Runs(cmd.Context(), f)
 			if err != nil {
 				return err
-			}
-			if asJSON {
-				return printJSON(c.out, runs)
 			}
 			if err := c.printRuns(runs); err != nil {
 				return err

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +49,38 @@ func printJSON(w io.Writer, v any) error {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(v)
+}
+
+// streamJSON writes an array as printJSON does, without holding it.
+func streamJSON[T any](w io.Writer, list func(each func(T) error) error) error {
+	buffered := bufio.NewWriter(w)
+	head := "[\n  "
+	err := list(func(v T) error {
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("  ", "  ")
+		if err := encoder.Encode(v); err != nil {
+			return err
+		}
+		if _, err := buffered.WriteString(head); err != nil {
+			return err
+		}
+		head = ",\n  "
+		_, err := buffered.Write(bytes.TrimRight(text.Bytes(), "\n"))
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, buffered.Flush())
+	}
+	end := "\n]\n"
+	if head == "[\n  " {
+		end = "[]\n"
+	}
+	if _, err := buffered.WriteString(end); err != nil {
+		return err
+	}
+	return buffered.Flush()
 }
 
 // table prints rows in columns, with the head faint on a terminal.

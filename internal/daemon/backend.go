@@ -114,23 +114,23 @@ func (h *history) find(name string) (plan.Job, error) {
 	return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + strings.Join(slices.Compact(names), ", ")}
 }
 
-func (h *history) Runs(ctx context.Context, f server.RunFilter) ([]run.Run, error) {
+func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run.Run) error) error {
 	filter := store.RunFilter{State: f.State, Backfill: f.Backfill, Limit: f.Limit}
 	if f.State != "" && !slices.Contains(run.States(), f.State) {
 		var names []string
 		for _, state := range run.States() {
 			names = append(names, string(state))
 		}
-		return nil, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a state of a run", f.State), Hint: "there are " + strings.Join(names, ", ")}
+		return &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is not a state of a run", f.State), Hint: "there are " + strings.Join(names, ", ")}
 	}
 	if f.Job != "" {
 		j, err := h.findAny(ctx, f.Job)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		filter.Job = j.Key
 	}
-	return h.store.Runs(ctx, filter)
+	return h.store.EachRun(ctx, filter, each)
 }
 
 func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {

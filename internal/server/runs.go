@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -22,15 +23,29 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 		}
 		f.Limit = n
 	}
-	runs, err := s.backend.Runs(r.Context(), f)
-	if err != nil {
+	// The history may be longer than what memory should hold.
+	head := "["
+	err := s.backend.EachRun(r.Context(), f, func(found run.Run) error {
+		if head == "[" {
+			w.Header().Set("Content-Type", "application/json")
+		}
+		if _, err := io.WriteString(w, head); err != nil {
+			return err
+		}
+		head = ","
+		return json.NewEncoder(w).Encode(runOf(found, s.backend.Zone(r.Context(), found)))
+	})
+	switch {
+	case err != nil && head == ",":
+		s.log.Error("list runs", "error", err)
+		panic(http.ErrAbortHandler) // half a list was sent: the client must see that it is cut off
+	case err != nil:
 		return err
+	case head == "[":
+		return answer(w, http.StatusOK, []api.Run{})
 	}
-	list := make([]api.Run, len(runs))
-	for i, run := range runs {
-		list[i] = runOf(run, s.backend.Zone(r.Context(), run))
-	}
-	return answer(w, http.StatusOK, list)
+	_, err = io.WriteString(w, "]\n")
+	return err
 }
 
 // patience is how long a request may wait for a change.

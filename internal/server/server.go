@@ -23,7 +23,9 @@ type Backend interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	// Zone gives the name of the time zone that a run's job is in.
 	Zone(ctx context.Context, r run.Run) string
-	Runs(ctx context.Context, f RunFilter) ([]run.Run, error)
+	// EachRun gives each the runs that match, what was queued last first, until it
+	// gives an error.
+	EachRun(ctx context.Context, f RunFilter, each func(run.Run) error) error
 	// RunByRef finds a run by the beginning of its id, JOB, or JOB@TIME.
 	RunByRef(ctx context.Context, ref string) (run.Run, error)
 	Attempts(ctx context.Context, run string) ([]run.Attempt, error)

@@ -97,11 +97,17 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 
 func (h *house) Zone(context.Context, run.Run) string { return "Asia/Seoul" }
 
-func (h *house) Runs(_ context.Context, f server.RunFilter) ([]run.Run, error) {
+func (h *house) EachRun(_ context.Context, f server.RunFilter, each func(run.Run) error) error {
 	h.note("runs %+v", f)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.runs), h.fail
+	runs, fail := slices.Clone(h.runs), h.fail
+	h.mu.Unlock()
+	for _, r := range runs {
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+	return fail
 }
 
 func (h *house) RunByRef(_ context.Context, ref string) (run.Run, error) {
@@ -685,5 +691,24 @@ func TestTheStoreIsLookedAfterThroughItsOwner(t *testing.T) {
 	defer h.mu.Unlock()
 	if want := []string{"backup /backup/copy.db", "vacuum"}; !slices.Equal(h.asked, want) {
 		t.Errorf("asked was %q, want %q", h.asked, want)
+	}
+}
+
+func TestAListThatIsCutOffIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	h.mu.Lock()
+	h.fail = errors.New("the disk is gone")
+	h.mu.Unlock()
+	var answered *api.Error
+	runs, err := client.Runs(t.Context(), api.RunFilter{})
+	if err == nil || errors.As(err, &answered) {
+		t.Errorf("it gives %d runs, %v; want an error that is no answer", len(runs), err)
+	}
+	h.mu.Lock()
+	h.runs, h.fail = nil, nil
+	h.mu.Unlock()
+	if runs, err := client.Runs(t.Context(), api.RunFilter{}); err != nil || runs == nil || len(runs) > 0 {
+		t.Errorf("an empty list is %v, %v", runs, err)
 	}
 }

@@ -222,7 +222,7 @@ func (p *progress) line(b api.Backfill, elapsed time.Duration) string {
 	}
 	parts = append(parts, duration(elapsed.Round(time.Second)))
 	if ended > 0 && open > 0 {
-		parts = append(parts, "about "+duration((elapsed/time.Duration(ended)*time.Duration(open)).Round(time.Second))+" left")
+		parts = append(parts, "about "+duration(max((elapsed/time.Duration(ended)*time.Duration(open)).Round(time.Second), time.Second))+" left")
 	}
 	return fmt.Sprintf("%s %s%s %s", p.what, strings.Repeat("█", filled), strings.Repeat("░", width-filled), strings.Join(parts, ", "))
 }

@@ -31,10 +31,11 @@ do. Nothing is changed.
 Exit codes: 0 nothing is wrong; 1 something is (✗). Otherwise those of "belfry --help".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := c.setup(cmd.Context(), crontabs)
+			s, done, err := c.setup(cmd.Context(), crontabs)
 			if err != nil {
 				return err
 			}
+			defer done()
 			found := doctor.Examine(cmd.Context(), s)
 			if asJSON {
 				err = printJSON(c.out, found)
@@ -74,12 +75,13 @@ func (c *command) printFindings(found []doctor.Finding) error {
 	return t.print(c.out)
 }
 
-// setup is what doctor looks at.
-func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, error) {
+// setup is what doctor looks at, and what to call when it has looked.
+func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, func(), error) {
 	o, err := c.options(crontabs, c.log())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	done := func() {}
 	s := &doctor.Setup{
 		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
@@ -111,11 +113,10 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		return len(crontab.Lint(file, text, lint)), nil
 	}
 	if s.Broken == nil {
-		looking, done, err := c.look(ctx)
-		if err != nil {
-			return nil, err
+		var looking *api.Client
+		if looking, done, err = c.look(ctx); err != nil {
+			return nil, nil, err
 		}
-		defer done()
 		if s.Health.PID == 0 {
 			if health, err := looking.Health(ctx); err == nil {
 				s.Health.Owed, s.Health.OwedError = health.Owed, health.OwedError
@@ -125,7 +126,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		s.CheckStore = looking.Check
 		s.Missed = func(context.Context) ([]api.Run, error) { return runs, err }
 	}
-	return s, nil
+	return s, done, nil
 }
 
 // crontabsOf lists the crontabs that a daemon runs, by where its jobs come from.

@@ -311,6 +311,9 @@ func (b *backend) asked(ctx context.Context, name string) (plan.Job, error) {
 // requested makes the run that a person asked for and, withAfter, those of the
 // jobs that come after it, directly or not. They follow each other by id too.
 func requested(j plan.Job, jobs []plan.Job, withAfter bool, firesAt, named, now time.Time) ([]run.Run, []job.Definition) {
+	if !withAfter {
+		jobs = nil
+	}
 	ids := make([]string, len(jobs)+1)
 	for i := range ids {
 		ids[i] = run.NewID(now)
@@ -321,9 +324,6 @@ func requested(j plan.Job, jobs []plan.Job, withAfter bool, firesAt, named, now 
 		FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: named, QueuedAt: now, AskedAt: now,
 	}
 	runs, definitions := []run.Run{first}, []job.Definition{j.Definition()}
-	if !withAfter {
-		return runs, definitions
-	}
 	asked := map[string]string{j.Name: first.ID} // job → its run in this request
 	for i, child := range jobs {                 // parents come before their children
 		waiting := first

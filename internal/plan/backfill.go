@@ -6,8 +6,9 @@ import (
 	"belfry/internal/job"
 )
 
-// backfillMost is how many firings one backfill may have.
-const backfillMost = 10_000
+// backfillMost is how many firings one backfill may have: those that wait are
+// looked at each time that one ends.
+const backfillMost = 2_000
 
 // ForBackfill lists the firings that a job's schedules name from one date to
 // another, both included, that are not after now. A job without any schedule has

@@ -184,6 +184,12 @@ func (p *places) overlap(j plan.Job, r Run) verdict {
 	if at >= 0 {
 		turn.wait = fmt.Sprintf("turn: run %s has not ended", others[at].ID)
 	}
+	if r.Parallel > 0 && at < 0 { // without a name: it would be written anew for each of many, each time that one ends
+		turn.wait = "turn: one run at a time, and another has not ended"
+		if r.Parallel > 1 {
+			turn.wait = fmt.Sprintf("turn: %d runs at a time, and others have not ended", r.Parallel)
+		}
+	}
 	if r.Parallel > 0 && j.Overlap == job.OverlapAllow { // only its own backfill bounds it
 		mine := slices.DeleteFunc(slices.Clone(others), func(other Run) bool { return other.Backfill != r.Backfill })
 		if at >= 0 || len(mine) >= r.Parallel {

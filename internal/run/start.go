@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"belfry/internal/crash"
@@ -64,7 +65,8 @@ func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 	if len(ours) == 0 {
 		return time.Time{}, nil
 	}
-	a := admit(ours, slices.Collect(maps.Values(r.live)), r.job, r.o.Limits(), now)
+	running := slices.SortedFunc(maps.Values(r.live), func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
+	a := admit(ours, running, r.job, r.o.Limits(), now)
 	if len(a.end) > 0 {
 		if err := r.drop(ctx, ours, a.end); err != nil {
 			return a.wake, err

@@ -81,7 +81,10 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		}
 	}
 	folders := 0
-	for _, id := range removed { // their rows are gone: nobody else knows these folders
+	for _, id := range removed {
+		if ctx.Err() != nil { // the full minute is near: what is left is found as a folder of an unknown run
+			break
+		}
 		if err := os.RemoveAll(filepath.Join(runsDir(d.o.Data), id)); err != nil {
 			log.Warn("remove the folder of a run that is kept no longer", "run", id, "error", err)
 			continue

@@ -311,7 +311,7 @@ func runsQuery(f RunFilter) (query string, args []any, err error) {
 		}
 		where = append(where, condition)
 	}
-	if f.Job != "" {
+	if f.Job != "" && f.Covering.IsZero() {
 		and("run.job = $?", f.Job)
 	}
 	if f.Backfill != "" {
@@ -325,7 +325,13 @@ func runsQuery(f RunFilter) (query string, args []any, err error) {
 		and(condition)
 	}
 	if !f.Covering.IsZero() {
-		and("run.fires_at <= $? AND run.fires_until >= $?", f.Covering.UnixMilli(), f.Covering.UnixMilli())
+		at := f.Covering.UnixMilli()
+		if f.Job == "" {
+			and("run.fires_at <= $? AND run.fires_until >= $?", at, at)
+		} else { // two ways, each with its index: nearly all rows are of one firing
+			and(`run.id IN (SELECT id FROM run WHERE job = $? AND fires_at = $?
+				UNION ALL SELECT id FROM run WHERE job = $? AND count > 1 AND fires_until >= $? AND fires_at <= $?)`, f.Job, at, f.Job, at, at)
+		}
 	}
 	if f.After != nil && f.Covering.IsZero() {
 		condition, values := after(f.After)

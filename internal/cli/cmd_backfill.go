@@ -79,9 +79,7 @@ func (c *command) backfill(ctx context.Context, request api.BackfillRequest, asJ
 		w.leave()
 		return err
 	}
-	if err := w.waitFor(interrupts, func() {
-		c.tell("other runs were asked for here meanwhile and have not ended; Ctrl-C leaves them to the next daemon")
-	}); err != nil {
+	if err := w.waitFor(interrupts, c.othersGoOn); err != nil {
 		return err
 	}
 	if asJSON {
@@ -111,27 +109,10 @@ func (c *command) wouldBackfill(request api.BackfillRequest, runs []api.Run, asJ
 func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill, display *progress, interrupts <-chan os.Signal) ([]api.Run, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	last := b.Runs[len(b.Runs)-1].ID
 	news := make(chan api.Backfill)
 	failed := make(chan error, 1)
-	go func() {
-		for seen := b; ; {
-			next, err := client.AwaitBackfill(ctx, seen)
-			var answer *api.Error
-			if err != nil && !errors.As(err, &answer) && ctx.Err() == nil && c.waitForDaemon(client, b.Runs[0].ID)(ctx) == client {
-				continue
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-			seen = next
-			select {
-			case news <- next:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go func() { failed <- c.awaitBackfill(ctx, client, b, news) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer display.end()
@@ -142,12 +123,13 @@ func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill
 			if !b.Finished() {
 				continue
 			}
+			display.show(b)
 			display.end()
 			runs, err := client.Runs(ctx, api.RunFilter{Backfill: b.ID})
 			slices.Reverse(runs)
 			return runs, err
 		case err := <-failed:
-			return nil, c.gone(err, b.Runs[0].ID)
+			return nil, c.gone(err, last)
 		case <-tick.C:
 		case <-interrupts:
 			interrupted++
@@ -161,6 +143,46 @@ func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill
 			if _, err := client.StopBackfill(ctx, b.ID, api.StopBackfillRequest{Running: interrupted > 1}); err != nil {
 				fmt.Fprintf(c.err, "belfry: %v\n", err)
 			}
+		}
+	}
+}
+
+// awaitBackfill hands on what becomes of a backfill. It gives an error when the
+// daemon refuses, or does not come back.
+func (c *command) awaitBackfill(ctx context.Context, client *api.Client, seen api.Backfill, news chan<- api.Backfill) error {
+	for {
+		next, err := client.AwaitBackfill(ctx, seen)
+		var answer *api.Error
+		switch {
+		case err == nil:
+			seen = next
+			select {
+			case news <- next:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case errors.As(err, &answer) || ctx.Err() != nil || !c.comesBack(ctx, client):
+			return err
+		}
+	}
+}
+
+// comesBack waits for a daemon to answer again.
+func (c *command) comesBack(ctx context.Context, client *api.Client) bool {
+	deadline := time.NewTimer(comeBack)
+	defer deadline.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := client.Health(ctx); err == nil {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return false
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -94,10 +94,7 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 		w.leave()
 		return err
 	}
-	err = w.waitFor(interrupts, func() {
-		c.tell("other runs were asked for here meanwhile and have not ended; Ctrl-C leaves them to the next daemon")
-	})
-	if err != nil {
+	if err := w.waitFor(interrupts, c.othersGoOn); err != nil {
 		return err
 	}
 	if asJSON {
@@ -111,6 +108,10 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 		}
 	}
 	return nil
+}
+
+func (c *command) othersGoOn() {
+	c.tell("other runs were asked for here meanwhile and have not ended; Ctrl-C leaves them to the next daemon")
 }
 
 // ask puts a request to whoever owns the data folder, or to a daemon of our own.
@@ -217,8 +218,9 @@ func (c *command) waitForDaemon(client *api.Client, id string) func(ctx context.
 
 // gone says that nobody came back.
 func (c *command) gone(err error, id string) error {
-	if err == nil {
-		return nil
+	var answer *api.Error
+	if err == nil || errors.As(err, &answer) {
+		return err
 	}
 	return &problem{
 		err: fmt.Errorf("the daemon does not answer any more: %w", err), code: exitUnavailable,

@@ -18,7 +18,7 @@ func (c *command) runsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs [JOB]",
 		Short: "List what ran, what did not, and why",
-		Long: `List the runs, the newest firing first: each firing of each job is in it, whether it
+		Long: `List the runs, what was recorded last first: each firing of each job is in it, whether it
 ran, was skipped or was missed. The newest 50, or with --json all of them.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

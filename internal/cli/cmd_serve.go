@@ -165,9 +165,10 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 	}
 	ended := make(chan struct{})
 	told := make(chan struct{})
+	greeting, unheard := context.WithCancel(ctx)
 	go func() {
 		defer close(told)
-		c.greet(ctx, d)
+		c.greet(greeting, d)
 		for {
 			select {
 			case <-reload:
@@ -178,6 +179,7 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 		}
 	}()
 	err = d.Run(ctx)
+	unheard() // a daemon that could not begin answers nobody
 	if ctx.Err() != nil {
 		fmt.Fprintln(c.err, "belfry serve: stopped; jobs that are running go on, and the next daemon finds them")
 	}

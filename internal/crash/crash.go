@@ -15,6 +15,7 @@ const (
 	Ended     = "ended"     // its end was told and is not written
 	Settled   = "settled"   // its end is written, and the keeper has not forgotten
 	Forgotten = "forgotten" // the keeper has forgotten it
+	Replaced  = "replaced"  // why a run is to end is written, and it is not told
 	Begun     = "begun"     // what is owed is taken for sending
 	Sent      = "sent"      // it is sent, and that is not written
 	Told      = "told"      // that is written
@@ -22,5 +23,5 @@ const (
 
 // Points lists them.
 func Points() []string {
-	return []string{Decided, Recorded, Admitted, Claimed, Prepared, Started, Ended, Settled, Forgotten, Begun, Sent, Told}
+	return []string{Decided, Recorded, Admitted, Claimed, Prepared, Started, Ended, Settled, Forgotten, Replaced, Begun, Sent, Told}
 }

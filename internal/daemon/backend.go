@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -69,49 +70,71 @@ func (h *history) findAny(ctx context.Context, name string) (plan.Job, error) {
 	if err == nil {
 		return j, nil
 	}
-	stored, storeErr := h.store.Jobs(ctx)
-	if storeErr != nil {
-		return plan.Job{}, storeErr
-	}
-	for _, s := range slices.Backward(stored) {
-		if s.Removed && (s.Name == name || s.String() == name) {
-			return s.Job, nil
-		}
+	removed, found, storeErr := h.removed(ctx, name)
+	if storeErr != nil || found {
+		return removed, storeErr
 	}
 	return plan.Job{}, err
 }
 
-// find takes a bare name where it is unique, else project/name.
-func (h *history) find(name string) (plan.Job, error) {
-	var found []plan.Job
-	var names []string
-	all := h.jobs()
-	for _, j := range all {
-		names = append(names, j.Name)
+// removed finds a job that was removed.
+func (h *history) removed(ctx context.Context, name string) (plan.Job, bool, error) {
+	stored, err := h.store.Jobs(ctx)
+	if err != nil {
+		return plan.Job{}, false, err
+	}
+	for _, s := range slices.Backward(stored) {
+		if s.Removed && (s.Name == name || s.String() == name) {
+			return s.Job, true, nil
+		}
+	}
+	return plan.Job{}, false, nil
+}
+
+// named lists the jobs that a name may mean: a bare one, or project/name.
+func (h *history) named(name string) (found []plan.Job) {
+	for _, j := range h.jobs() {
 		if name == j.Name || name == j.String() {
 			found = append(found, j)
 		}
 	}
-	switch {
-	case len(found) == 1:
+	return found
+}
+
+// find takes a bare name where it is unique, else project/name.
+func (h *history) find(name string) (plan.Job, error) {
+	found := h.named(name)
+	switch len(found) {
+	case 1:
 		return found[0], nil
-	case len(found) > 1:
-		var ids []string
-		for _, j := range found {
-			ids = append(ids, j.String())
-		}
-		return plan.Job{}, &api.Error{
-			Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
-			Hint: "say which: " + strings.Join(ids, ", "),
-		}
-	case len(all) == 0:
-		return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q: there are no jobs here", name), Hint: "belfry init makes a first one"}
+	case 0:
+		return plan.Job{}, h.unknown(name)
+	}
+	var ids []string
+	for _, j := range found {
+		ids = append(ids, j.String())
+	}
+	return plan.Job{}, &api.Error{
+		Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
+		Hint: "say which: " + strings.Join(ids, ", "),
+	}
+}
+
+// unknown says that there is no such job, and which there are.
+func (h *history) unknown(name string) error {
+	all := h.jobs()
+	if len(all) == 0 {
+		return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q: there are no jobs here", name), Hint: "belfry init makes a first one"}
+	}
+	var names []string
+	for _, j := range all {
+		names = append(names, j.Name)
 	}
 	slices.Sort(names)
-	if len(names) > 10 {
+	if names = slices.Compact(names); len(names) > 10 {
 		names = append(names[:10], "…")
 	}
-	return plan.Job{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + strings.Join(slices.Compact(names), ", ")}
+	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + strings.Join(names, ", ")}
 }
 
 func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run.Run) error) error {
@@ -134,30 +157,51 @@ func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run
 }
 
 func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
+	if run.IsID(ref) {
+		if r, err := h.store.Run(ctx, ref); !errors.Is(err, run.ErrNotFound) {
+			return r, err
+		}
+	}
 	if name, when, found := strings.Cut(ref, "@"); found {
 		return h.runAt(ctx, name, when)
 	}
-	if j, err := h.findAny(ctx, ref); err == nil {
-		runs, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
-		if err != nil {
-			return run.Run{}, err
-		}
-		if len(runs) == 0 {
-			return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has never run", ref), Hint: "belfry run " + ref + " runs it now"}
-		}
-		return h.store.Run(ctx, runs[0].ID)
+	switch found := h.named(ref); len(found) {
+	case 0:
+	case 1:
+		return h.newest(ctx, found[0], ref)
+	default:
+		_, err := h.find(ref)
+		return run.Run{}, err
 	}
 	runs, err := h.store.RunsByPrefix(ctx, strings.ToUpper(ref))
+	switch {
+	case err != nil:
+		return run.Run{}, err
+	case len(runs) == 1:
+		return h.store.Run(ctx, runs[0].ID)
+	case len(runs) > 1:
+		return run.Run{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is the beginning of several runs", ref), Hint: "write more of the id"}
+	}
+	removed, found, err := h.removed(ctx, ref)
+	switch {
+	case err != nil:
+		return run.Run{}, err
+	case found:
+		return h.newest(ctx, removed, ref)
+	}
+	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "belfry runs lists the runs, belfry jobs the jobs"}
+}
+
+// newest is the run of a job that was recorded last.
+func (h *history) newest(ctx context.Context, j plan.Job, ref string) (run.Run, error) {
+	runs, err := h.store.Runs(ctx, store.RunFilter{Job: j.Key, Limit: 1})
 	if err != nil {
 		return run.Run{}, err
 	}
-	switch len(runs) {
-	case 1:
-		return h.store.Run(ctx, runs[0].ID)
-	case 0:
-		return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "belfry runs lists the runs, belfry jobs the jobs"}
+	if len(runs) == 0 {
+		return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has never run", ref), Hint: "belfry run " + ref + " runs it now"}
 	}
-	return run.Run{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%q is the beginning of several runs", ref), Hint: "write more of the id"}
+	return h.store.Run(ctx, runs[0].ID)
 }
 
 // runAt finds the run that accounts for a job's firing at a time: an RFC 3339
@@ -263,7 +307,7 @@ func (b *backend) Health(ctx context.Context) api.Health { return b.d.health(ctx
 
 // Jobs are those of the sources as they are now.
 func (b *backend) Jobs(ctx context.Context) ([]server.Job, error) {
-	b.d.jobs.reload(ctx, b.d.now(), false)
+	b.d.jobs.reload(ctx, false)
 	return b.history.Jobs(ctx)
 }
 
@@ -301,7 +345,7 @@ func (b *backend) asked(ctx context.Context, name string) (plan.Job, error) {
 	if name == "" {
 		return plan.Job{}, &api.Error{Code: api.Invalid, Message: "the request names no job"}
 	}
-	b.d.jobs.reload(ctx, b.d.now(), false)
+	b.d.jobs.reload(ctx, false)
 	if trouble := b.d.jobs.trouble(); trouble != "" {
 		return plan.Job{}, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
 	}

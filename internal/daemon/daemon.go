@@ -264,6 +264,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(assurance, d.watchdog)
 	}
 	idle := make(chan error, 1)
+	looking, stopLooking := context.WithCancel(ctx)
+	defer stopLooking()
+	var look sync.WaitGroup
 	if d.o.Plan {
 		for _, name := range []string{reloading, planning} {
 			d.beats.of(name) // in the account of health before anybody is told that we are ready
@@ -273,7 +276,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(planning, d.plan)
 		d.ready()
 	} else {
-		go func() { idle <- d.untilIdle(ctx) }()
+		look.Go(func() { idle <- d.untilIdle(looking) })
 	}
 	var err error
 	select {
@@ -281,6 +284,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case err = <-parts.failed:
 	case err = <-idle:
 	}
+	stopLooking()
+	look.Wait()
 	d.tell("STOPPING=1", status("stopping"))
 	d.runner.Hold()
 	if d.o.Plan {
@@ -404,6 +409,8 @@ func (d *Daemon) plan(ctx context.Context) error {
 
 // decide plans once and says when to look again.
 func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
+	d.jobs.turn.Lock()
+	defer d.jobs.turn.Unlock()
 	reading := d.o.Clock()
 	clock, err := d.store.Clock(ctx)
 	if err != nil {
@@ -459,9 +466,8 @@ func (d *Daemon) touchAlive(log *slog.Logger) {
 // nothing more: Run returns when everything under way is done.
 func (d *Daemon) Finish() { close(d.finish) }
 
-// untilIdle returns after Finish when every run that this daemon was asked for,
-// or found under way, has ended and been published, and what it owes has been
-// tried.
+// untilIdle returns after Finish when every run that this daemon was asked for
+// has ended and been published, and what it owes has been tried.
 func (d *Daemon) untilIdle(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

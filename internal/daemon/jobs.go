@@ -37,6 +37,7 @@ type jobs struct {
 	alive  time.Time     // when a daemon was last here before this one
 
 	loading sync.Mutex // held while the sources are read and saved
+	turn    sync.Mutex // held by a decision, and while the jobs are exchanged; taken after loading
 
 	mu      sync.Mutex
 	list    []plan.Job           // guarded by mu
@@ -120,6 +121,14 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// swap saves the jobs between two decisions: what a job fires from now on is
+// decided with it, and what fired before, without.
+func (j *jobs) swap(ctx context.Context) error {
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	return j.save(ctx, j.o.Clock().Wall)
+}
+
 // saveSource makes what was read from a source its project's jobs. A long
 // crontab that is as it was needs no matching.
 func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.Job, error) {
@@ -142,7 +151,7 @@ func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.
 
 // reload loads again when a source has changed, or always, and says whether it
 // tried. A bad file leaves the old jobs running and is told once.
-func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read bool) {
+func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	if !always && !j.changed() {
@@ -151,7 +160,7 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read boo
 	list, byID, settings, problem := j.planned(), j.known(), j.settings(), j.trouble()
 	err := j.read()
 	if err == nil {
-		err = j.save(ctx, now)
+		err = j.swap(ctx)
 	}
 	var wrong *SourceError
 	switch {
@@ -173,10 +182,12 @@ func (j *jobs) reload(ctx context.Context, now time.Time, always bool) (read boo
 }
 
 // pause makes a job fire no more, or again: then from now on.
-func (j *jobs) pause(ctx context.Context, key string, paused bool, now time.Time) error {
+func (j *jobs) pause(ctx context.Context, key string, paused bool) error {
 	j.loading.Lock()
 	defer j.loading.Unlock()
-	since, err := j.store.Pause(ctx, key, paused, now)
+	j.turn.Lock()
+	defer j.turn.Unlock()
+	since, err := j.store.Pause(ctx, key, paused, j.o.Clock().Wall)
 	if err != nil {
 		return err
 	}

@@ -141,13 +141,12 @@ func TestABadFileLeavesTheOldJobsRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	now := time.Now()
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(o.Project, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		d.jobs.reload(t.Context(), now, false)
+		d.jobs.reload(t.Context(), false)
 	}
 	write("jobs:\n  nightly: {shedule: x}\n")
 	if jobs := d.jobs.planned(); len(jobs) != 1 || !strings.Contains(d.jobs.trouble(), `did you mean "schedule"?`) {

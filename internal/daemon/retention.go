@@ -7,10 +7,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"belfry/internal/project"
+	"belfry/internal/run"
 	"belfry/internal/store"
 )
 
@@ -116,7 +116,7 @@ func (d *Daemon) orphans(ctx context.Context, now time.Time) (removed int, err e
 			return removed, err
 		}
 		info, err := entry.Info()
-		if err != nil || !entry.IsDir() || !isRunID(entry.Name()) || now.Sub(info.ModTime()) < orphanAge {
+		if err != nil || !entry.IsDir() || !run.IsID(entry.Name()) || now.Sub(info.ModTime()) < orphanAge {
 			continue
 		}
 		if _, err := d.store.Run(ctx, entry.Name()); !errors.Is(err, store.ErrNotFound) {
@@ -128,11 +128,6 @@ func (d *Daemon) orphans(ctx context.Context, now time.Time) (removed int, err e
 		removed++
 	}
 	return removed, err
-}
-
-// isRunID reports whether a folder's name is one that we gave.
-func isRunID(name string) bool {
-	return len(name) == 26 && strings.Trim(name, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
 }
 
 // kept is a project's retention in the words of the store, for which an age of

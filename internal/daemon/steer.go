@@ -47,7 +47,7 @@ func (b *backend) Pause(ctx context.Context, name string, paused bool) (server.J
 	if err != nil {
 		return server.Job{}, err
 	}
-	if err := b.d.jobs.pause(ctx, j.Key, paused, b.now()); err != nil {
+	if err := b.d.jobs.pause(ctx, j.Key, paused); err != nil {
 		return server.Job{}, err
 	}
 	b.d.o.Log.Info("a person steered a job", "job", j.String(), "paused", paused)
@@ -137,11 +137,20 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 	if len(runs) == 0 {
 		return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no backfill %q", id)}
 	}
+	err = b.d.runner.GiveUp(ctx, func(ctx context.Context) ([]run.Run, error) {
+		return b.store.Runs(ctx, store.RunFilter{Backfill: id, State: run.Queued})
+	})
+	if err != nil || !running {
+		return err
+	}
+	if runs, err = b.store.Runs(ctx, store.RunFilter{Backfill: id}); err != nil {
+		return err
+	}
 	for _, r := range runs {
-		if r.State != run.Queued && (!running || r.State.Finished()) {
+		var ended run.StopError
+		if r.State.Finished() {
 			continue
 		}
-		var ended run.StopError
 		if err := b.d.runner.Stop(ctx, r.ID, false); err != nil && !errors.As(err, &ended) && !errors.Is(err, run.ErrConflict) {
 			return refusal(r.ID, err)
 		}

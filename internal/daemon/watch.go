@@ -56,7 +56,7 @@ func (j *jobs) watch(ctx context.Context, alive func(), s supervisor) error {
 			always = true
 			s.tell("RELOADING=1", monotonic(j.o.Clock().Running))
 		}
-		if j.reload(ctx, j.o.Clock().Wall, always) {
+		if j.reload(ctx, always) {
 			debug.FreeOSMemory()
 		}
 		last = time.Now()

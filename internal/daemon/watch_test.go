@@ -149,7 +149,7 @@ func TestSettingsAreTakenAnewByAReload(t *testing.T) {
 	}
 	defer func() { _ = d.Close() }()
 	inPlace(t, o.Project, oneJob+"daemon: {slots: 3, mail: {spool: /elsewhere}}\n")
-	d.jobs.reload(t.Context(), time.Now(), false)
+	d.jobs.reload(t.Context(), false)
 	if d.limits().Slots != 3 || d.spool() != "/elsewhere" {
 		t.Errorf("there are %d slots and the spool is %s; want 3, /elsewhere", d.limits().Slots, d.spool())
 	}

@@ -126,7 +126,8 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 	}
 	now := w.o.Now()
 	for _, item := range items {
-		if wait := item.NextAt.Sub(now); wait > 0 {
+		// A wait that is longer than any can be was written by a clock that was wrong.
+		if wait := item.NextAt.Sub(now); wait > 0 && wait <= longestWait {
 			return min(wait, time.Minute)
 		}
 		select {
@@ -134,19 +135,20 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 		default:
 			return time.Minute // the next one that ends kicks
 		}
-		begun, err := w.o.Store.Begin(ctx, item.ID)
-		if err != nil {
-			w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+		flying := w.takeOff(ctx, item.ID)
+		begun, err := w.o.Store.Begin(flying, item.ID)
+		if err != nil || !begun {
+			w.land(item.ID)
 			free <- struct{}{}
-			return time.Second
-		}
-		if !begun {
-			free <- struct{}{}
+			if err != nil && context.Cause(flying) != errDropped { //nolint:errorlint // it is that very error
+				w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+				return time.Second
+			}
 			continue // its target is taken: whoever has it kicks when it ends
 		}
 		item.Tries++
 		sending.Go(func() {
-			w.send(ctx, item)
+			w.send(ctx, flying, item)
 			free <- struct{}{}
 			w.Kick()
 		})
@@ -154,23 +156,34 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 	return time.Minute
 }
 
-func (w *Worker) send(ctx context.Context, item Item) {
+// takeOff notes that an item is being sent from now on.
+func (w *Worker) takeOff(ctx context.Context, id string) (flying context.Context) {
+	flying, cancel := context.WithCancelCause(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flights[id] = flight{cancel, make(chan struct{})}
+	return flying
+}
+
+// land notes that an item is no longer being sent.
+func (w *Worker) land(id string) {
+	w.mu.Lock()
+	f := w.flights[id]
+	delete(w.flights, id)
+	w.mu.Unlock()
+	f.cancel(nil)
+	close(f.done)
+}
+
+func (w *Worker) send(ctx, flying context.Context, item Item) {
 	log := w.o.Log.With("item", item.ID, "kind", item.Kind, "run", item.Run, "try", item.Tries)
 	save := func(progress json.RawMessage) error { return w.o.Store.SaveProgress(ctx, item.ID, progress) }
-	flying, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	f := flight{cancel, make(chan struct{})}
-	w.mu.Lock()
-	w.flights[item.ID] = f
-	w.mu.Unlock()
 	crash.Point(crash.Begun)
 	result, err := w.sender(item.Kind).Send(flying, item, save)
 	crash.Point(crash.Sent)
-	w.mu.Lock()
-	delete(w.flights, item.ID)
-	w.mu.Unlock()
-	close(f.done)
-	if ctx.Err() != nil || context.Cause(flying) == errDropped { //nolint:errorlint // it is that very error
+	dropped := context.Cause(flying) == errDropped //nolint:errorlint // it is that very error
+	w.land(item.ID)
+	if ctx.Err() != nil || dropped {
 		return // shut down, or dropped: the item is found as it is
 	}
 	now := w.o.Now()
@@ -224,9 +237,11 @@ func (noSender) Send(_ context.Context, item Item, _ func(json.RawMessage) error
 	return nil, Final(fmt.Errorf("this version of belfry cannot send a %s", item.Kind))
 }
 
+const longestWait = 5 * time.Minute
+
 // wait is how long until the next try, after the n-th: 1 s, 2 s, 4 s … 5 min,
 // less up to half of it by chance.
 func wait(n int, chance float64) time.Duration {
-	full := min(time.Second<<min(n-1, 20), 5*time.Minute)
+	full := min(time.Second<<min(n-1, 20), longestWait)
 	return full - time.Duration(chance*float64(full/2))
 }

@@ -222,14 +222,18 @@ func TestWhatIsOwedIsSentAndSettledWithItsResult(t *testing.T) {
 func TestAnItemIsFoundWithoutAKickAndNotBeforeItsTime(t *testing.T) {
 	deliver(t, Options{}, works, func(t *testing.T, _ *Worker, s *shelf, to *sender, _ func()) {
 		begin := time.Now()
-		s.add(Item{ID: "now"}, Item{ID: "later", NextAt: begin.Add(10 * time.Minute)})
+		s.add(Item{ID: "now"}, Item{ID: "later", NextAt: begin.Add(4 * time.Minute)}, Item{ID: "wrong", NextAt: begin.AddDate(4, 0, 0)})
 		later(time.Minute)
 		if s.get("now").State != Sent || s.get("later").State != Pending {
 			t.Errorf("after a minute: %s and %s", s.get("now").State, s.get("later").State)
 		}
-		later(9 * time.Minute)
-		if s.get("later").State != Sent || !to.at[1].Equal(begin.Add(10*time.Minute)) {
+		later(3 * time.Minute)
+		if s.get("later").State != Sent || !to.at[1].Equal(begin.Add(4*time.Minute)) {
 			t.Errorf("the second was sent at %s", to.at[1].Sub(begin))
+		}
+		later(time.Minute)
+		if s.get("wrong").State != Sent {
+			t.Error("one that a wrong clock put off for years was not sent")
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -84,6 +85,8 @@ type Queued struct {
 	FiresAt time.Time
 	// AskedAt is when a person asked for it; zero for a firing of the schedule.
 	AskedAt time.Time
+	// Reboot is the run's key when it is for the start of a machine.
+	Reboot string
 }
 
 // Input is all that a decision depends on.
@@ -473,6 +476,10 @@ func (d *Decision) expire(in Input, now time.Time) {
 			}
 		case !known:
 			expire(q, "the job was removed while this run was queued")
+		case q.Reboot != "":
+			if !strings.HasSuffix(q.Reboot, "/"+in.Now.Boot) { // there is a run for this start
+				expire(q, "the machine was started again while this run was queued")
+			}
 		default:
 			newer := 0
 			if q.FiresAt.Before(newest[q.Job]) {

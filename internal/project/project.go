@@ -39,7 +39,7 @@ type Daemon struct {
 // Retention says how long the account of what has ended is kept.
 type Retention struct {
 	Age       time.Duration // of runs that succeeded, or were skipped; or Forever
-	FailedAge time.Duration // of all others; not less than Age
+	FailedAge time.Duration // of those that failed or were lost; not less than Age
 	PerJob    int           // how many of each job at most; 0: any number
 }
 

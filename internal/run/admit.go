@@ -3,7 +3,6 @@ package run
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -25,11 +24,9 @@ type admission struct {
 	wake  time.Time         // when the next retry is due; zero: none waits
 }
 
-// The beginnings of reasons that are looked for again.
-const (
-	pausedReason   = "the job is paused"
-	replacedReason = "replaced by run "
-)
+// replacedReason is the beginning of the reason of a run that is to end for
+// another, by which its end is told from one that a person wanted.
+const replacedReason = "replaced by run "
 
 // admit decides which of the waiting runs may start now. waiting is in the
 // order in which they were queued, running are the runs with a living attempt.
@@ -60,7 +57,8 @@ func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limi
 			a.drop(r, Cancelled, replacedReason+p.newest[r.Job].ID, now)
 			continue
 		}
-		if r.NotBefore.After(now) {
+		// A wait that is longer than any can be was written by a clock that was wrong.
+		if wait := r.NotBefore.Sub(now); wait > 0 && wait <= longestBackoff {
 			if a.wake.IsZero() || r.NotBefore.Before(a.wake) {
 				a.wake = r.NotBefore
 			}
@@ -137,7 +135,7 @@ func (p *places) judge(j plan.Job, r Run) verdict {
 		if r.Attempt > 0 {
 			return verdict{wait: "paused: the retry comes when the job is resumed"}
 		}
-		return verdict{skip: pausedReason}
+		return verdict{skip: plan.PausedReason}
 	}
 	if v := p.overlap(j, r); v.skip != "" || v.wait != "" {
 		return v
@@ -219,7 +217,7 @@ func (p *places) overlap(j plan.Job, r Run) verdict {
 	switch {
 	case j.Overlap == job.OverlapReplace && replaces(j, r):
 		for _, other := range others {
-			if other.Parallel == 0 && !strings.HasPrefix(other.Reason, replacedReason) {
+			if other.Parallel == 0 {
 				turn.replaces = append(turn.replaces, other)
 			}
 		}

@@ -68,6 +68,7 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		{why: "a reason that stands is not written again", overlap: queue, waiting: []Run{noted(waits("a2", 1), "turn: run a1 has not ended")}, running: []Run{runs("a1", 0)}},
 
 		{why: "a retry is not due", overlap: skip, waiting: []Run{retry("a1", 0, time.Minute)}, wake: time.Minute},
+		{why: "a retry that waits longer than any can was written by a wrong clock", overlap: skip, waiting: []Run{retry("a1", 0, 4*365*24*time.Hour)}, start: "a1"},
 		{why: "a retry is due", overlap: skip, waiting: []Run{retry("a1", 0, 0)}, start: "a1"},
 		{why: "the first of the retries wakes", overlap: allow, waiting: []Run{retry("a1", 0, time.Hour), retry("b1", 0, time.Second), retry("c1", 0, time.Minute)}, wake: time.Second},
 		{why: "skip: one that waits for its retry counts as running", overlap: skip, waiting: []Run{retry("a1", 0, time.Minute), waits("a2", 1)}, skip: "a2=overlap: run a1 had not ended", wake: time.Minute},
@@ -88,18 +89,18 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		{why: "others pass by those that wait for a pool", overlap: allow, waiting: []Run{waits("g2", 0), waits("a1", 0)}, running: []Run{runs("h1", 0)}, start: "a1", waits: "g2=pool: all 1 of gpu are taken"},
 		{why: "a crontab's job needs its pools too", overlap: allow, crontab: true, waiting: []Run{waits("g2", 1)}, running: []Run{runs("g1", 0)}, waits: "g2=pool: all 1 of gpu are taken"},
 
-		{why: "paused: a firing is skipped", overlap: skip, paused: true, waiting: []Run{waits("a1", 0)}, skip: "a1=the job is paused"},
+		{why: "paused: a firing is skipped", overlap: skip, paused: true, waiting: []Run{waits("a1", 0)}, skip: "a1=paused"},
 		{why: "paused: a retry waits", overlap: skip, paused: true, waiting: []Run{retry("a1", 0, 0)}, waits: "a1=paused: the retry comes when the job is resumed"},
 		{why: "paused: a person may", overlap: skip, paused: true, waiting: []Run{manual(waits("a1", 0))}, start: "a1"},
 
 		{why: "replace: the one before is to end", overlap: replace, waiting: []Run{waits("a2", 1)}, running: []Run{runs("a1", 0)}, waits: "a2=turn: run a1 has not ended", stop: "a1=replaced by run a2"},
-		{why: "replace: told once", overlap: replace, waiting: []Run{noted(waits("a2", 1), "turn: run a1 has not ended")}, running: []Run{noted(runs("a1", 0), "replaced by run a2")}},
+		{why: "replace: the Runner knows whether it was told", overlap: replace, waiting: []Run{noted(waits("a2", 1), "turn: run a1 has not ended")}, running: []Run{noted(runs("a1", 0), "replaced by run a2")}, stop: "a1=replaced by run a2"},
 		{why: "replace: also for the same firing", overlap: replace, waiting: []Run{manual(waits("a2", 0))}, running: []Run{runs("a1", 0)}, waits: "a2=turn: run a1 has not ended", stop: "a1=replaced by run a2"},
 		{why: "replace: the newest of those that wait is run", overlap: replace, waiting: []Run{waits("a1", 0), waits("a2", 1), waits("a3", 2)}, start: "a3", skip: "a1=superseded by run a3; a2=superseded by run a3"},
 		{why: "replace: a retry that waits is given up", overlap: replace, waiting: []Run{retry("a1", 0, time.Minute), waits("a2", 1)}, start: "a2", cancel: "a1=replaced by run a2"},
 		{why: "replace: so is one that is due", overlap: replace, waiting: []Run{retry("a1", 0, 0), waits("a2", 1)}, start: "a2", cancel: "a1=replaced by run a2"},
 		{why: "replace: what was missed and is wanted whole waits its turn", overlap: replace, catchUp: job.CatchUpAll, waiting: []Run{caughtUp(waits("a1", 0)), caughtUp(waits("a2", 1))}, start: "a1", waits: "a2=turn: run a1 has not ended"},
-		{why: "replace: while the job is paused nothing is replaced", overlap: replace, paused: true, waiting: []Run{retry("a1", 0, time.Minute), waits("a2", 1)}, skip: "a2=the job is paused", wake: time.Minute},
+		{why: "replace: while the job is paused nothing is replaced", overlap: replace, paused: true, waiting: []Run{retry("a1", 0, time.Minute), waits("a2", 1)}, skip: "a2=paused", wake: time.Minute},
 
 		{why: "skip: what was missed and is wanted whole waits its turn", overlap: skip, catchUp: job.CatchUpAll, waiting: []Run{caughtUp(waits("a1", 0)), caughtUp(waits("a2", 1))}, start: "a1", waits: "a2=turn: run a1 has not ended"},
 		{why: "skip: what a person asked to be tried again waits its turn", overlap: skip, waiting: []Run{asked(waits("a1", 0))}, running: []Run{runs("a2", 1)}, waits: "a1=turn: run a2 has not ended"},

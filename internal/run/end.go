@@ -58,8 +58,7 @@ func (r *Runner) ends(ctx context.Context, events []proc.Event) {
 				continue
 			case err != nil:
 				r.o.Log.Error("read a run that ended", "run", event.Run, "error", err)
-				r.doubtful[event.Run] = true // the event does not come again; its record stays
-				continue
+				continue // its record stays, and is found when all are looked at
 			}
 		}
 		if run.State != Running || run.Attempt != event.Attempt || run.Token != event.Token {
@@ -180,6 +179,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 		delete(r.live, e.run.ID)
 		delete(r.doubtful, e.run.ID)
 		delete(r.killed, e.run.ID)
+		delete(r.told, e.run.ID)
 		r.forget(e.run.ID, e.run.Attempt)
 		r.finished(e.run.ID, e.run.Attempt)
 	}
@@ -213,19 +213,21 @@ const stopped = "stopped by a person"
 
 func timedOut(j *job.Job) string { return fmt.Sprintf("timeout: it ran longer than %s", j.Timeout) }
 
+const longestBackoff = 24 * time.Hour
+
 // backoff is the wait before the next attempt, after the n-th: between half of
 // and all of Backoff·2ⁿ⁻¹, so that many jobs do not come back at once.
 func backoff(retry job.Retry, n int, chance float64) time.Duration {
-	wait := min(retry.Backoff, 24*time.Hour)
+	wait := min(retry.Backoff, longestBackoff)
 	for range n - 1 {
-		if wait *= 2; retry.MaxBackoff > 0 && wait > retry.MaxBackoff || wait > 24*time.Hour {
+		if wait *= 2; retry.MaxBackoff > 0 && wait > retry.MaxBackoff || wait > longestBackoff {
 			break
 		}
 	}
 	if retry.MaxBackoff > 0 {
 		wait = min(wait, retry.MaxBackoff)
 	}
-	wait = min(wait, 24*time.Hour)
+	wait = min(wait, longestBackoff)
 	return wait/2 + time.Duration(chance*float64(wait/2))
 }
 
@@ -284,7 +286,8 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 			m.To, m.Reason = Failed, sendErr.Error()
 		}
 		m.Owed = r.news(ctx, j, run, m)
-		if _, err := r.o.Store.Move(ctx, m); err != nil {
+		void, err := r.o.Store.Move(ctx, m)
+		if err != nil || void[0] { // somebody gave it up meanwhile
 			return err
 		}
 		r.o.Log.Info("a run went on", "job", run.Name, "run", m.Run, "state", m.To, "reason", m.Reason)

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"belfry/internal/plan"
@@ -119,6 +120,11 @@ type Attempt struct {
 
 // crockford is base 32 without the letters that look like digits.
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// IsID reports whether a text has the form of what NewID gives.
+func IsID(text string) bool {
+	return len(text) == 26 && strings.Trim(text, crockford) == ""
+}
 
 // NewID gives an id of 26 characters that sorts by time: 48 bits of Unix
 // milliseconds and 80 bits of chance.

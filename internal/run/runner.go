@@ -79,7 +79,12 @@ type Runner struct {
 	work    sync.WaitGroup  // kills survivors, makes spares
 	spares  *spares
 	coming  chan coming
-	defined map[*job.Job]job.Definition // of jobs that ran lately
+	// told are the attempts that were asked to end for another's sake, by this daemon.
+	told map[string]int
+
+	definedMu sync.Mutex
+	defined   map[*job.Job]job.Definition // guarded by definedMu: of jobs that ran lately
+
 	// When late runs were looked for, and when the next one may be late.
 	lookedLate, nextLate time.Time
 	begun                map[string]int // run → the attempt that Began was told of
@@ -104,6 +109,7 @@ func NewRunner(o Options) *Runner {
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
 		begun:    map[string]int{},
+		told:     map[string]int{},
 		defined:  map[*job.Job]job.Definition{},
 	}
 }

@@ -1037,7 +1037,7 @@ func TestAJobThatIsPausedStartsNothingByItself(t *testing.T) {
 		s.later(2 * time.Minute)
 		s.want(id, run.Queued, "paused: the retry comes when the job is resumed")
 		other := s.queue("a", time.Now())
-		s.want(other, run.Skipped, "the job is paused")
+		s.want(other, run.Skipped, "paused")
 		s.starts(1)
 		s.mu.Lock()
 		paused.Paused = false
@@ -1155,4 +1155,74 @@ func TestManyRunsAreStartedInBatches(t *testing.T) {
 			s.want(r.ID, run.Running, "")
 		}
 	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapAllow; j.Crontab = true }))
+}
+
+func TestTheNextDaemonTellsAReplacedRunAgain(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.stop()
+		second := s.queue("a", time.Now().Add(time.Minute))
+		// Why it is to end was written, and then the daemon was killed.
+		if err := s.store.Note(s.t.Context(), map[string]string{first: "replaced by run " + second}); err != nil {
+			s.t.Fatal(err)
+		}
+		s.procs.is(first, proc.Running, nil)
+		s.begin()
+		s.signalled(first + "/1 stop")
+		s.later(time.Hour)
+		s.signalled(first + "/1 stop")
+	}, replacing("a"))
+}
+
+func TestARunThatIsLateWhenItIsRecordedIsToldBeforeItBegins(t *testing.T) {
+	play(t, func(s *scene) {
+		s.promised("a", time.Hour, 0)
+		s.tells()
+		s.later(100 * time.Millisecond)
+		s.promised("b", time.Nanosecond, 0) // by the time that it is recorded, to the millisecond
+		s.tells("late queued")
+	}, punctual("a"), punctual("b"))
+}
+
+func TestOthersAskForEnvironmentsWhileTheRunnerWorks(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		var asking sync.WaitGroup
+		for range 4 {
+			asking.Go(func() {
+				for range 50 {
+					s.mu.Lock()
+					j := s.jobs[s.keys["a"]]
+					j.Job = simple("a") // as after a reload
+					s.jobs[j.Key] = j
+					s.mu.Unlock()
+					if _, err := s.runner.Environ(s.t.Context(), id); err != nil {
+						s.t.Error(err)
+					}
+				}
+			})
+		}
+		asking.Wait()
+	}, simple("a"))
+}
+
+func TestWhatWaitsIsGivenUpAndNothingElse(t *testing.T) {
+	play(t, func(s *scene) {
+		var ids []string
+		for i := range 5 {
+			ids = append(ids, s.queue("a", time.Now().Add(time.Duration(i)*time.Minute)))
+		}
+		s.want(ids[0], run.Running, "")
+		err := s.runner.GiveUp(s.t.Context(), func(ctx context.Context) ([]run.Run, error) {
+			return s.store.Runs(ctx, store.RunFilter{State: run.Queued})
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.want(ids[0], run.Running, "")
+		for _, id := range ids[1:] {
+			s.want(id, run.Cancelled, "stopped by a person")
+		}
+		s.signalled()
+	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapQueue }))
 }

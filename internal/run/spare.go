@@ -49,6 +49,8 @@ func (r *Runner) prepare(ctx context.Context, next coming) {
 type spares struct {
 	dir string // below the runs', with a name that no run has
 
+	filling sync.Mutex // one fills at a time
+
 	mu   sync.Mutex
 	free []string // guarded by mu
 	read bool     // guarded by mu: what the last daemon left is among them
@@ -62,6 +64,8 @@ const spareMost = 5000
 
 // fill makes as many as are wanted.
 func (s *spares) fill(n int) error {
+	s.filling.Lock()
+	defer s.filling.Unlock()
 	n = min(n, spareMost)
 	s.mu.Lock()
 	if !s.read {
@@ -104,5 +108,9 @@ func (s *spares) take(path string) bool {
 		_ = os.RemoveAll(spare)
 		return false
 	}
-	return os.Rename(spare, path) == nil
+	if err := os.Rename(spare, path); err != nil {
+		s.free = append(s.free, spare)
+		return false
+	}
+	return true
 }

@@ -67,21 +67,28 @@ func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 	}
 	running := slices.SortedFunc(maps.Values(r.live), func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
 	a := admit(ours, running, r.job, r.o.Limits(), now)
+	if slices.ContainsFunc(a.start, func(run Run) bool { return due(run.StartBy, now) }) {
+		r.lookedLate = time.Time{} // once they have begun nobody can tell
+		r.tellLate(ctx, now)
+	}
 	if len(a.end) > 0 {
 		if err := r.drop(ctx, ours, a.end); err != nil {
 			return a.wake, err
 		}
 	}
-	if len(a.waits) > 0 {
+	for _, run := range a.stop {
+		r.replace(ctx, run)
+	}
+	if err := r.claim(ctx, a.start, now); err != nil {
+		return a.wake, err
+	}
+	if len(a.waits) > 0 { // what they wait for is told when nothing waits for that
 		if err := r.o.Store.Note(ctx, a.waits); err != nil {
 			return a.wake, err
 		}
 		r.o.Changed()
 	}
-	for _, run := range a.stop {
-		r.replace(ctx, run)
-	}
-	return a.wake, r.claim(ctx, a.start, now)
+	return a.wake, nil
 }
 
 // drop ends runs that will not be started.
@@ -105,22 +112,32 @@ func (r *Runner) drop(ctx context.Context, waiting []Run, moves []Move) error {
 // replace ends a running run for another. Why is written down first: its end
 // may be seen by the next daemon.
 func (r *Runner) replace(ctx context.Context, run Run) {
-	if err := r.o.Store.Note(ctx, map[string]string{run.ID: run.Reason}); err != nil {
-		r.o.Log.Error("replace a run", "run", run.ID, "error", err)
-		return
+	if r.told[run.ID] == run.Attempt {
+		return // it takes its time
 	}
-	r.live[run.ID] = run
+	if r.live[run.ID].Reason != run.Reason {
+		if err := r.o.Store.Note(ctx, map[string]string{run.ID: run.Reason}); err != nil {
+			r.o.Log.Error("replace a run", "run", run.ID, "error", err)
+			return
+		}
+		r.live[run.ID] = run
+	}
+	crash.Point(crash.Replaced)
 	r.o.Log.Info("replace a run", "job", run.Name, "run", run.ID, "reason", run.Reason)
 	if err := r.stop(ctx, run, proc.Stop, run.Reason); err != nil {
 		r.o.Log.Error("replace a run", "run", run.ID, "error", err)
-		r.doubtful[run.ID] = true
+		r.doubtful[run.ID] = true // and it is told again
+		return
 	}
+	r.told[run.ID] = run.Attempt
 }
 
 func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
 
 // definitionOf remembers the definitions of jobs that ran lately.
 func (r *Runner) definitionOf(j *job.Job) job.Definition {
+	r.definedMu.Lock()
+	defer r.definedMu.Unlock()
 	d, known := r.defined[j]
 	if !known {
 		if len(r.defined) >= 2000 {

@@ -38,6 +38,22 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 	})
 }
 
+// GiveUp cancels queued runs, all or none. None of them begins between being
+// listed and being cancelled.
+func (r *Runner) GiveUp(ctx context.Context, queued func(ctx context.Context) ([]Run, error)) error {
+	return r.do(ctx, func(ctx context.Context) error {
+		runs, err := queued(ctx)
+		if err != nil || len(runs) == 0 {
+			return err
+		}
+		moves := make([]Move, len(runs))
+		for i, run := range runs {
+			moves[i] = Move{Run: run.ID, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()}
+		}
+		return r.drop(ctx, runs, moves)
+	})
+}
+
 // steer makes a move that a person asked for.
 func (r *Runner) steer(ctx context.Context, m Move) error {
 	void, err := r.o.Store.Move(ctx, m)

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
+	"time"
 
 	"belfry/api"
 )
@@ -16,7 +18,15 @@ func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 	if s.access >= Owner {
 		return answer(w, http.StatusOK, h)
 	}
-	public := api.Health{Version: h.Version, Since: h.Since, Plans: h.Plans, Error: h.Error, Parts: h.Parts, Jobs: h.Jobs}
+	public := api.Health{Version: h.Version, Since: h.Since, Plans: h.Plans, Parts: h.Parts, Jobs: h.Jobs}
+	if h.Error != "" { // its words may name a folder
+		public.Error = "it is not well: belfry doctor says more, on its machine"
+		for _, part := range h.Parts {
+			if part.Late {
+				public.Error = fmt.Sprintf("the %s has not come round since %s", part.Name, part.Alive.UTC().Format(time.RFC3339))
+			}
+		}
+	}
 	if h.Problem != "" {
 		public.Problem = "the newest job files are not in use: there is a mistake in them"
 	}

@@ -52,8 +52,10 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 const patience = 30 * time.Second
 
 func (s *server) run(w http.ResponseWriter, r *http.Request) error {
+	ref := r.PathValue("ref")
 	return await(w, r, s.backend.Changed, api.Version, func() (api.Run, error) {
-		found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
+		found, err := s.backend.RunByRef(r.Context(), ref)
+		ref = found.ID // which is found at once the next time
 		if err != nil {
 			return api.Run{}, err
 		}

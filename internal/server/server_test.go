@@ -632,7 +632,7 @@ func TestAnyoneLearnsOnlyWhetherTheDaemonIsWell(t *testing.T) {
 		want, hidden string
 	}{
 		{"it is well", "", http.MethodGet, "/health", http.StatusOK, `"plans":true`, h.dir},
-		{"it is not", "the runner has not come round", http.MethodGet, "/health", http.StatusServiceUnavailable, "the runner has not come round", h.dir},
+		{"it is not", "the account in " + h.dir + " cannot be written", http.MethodGet, "/health", http.StatusServiceUnavailable, "it is not well", h.dir},
 		{"jobs are their owner's", "", http.MethodGet, "/jobs", http.StatusNotFound, "there is no route GET", "alice"},
 		{"so is running them", "", http.MethodPost, "/runs", http.StatusNotFound, "there is no route POST", "alice"},
 		{"and stopping them", "", http.MethodPost, "/runs/" + id + "/stop", http.StatusNotFound, "there is no route POST", "alice"},

@@ -383,11 +383,11 @@ func (s *Store) QueuedFirings(ctx context.Context) ([]plan.Queued, error) {
 	return list(ctx, s.read, func(scan func(...any) error) (plan.Queued, error) {
 		var q plan.Queued
 		var firesAt, askedAt sql.NullInt64
-		err := scan(&q.Run, &q.Job, &firesAt, &askedAt)
+		err := scan(&q.Run, &q.Job, &firesAt, &askedAt, &q.Reboot)
 		q.FiresAt, q.AskedAt = fromMillis(firesAt), fromMillis(askedAt)
 		return q, err
-	}, `SELECT id, job, fires_at, CASE WHEN asked_at > 0 THEN asked_at END FROM run
-		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual')
+	}, `SELECT id, job, fires_at, CASE WHEN asked_at > 0 THEN asked_at END, CASE WHEN cause = 'reboot' THEN key ELSE '' END FROM run
+		WHERE state = 'queued' AND attempt = 0 AND reason <> $1 AND cause IN ('schedule', 'catch-up', 'manual', 'reboot')
 		AND NOT EXISTS (SELECT 1 FROM run_parent WHERE run_parent.run = run.id) ORDER BY id`,
 		plan.DependencyReason)
 }
@@ -687,7 +687,8 @@ func (t *tx) settleChildren(parent string, state run.State, at time.Time) error 
 			Run: child, From: run.Queued, To: run.Skipped, At: at,
 			Reason: fmt.Sprintf("%s: %s ended %s (run %s)", plan.DependencyReason, name, state, parent),
 		}
-		if err := t.move(m); err != nil {
+		// One that also comes after a child before it was skipped with that.
+		if err := t.move(m); err != nil && !errors.Is(err, run.ErrConflict) {
 			return err
 		}
 	}

@@ -873,3 +873,28 @@ func TestAJobThatIsResumedFiresFromThenOn(t *testing.T) {
 		t.Errorf("a job that is not there: %v", err)
 	}
 }
+
+func TestADiamondIsSkippedWholeAndItsSiblingsToo(t *testing.T) {
+	t.Parallel()
+	for _, state := range []run.State{run.Failed, run.Cancelled, run.Lost} {
+		s := openStore(t)
+		ids := family(t, s, nightly("p"), nightly("a", "p"), nightly("b", "p", "a"), nightly("c", "p"))
+		r := claim(t, s, ids["p"], night)
+		check(t, move(t.Context(), s, run.Move{Run: r.ID, From: run.Running, To: state, Token: r.Token, At: night}))
+		wantState(t, s, ids["p"], state, "")
+		for _, name := range []string{"a", "b", "c"} {
+			if got := read(t, s, ids[name]); got.State != run.Skipped || !strings.HasPrefix(got.Reason, "dependency: ") {
+				t.Errorf("p is %s, and %s is %s (%q)", state, name, got.State, got.Reason)
+			}
+		}
+	}
+	s := openStore(t)
+	ids := family(t, s, nightly("p"), nightly("a", "p"), nightly("b", "p", "a"), nightly("c", "p"))
+	record(t, s, plan.Decision{Expired: []plan.Expired{{Run: ids["p"], Reason: "too late"}}}, night)
+	wantState(t, s, ids["p"], run.Missed, "too late")
+	for _, name := range []string{"a", "b", "c"} {
+		if got := read(t, s, ids[name]); got.State != run.Skipped {
+			t.Errorf("p was missed, and %s is %s (%q)", name, got.State, got.Reason)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // Options are what a Follower needs.
@@ -64,10 +65,11 @@ type key struct {
 // tail is the end of a log that is followed.
 type tail struct {
 	Attempt
-	mask *Masker
+	mask *Masker // guarded by Follower.mu as long as it is blind
 	half int64
 
 	ended bool // guarded by Follower.mu; the attempt has
+	blind bool // guarded by Follower.mu; its secrets are not known yet
 
 	// The rest is Run's own.
 	place
@@ -84,6 +86,7 @@ type tail struct {
 	wait   time.Duration
 	due    time.Time
 	told   string // the last error, told once
+	listed bool   // blind, and known to the store
 }
 
 const (
@@ -103,6 +106,8 @@ const (
 	// each time costs a sync of the store.
 	worth  = 1 << 20
 	plenty = 16 << 20
+	// ask is how long a log rests whose secrets are not known.
+	ask = 10 * time.Second
 	// last is how long a Follower takes at its end for logs whose attempts have
 	// ended; the next one does the rest.
 	last = 2 * time.Second
@@ -117,7 +122,7 @@ func NewFollower(o Options) *Follower {
 // Add follows an attempt from where the store is. One that is followed already
 // stays as it is.
 func (f *Follower) Add(a Attempt) {
-	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(hot)}
+	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), blind: a.Ask != nil, half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(hot)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key{a.Run, a.Number}
@@ -139,12 +144,13 @@ func (f *Follower) Ended(run string, number int) {
 	}
 }
 
-// Reader gives a Reader for an attempt that is followed; false when it is not.
+// Reader gives a Reader for an attempt that is followed; false when it is not, or
+// its secrets are not known.
 func (f *Follower) Reader(run string, number int) (*Reader, bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	t := f.tails[key{run, number}]
-	f.mu.Unlock()
-	if t == nil {
+	if t == nil || t.blind {
 		return nil, false
 	}
 	return newReader(f.o.Store, t.Attempt, t.mask), true
@@ -162,12 +168,18 @@ func (f *Follower) wake() {
 func (f *Follower) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for soon := false; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 		case <-f.kick:
+			if !soon { // one pass for all that come in a burst
+				soon = true
+				timer.Reset(hot / 2)
+			}
+			continue
 		case <-timer.C:
 		}
+		soon = false
 		next := f.pass(ctx)
 		timer.Stop()
 		if !next.IsZero() {
@@ -244,7 +256,9 @@ func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool)
 	was := t.read
 	more, err := f.advance(ctx, t, ended)
 	if err != nil {
-		f.tell(t, err)
+		if ctx.Err() == nil {
+			f.tell(t, err)
+		}
 		more = false
 	} else {
 		t.told = ""
@@ -257,6 +271,8 @@ func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool)
 	switch {
 	case more:
 		t.wait = 0
+	case t.listed: // until its secrets are known
+		t.wait = ask
 	case ended: // somebody that it left behind may still print
 		t.wait = quiet
 	case t.rest > 0 && t.read >= t.target:
@@ -282,10 +298,13 @@ func (f *Follower) tell(t *tail, err error) {
 func (f *Follower) advance(ctx context.Context, t *tail, ended bool) (more bool, err error) {
 	if !t.known {
 		// Most have printed nothing yet: the store need not be asked about them.
-		info, err := os.Lstat(t.path)
-		if err != nil || info.Size() == 0 {
-			t.all = ended
+		var st unix.Stat_t
+		if err := unix.Lstat(t.path, &st); err != nil || st.Size == 0 {
+			t.inode, t.all = st.Ino, ended
 			return false, nil
+		}
+		if known, err := f.learn(ctx, t); !known {
+			return false, err
 		}
 		if err := f.resume(ctx, t); err != nil {
 			return false, err
@@ -387,6 +406,27 @@ func (f *Follower) advance(ctx context.Context, t *tail, ended bool) (more bool,
 	return more, nil
 }
 
+// learn asks for the secrets of a log if they are not known. Once they cannot be
+// told, the store is told of the log: so the next daemon finds it, whenever it
+// comes.
+func (f *Follower) learn(ctx context.Context, t *tail) (known bool, err error) {
+	if t.Ask == nil {
+		return true, nil
+	}
+	secrets, err := t.Ask(ctx)
+	if err != nil {
+		if !t.listed {
+			t.listed = true
+			f.changes = append(f.changes, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit}})
+		}
+		return false, fmt.Errorf("its output stays in its file until it is known what is secret in it: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.Secrets, t.Ask, t.mask, t.blind, t.listed = secrets, nil, NewMasker(secrets), false, false
+	return true, nil
+}
+
 // resume asks the store how far it is: the daemon before this one was there.
 func (f *Follower) resume(ctx context.Context, t *tail) error {
 	c, ok, err := f.o.Store.ChunkBefore(ctx, t.Run, t.Number, math.MaxInt64)
@@ -459,32 +499,40 @@ func (f *Follower) save(ctx context.Context) {
 // all is. What was saved may be undone by a power loss until the store is
 // synced: so before that nothing is taken away.
 func (f *Follower) settle(ctx context.Context, now bool) {
-	var waits, most int64
+	var waits, silent, most int64
 	for _, t := range f.following {
-		if t.all {
+		switch {
+		case t.all && t.stored == 0: // nothing was printed: it waits for nothing
+			silent++
+		case t.all:
 			waits++
 		}
 		if n := t.spare(); n >= worth {
 			waits, most = waits+1, max(most, n)
 		}
 	}
-	if waits == 0 || !now && most < plenty && time.Since(f.synced) < f.o.Sync {
-		return
+	synced := false
+	if waits > 0 && (now || most >= plenty || time.Since(f.synced) >= f.o.Sync) {
+		f.synced = time.Now()
+		err := f.o.Store.SyncLogs(ctx)
+		if synced = err == nil; !synced {
+			f.o.Log.Debug("sync the logs", "error", err) // a reader was in the way: later
+		}
 	}
-	f.synced = time.Now()
-	if err := f.o.Store.SyncLogs(ctx); err != nil {
-		f.o.Log.Debug("sync the logs", "error", err) // a reader was in the way: later
+	if !synced && silent == 0 {
 		return
 	}
 	var closed []Change
 	kept := f.following[:0]
 	for _, t := range f.following {
-		f.giveBack(t)
-		if !t.all || !f.remove(t) {
+		if synced {
+			f.giveBack(t)
+		}
+		if !t.all || t.stored > 0 && !synced || !f.remove(t) {
 			kept = append(kept, t)
 			continue
 		}
-		if t.stored > 0 {
+		if t.stored > 0 || t.listed {
 			closed = append(closed, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit, Closed: true}})
 		}
 		f.mu.Lock()

@@ -171,6 +171,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	for soon := false; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
+			continue
 		case <-f.kick:
 			if !soon { // one pass for all that come in a burst
 				soon = true
@@ -231,8 +232,9 @@ func (f *Follower) pass(ctx context.Context) (next time.Time) {
 		if ended && !t.last {
 			t.due, t.last = now, true // at once, and then like a quiet one
 		}
-		// Those that are nearly due are looked at too, so that they meet.
-		if t.due.After(now.Add(hot / 2)) {
+		// Those that are nearly due are looked at too, so that they meet: a thousand
+		// quiet ones in a few passes a second.
+		if t.due.After(now.Add(max(hot/2, min(t.wait, quiet)/4))) {
 			continue
 		}
 		f.look(ctx, t, now, ended)

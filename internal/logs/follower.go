@@ -28,7 +28,7 @@ type Options struct {
 
 // Follower moves what attempts print from their files into the store. One
 // goroutine does all of it: it looks at each file now and then, often at those
-// that grow and once a second at quiet ones, and holds nothing open between.
+// that grow, leaves those that are quiet to a watch, and holds nothing open between.
 //
 // A log goes through it like this: text is read, masked, compressed and saved;
 // after a sync of the store its place in the file is punched out, so that no
@@ -47,6 +47,8 @@ type Follower struct {
 
 	// Run's own.
 	following []*tail
+	watch     *watch
+	watched   map[int32]*tail // those that are left to the watch
 	encoder   *zstd.Encoder
 	buf       []byte // for reading
 	chunk     []byte // text of the chunk that is filled
@@ -87,11 +89,14 @@ type tail struct {
 	due    time.Time
 	told   string // the last error, told once
 	listed bool   // blind, and known to the store
+	// number is the log's in the watch; 0: it is not left to it.
+	number int32
 }
 
 const (
 	hot   = 100 * time.Millisecond // between two looks at a file that grows
-	quiet = time.Second            // and at one that does not
+	quiet = time.Second            // and at one that does not, before it is watched
+	still = time.Minute            // and at one that is watched
 	// A job that prints more between two looks than is kept of it is in a torrent,
 	// and goes unread for a while, each time for twice as long: nearly all of it
 	// will be left out, and the processor is better used by the job. Readers see
@@ -116,7 +121,7 @@ const (
 // NewFollower makes a Follower; Run sets it going.
 func NewFollower(o Options) *Follower {
 	o.Sync = cmp.Or(o.Sync, 5*time.Second)
-	return &Follower{o: o, kick: make(chan struct{}, 1), tails: map[key]*tail{}}
+	return &Follower{o: o, kick: make(chan struct{}, 1), tails: map[key]*tail{}, watched: map[int32]*tail{}}
 }
 
 // Add follows an attempt from where the store is. One that is followed already
@@ -166,6 +171,8 @@ func (f *Follower) wake() {
 // Run follows until ctx ends. Then it stores what is left of the attempts that
 // have ended.
 func (f *Follower) Run(ctx context.Context) error {
+	f.watch = newWatch(f.wake)
+	defer f.watch.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for soon := false; ctx.Err() == nil; {
@@ -216,6 +223,21 @@ func (f *Follower) take() {
 	f.news = nil
 }
 
+// hear has those looked at that the watch has heard of.
+func (f *Follower) hear(now time.Time) {
+	for _, number := range f.watch.take() {
+		if number == missed {
+			for _, t := range f.following {
+				t.due = now
+			}
+		}
+		if t := f.watched[number]; t != nil {
+			delete(f.watched, number)
+			t.number, t.wait, t.due = 0, hot, now
+		}
+	}
+}
+
 func (f *Follower) hasEnded(t *tail) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -227,6 +249,7 @@ func (f *Follower) hasEnded(t *tail) bool {
 func (f *Follower) pass(ctx context.Context) (next time.Time) {
 	f.take()
 	now := time.Now()
+	f.hear(now)
 	for _, t := range f.following {
 		ended := f.hasEnded(t)
 		if ended && !t.last {
@@ -255,6 +278,11 @@ func (f *Follower) pass(ctx context.Context) (next time.Time) {
 // look reads what is new of a log and says when to look again. It reports
 // whether there is more at once.
 func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool) (more bool) {
+	if t.wait >= quiet && t.number == 0 && t.rest == 0 && !ended { // before it is looked at: so nothing is missed
+		if number, ok := f.watch.add(t.path); ok {
+			t.number, f.watched[number] = number, t
+		}
+	}
 	was := t.read
 	more, err := f.advance(ctx, t, ended)
 	if err != nil {
@@ -275,6 +303,8 @@ func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool)
 		t.wait = 0
 	case t.listed: // until its secrets are known
 		t.wait = ask
+	case t.number != 0 && t.read == was && err == nil && !ended:
+		t.wait = still
 	case ended: // somebody that it left behind may still print
 		t.wait = quiet
 	case t.rest > 0 && t.read >= t.target:
@@ -536,6 +566,10 @@ func (f *Follower) settle(ctx context.Context, now bool) {
 		}
 		if t.stored > 0 || t.listed {
 			closed = append(closed, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit, Closed: true}})
+		}
+		if t.number != 0 {
+			f.watch.drop(t.number)
+			delete(f.watched, t.number)
 		}
 		f.mu.Lock()
 		delete(f.tails, key{t.Run, t.Number})

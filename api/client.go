@@ -210,7 +210,7 @@ func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (*Log, error
 	if r.Follow {
 		query.Set("follow", "true")
 	}
-	response, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(ref)+"/log?"+query.Encode(), nil)
+	response, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(ref)+"/log?"+query.Encode(), nil) //nolint:bodyclose // Log.Close does
 	if err != nil {
 		return nil, err
 	}

@@ -105,13 +105,15 @@ func (d *Daemon) findLogs(ctx context.Context) {
 }
 
 func (d *Daemon) findLog(ctx context.Context, id string) error {
+	there := func(path string) bool { _, err := os.Lstat(path); return err == nil }
 	for attempt := 1; ; attempt++ {
 		dir := attemptDir(d.o.Data, id, attempt)
-		if _, err := os.Lstat(filepath.Join(dir, logs.FileName)); err != nil {
-			if _, err := os.Lstat(dir); err != nil {
-				return nil // there are no more
-			}
+		switch {
+		case there(filepath.Join(dir, logs.FileName)):
+		case there(dir):
 			continue // as it should be
+		default:
+			return nil // there are no more
 		}
 		if a, err := d.store.Attempt(ctx, id, attempt); err != nil || a.EndedAt.IsZero() {
 			return err // it runs: the runner tells of it

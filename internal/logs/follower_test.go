@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -295,6 +296,7 @@ func TestSinceAndTailFindTheirOffset(t *testing.T) {
 	p.until("it is stored", func() bool { return p.stored() == 4 })
 	between := time.Now()
 	for time.Now().UnixMilli() == between.UnixMilli() { // marks have milliseconds
+		runtime.Gosched()
 	}
 	between = time.Now()
 	p.print("two\nthree\n")

@@ -210,7 +210,7 @@ func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (*Log, error
 	if r.Follow {
 		query.Set("follow", "true")
 	}
-	response, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(ref)+"/log?"+query.Encode(), nil)
+	response, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(ref)+"/log?"+query.Encode(), nil) //nolint:bodyclose // Log.Close does
 	if err != nil {
 		return nil, err
 	}
@@ -222,12 +222,15 @@ func (c *Client) Log(ctx context.Context, ref string, r LogRequest) (*Log, error
 //
 // With parts=true the daemon sends it in parts: a line with two numbers, the
 // offset behind the part and its length, and then the part. The first is empty
-// and tells where the output begins. Without, it is sent as it is.
+// and tells where the output begins. A part that is as long as the way from the
+// offset before it is what the job printed; another is the daemon's own line, for
+// what was left out. Without, it is sent as it is.
 type Log struct {
 	body   io.Closer
 	parts  *bufio.Reader
 	left   int64 // of the part that is being read
 	next   int64 // the offset behind it
+	line   bool  // the part is the daemon's line
 	offset int64
 	begun  bool
 }
@@ -245,15 +248,18 @@ func (l *Log) Read(p []byte) (int, error) {
 		if _, err := fmt.Sscanf(header, "%d %d\n", &l.next, &l.left); err != nil || l.left < 0 {
 			return 0, fmt.Errorf("read the daemon's answer: %q does not begin a part of a log", header)
 		}
-		l.begun = true
+		l.begun, l.line = true, l.next-l.offset != l.left
 		if l.left == 0 {
 			l.offset = l.next
 		}
 	}
 	n, err := l.parts.Read(p[:min(int64(len(p)), l.left)])
 	l.left -= int64(n)
-	if l.left == 0 {
+	switch {
+	case l.left == 0:
 		l.offset = l.next
+	case !l.line:
+		l.offset += int64(n)
 	}
 	if err == io.EOF && l.left > 0 {
 		err = io.ErrUnexpectedEOF
@@ -261,8 +267,8 @@ func (l *Log) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Offset is where to go on when the output was cut off: behind the last part
-// that was read to its end.
+// Offset is where to go on when the output was cut off: behind the last byte of
+// the job's that was read.
 func (l *Log) Offset() int64 { return l.offset }
 
 // Begun reports whether it is known where the output begins.

@@ -82,13 +82,17 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 	if err != nil {
 		return err
 	}
-	log := c.shown()
+	log := io.Writer(&unheard{c.shown()})
 	if asJSON {
 		log = c.err
 	}
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(interrupts)
+	// Whoever reads our output may leave, as head does; the run goes on, and its
+	// end is still to be written down. A handler, since our children would inherit
+	// that the signal is ignored.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ended, err := c.watchAll(ctx, w.client, runs, log, interrupts)
 	if err != nil {
 		w.leave()
@@ -239,6 +243,17 @@ func (c *command) step(r api.Run) {
 			fmt.Fprintf(c.err, "  not published yet (try %d): %s; Ctrl-C gives it up\n", n.Tries, n.Error)
 		}
 	}
+}
+
+// unheard writes to a reader who may leave.
+type unheard struct{ w io.Writer }
+
+func (u *unheard) Write(p []byte) (int, error) {
+	n, err := u.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		return len(p), nil
+	}
+	return n, err
 }
 
 // lineWriter knows whether what was written ends within a line.

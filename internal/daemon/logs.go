@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"time"
 
 	"belfry/internal/job"
 	"belfry/internal/logs"
 	"belfry/internal/run"
+	"belfry/internal/store"
 )
 
 // attemptDir is the directory of an attempt: records, log and output.
@@ -21,11 +25,20 @@ func attemptDir(data, id string, attempt int) string {
 }
 
 // began has the output of an attempt followed.
-func (d *Daemon) began(r run.Run, j *job.Job, secrets []string) {
-	d.logs.Add(logs.Attempt{
-		Run: r.ID, Number: r.Attempt, Dir: attemptDir(d.o.Data, r.ID, r.Attempt),
-		Limit: cmp.Or(j.LogLimit, job.DefaultLogLimit), Secrets: secrets,
-	})
+func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
+	d.follow(r.ID, r.Attempt, j.LogLimit, secrets, err)
+}
+
+// follow has a log followed; err says that its secrets are not known now.
+func (d *Daemon) follow(id string, attempt int, limit int64, secrets []string, err error) {
+	a := logs.Attempt{
+		Run: id, Number: attempt, Dir: attemptDir(d.o.Data, id, attempt),
+		Limit: cmp.Or(limit, job.DefaultLogLimit), Secrets: secrets,
+	}
+	if err != nil {
+		a.Ask = func(ctx context.Context) ([]string, error) { return d.runner.Secrets(ctx, id) }
+	}
+	d.logs.Add(a)
 }
 
 // followLogs follows what attempts print. It takes up again what the daemon
@@ -48,14 +61,76 @@ func (d *Daemon) followLogs(ctx context.Context) error {
 		if lives[l.Run] == l.Number {
 			continue
 		}
-		secrets, err := d.runner.Secrets(ctx, l.Run)
-		if err != nil {
-			d.o.Log.Warn("the secrets of an attempt that has ended are not known", "run", l.Run, "error", err)
-		}
-		d.logs.Add(logs.Attempt{Run: l.Run, Number: l.Number, Dir: attemptDir(d.o.Data, l.Run, l.Number), Limit: l.Limit, Secrets: secrets})
-		d.logs.Ended(l.Run, l.Number)
+		d.followEnded(ctx, l)
 	}
+	var found sync.WaitGroup
+	found.Go(func() { d.findLogs(ctx) })
+	defer found.Wait()
 	return d.logs.Run(ctx)
+}
+
+func (d *Daemon) followEnded(ctx context.Context, l logs.Log) {
+	secrets, err := d.runner.Secrets(ctx, l.Run)
+	d.follow(l.Run, l.Number, l.Limit, secrets, err)
+	d.logs.Ended(l.Run, l.Number)
+}
+
+// overlooked is how old a run may be whose log the store does not know of though
+// its attempt has ended. What an older one printed was stored while it ran.
+const overlooked = 24 * time.Hour
+
+// findLogs finds the logs of attempts that had just ended when the daemon before
+// this one was killed: nobody has looked at them.
+func (d *Daemon) findLogs(ctx context.Context) {
+	oldest := run.NewID(d.now().Add(-overlooked)) // they are in the order of time
+	dir, err := os.Open(runsDir(d.o.Data))
+	for err == nil && ctx.Err() == nil {
+		var names []string
+		names, err = dir.Readdirnames(1000)
+		for _, id := range names {
+			if id < oldest || !run.IsID(id) || ctx.Err() != nil {
+				continue
+			}
+			if err := d.findLog(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+				d.o.Log.Warn("look for the log of an attempt that has ended", "run", id, "error", err)
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, fs.ErrNotExist) {
+		d.o.Log.Warn("look for logs of attempts that have ended", "error", err)
+	}
+	if dir != nil {
+		_ = dir.Close() // it was only read
+	}
+}
+
+func (d *Daemon) findLog(ctx context.Context, id string) error {
+	there := func(path string) bool { _, err := os.Lstat(path); return err == nil }
+	for attempt := 1; ; attempt++ {
+		dir := attemptDir(d.o.Data, id, attempt)
+		switch {
+		case there(filepath.Join(dir, logs.FileName)):
+		case there(dir):
+			continue // as it should be
+		default:
+			return nil // there are no more
+		}
+		if a, err := d.store.Attempt(ctx, id, attempt); err != nil || a.EndedAt.IsZero() {
+			return err // it runs: the runner tells of it
+		}
+		_, known, err := d.store.Log(ctx, id, attempt)
+		if err != nil {
+			return err
+		}
+		if known {
+			continue
+		}
+		j, err := d.runner.JobOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		d.followEnded(ctx, logs.Log{Run: id, Number: attempt, Limit: j.LogLimit})
+	}
 }
 
 // output gives the ends of what an attempt printed, for a mail.

@@ -368,6 +368,15 @@ func ParseDefinition(text []byte) (*Job, error) {
 	return j, nil
 }
 
+// EnvNames gives the names of the environment in a definition.
+func EnvNames(text []byte) ([]string, error) {
+	var d definition
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("read the definition of a job: %w", err)
+	}
+	return d.Env, nil
+}
+
 func parseRhythm(r rhythm) (Rhythm, error) {
 	zone, err := knownZone(r.Timezone)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // Options are what a Follower needs.
@@ -27,7 +28,7 @@ type Options struct {
 
 // Follower moves what attempts print from their files into the store. One
 // goroutine does all of it: it looks at each file now and then, often at those
-// that grow and once a second at quiet ones, and holds nothing open between.
+// that grow, leaves those that are quiet to a watch, and holds nothing open between.
 //
 // A log goes through it like this: text is read, masked, compressed and saved;
 // after a sync of the store its place in the file is punched out, so that no
@@ -46,6 +47,8 @@ type Follower struct {
 
 	// Run's own.
 	following []*tail
+	watch     *watch
+	watched   map[int32]*tail // those that are left to the watch
 	encoder   *zstd.Encoder
 	buf       []byte // for reading
 	chunk     []byte // text of the chunk that is filled
@@ -64,10 +67,11 @@ type key struct {
 // tail is the end of a log that is followed.
 type tail struct {
 	Attempt
-	mask *Masker
+	mask *Masker // guarded by Follower.mu as long as it is blind
 	half int64
 
 	ended bool // guarded by Follower.mu; the attempt has
+	blind bool // guarded by Follower.mu; its secrets are not known yet
 
 	// The rest is Run's own.
 	place
@@ -84,11 +88,15 @@ type tail struct {
 	wait   time.Duration
 	due    time.Time
 	told   string // the last error, told once
+	listed bool   // blind, and known to the store
+	// number is the log's in the watch; 0: it is not left to it.
+	number int32
 }
 
 const (
 	hot   = 100 * time.Millisecond // between two looks at a file that grows
-	quiet = time.Second            // and at one that does not
+	quiet = time.Second            // and at one that does not, before it is watched
+	still = time.Minute            // and at one that is watched
 	// A job that prints more between two looks than is kept of it is in a torrent,
 	// and goes unread for a while, each time for twice as long: nearly all of it
 	// will be left out, and the processor is better used by the job. Readers see
@@ -103,6 +111,8 @@ const (
 	// each time costs a sync of the store.
 	worth  = 1 << 20
 	plenty = 16 << 20
+	// ask is how long a log rests whose secrets are not known.
+	ask = 10 * time.Second
 	// last is how long a Follower takes at its end for logs whose attempts have
 	// ended; the next one does the rest.
 	last = 2 * time.Second
@@ -111,13 +121,13 @@ const (
 // NewFollower makes a Follower; Run sets it going.
 func NewFollower(o Options) *Follower {
 	o.Sync = cmp.Or(o.Sync, 5*time.Second)
-	return &Follower{o: o, kick: make(chan struct{}, 1), tails: map[key]*tail{}}
+	return &Follower{o: o, kick: make(chan struct{}, 1), tails: map[key]*tail{}, watched: map[int32]*tail{}}
 }
 
 // Add follows an attempt from where the store is. One that is followed already
 // stays as it is.
 func (f *Follower) Add(a Attempt) {
-	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(hot)}
+	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), blind: a.Ask != nil, half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(hot)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key{a.Run, a.Number}
@@ -139,12 +149,13 @@ func (f *Follower) Ended(run string, number int) {
 	}
 }
 
-// Reader gives a Reader for an attempt that is followed; false when it is not.
+// Reader gives a Reader for an attempt that is followed; false when it is not, or
+// its secrets are not known.
 func (f *Follower) Reader(run string, number int) (*Reader, bool) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	t := f.tails[key{run, number}]
-	f.mu.Unlock()
-	if t == nil {
+	if t == nil || t.blind {
 		return nil, false
 	}
 	return newReader(f.o.Store, t.Attempt, t.mask), true
@@ -160,14 +171,23 @@ func (f *Follower) wake() {
 // Run follows until ctx ends. Then it stores what is left of the attempts that
 // have ended.
 func (f *Follower) Run(ctx context.Context) error {
+	f.watch = newWatch(f.wake)
+	defer f.watch.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for soon := false; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
+			continue
 		case <-f.kick:
+			if !soon { // one pass for all that come in a burst
+				soon = true
+				timer.Reset(hot / 2)
+			}
+			continue
 		case <-timer.C:
 		}
+		soon = false
 		next := f.pass(ctx)
 		timer.Stop()
 		if !next.IsZero() {
@@ -203,6 +223,21 @@ func (f *Follower) take() {
 	f.news = nil
 }
 
+// hear has those looked at that the watch has heard of.
+func (f *Follower) hear(now time.Time) {
+	for _, number := range f.watch.take() {
+		if number == missed {
+			for _, t := range f.following {
+				t.due = now
+			}
+		}
+		if t := f.watched[number]; t != nil {
+			delete(f.watched, number)
+			t.number, t.wait, t.due = 0, hot, now
+		}
+	}
+}
+
 func (f *Follower) hasEnded(t *tail) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -214,13 +249,15 @@ func (f *Follower) hasEnded(t *tail) bool {
 func (f *Follower) pass(ctx context.Context) (next time.Time) {
 	f.take()
 	now := time.Now()
+	f.hear(now)
 	for _, t := range f.following {
 		ended := f.hasEnded(t)
 		if ended && !t.last {
 			t.due, t.last = now, true // at once, and then like a quiet one
 		}
-		// Those that are nearly due are looked at too, so that they meet.
-		if t.due.After(now.Add(hot / 2)) {
+		// Those that are nearly due are looked at too, so that they meet: a thousand
+		// quiet ones in a few passes a second.
+		if t.due.After(now.Add(max(hot/2, min(t.wait, quiet)/4))) {
 			continue
 		}
 		f.look(ctx, t, now, ended)
@@ -241,10 +278,17 @@ func (f *Follower) pass(ctx context.Context) (next time.Time) {
 // look reads what is new of a log and says when to look again. It reports
 // whether there is more at once.
 func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool) (more bool) {
+	if t.wait >= quiet && t.number == 0 && t.rest == 0 && !ended { // before it is looked at: so nothing is missed
+		if number, ok := f.watch.add(t.path); ok {
+			t.number, f.watched[number] = number, t
+		}
+	}
 	was := t.read
 	more, err := f.advance(ctx, t, ended)
 	if err != nil {
-		f.tell(t, err)
+		if ctx.Err() == nil {
+			f.tell(t, err)
+		}
 		more = false
 	} else {
 		t.told = ""
@@ -257,6 +301,10 @@ func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool)
 	switch {
 	case more:
 		t.wait = 0
+	case t.listed: // until its secrets are known
+		t.wait = ask
+	case t.number != 0 && t.read == was && err == nil && !ended:
+		t.wait = still
 	case ended: // somebody that it left behind may still print
 		t.wait = quiet
 	case t.rest > 0 && t.read >= t.target:
@@ -282,10 +330,13 @@ func (f *Follower) tell(t *tail, err error) {
 func (f *Follower) advance(ctx context.Context, t *tail, ended bool) (more bool, err error) {
 	if !t.known {
 		// Most have printed nothing yet: the store need not be asked about them.
-		info, err := os.Lstat(t.path)
-		if err != nil || info.Size() == 0 {
-			t.all = ended
+		var st unix.Stat_t
+		if err := unix.Lstat(t.path, &st); err != nil || st.Size == 0 {
+			t.inode, t.all = st.Ino, ended
 			return false, nil
+		}
+		if known, err := f.learn(ctx, t); !known {
+			return false, err
 		}
 		if err := f.resume(ctx, t); err != nil {
 			return false, err
@@ -387,6 +438,27 @@ func (f *Follower) advance(ctx context.Context, t *tail, ended bool) (more bool,
 	return more, nil
 }
 
+// learn asks for the secrets of a log if they are not known. Once they cannot be
+// told, the store is told of the log: so the next daemon finds it, whenever it
+// comes.
+func (f *Follower) learn(ctx context.Context, t *tail) (known bool, err error) {
+	if t.Ask == nil {
+		return true, nil
+	}
+	secrets, err := t.Ask(ctx)
+	if err != nil {
+		if !t.listed {
+			t.listed = true
+			f.changes = append(f.changes, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit}})
+		}
+		return false, fmt.Errorf("its output stays in its file until it is known what is secret in it: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.Secrets, t.Ask, t.mask, t.blind, t.listed = secrets, nil, NewMasker(secrets), false, false
+	return true, nil
+}
+
 // resume asks the store how far it is: the daemon before this one was there.
 func (f *Follower) resume(ctx context.Context, t *tail) error {
 	c, ok, err := f.o.Store.ChunkBefore(ctx, t.Run, t.Number, math.MaxInt64)
@@ -459,33 +531,45 @@ func (f *Follower) save(ctx context.Context) {
 // all is. What was saved may be undone by a power loss until the store is
 // synced: so before that nothing is taken away.
 func (f *Follower) settle(ctx context.Context, now bool) {
-	var waits, most int64
+	var waits, silent, most int64
 	for _, t := range f.following {
-		if t.all {
+		switch {
+		case t.all && t.stored == 0: // nothing was printed: it waits for nothing
+			silent++
+		case t.all:
 			waits++
 		}
 		if n := t.spare(); n >= worth {
 			waits, most = waits+1, max(most, n)
 		}
 	}
-	if waits == 0 || !now && most < plenty && time.Since(f.synced) < f.o.Sync {
-		return
+	synced := false
+	if waits > 0 && (now || most >= plenty || time.Since(f.synced) >= f.o.Sync) {
+		f.synced = time.Now()
+		err := f.o.Store.SyncLogs(ctx)
+		if synced = err == nil; !synced {
+			f.o.Log.Debug("sync the logs", "error", err) // a reader was in the way: later
+		}
 	}
-	f.synced = time.Now()
-	if err := f.o.Store.SyncLogs(ctx); err != nil {
-		f.o.Log.Debug("sync the logs", "error", err) // a reader was in the way: later
+	if !synced && silent == 0 {
 		return
 	}
 	var closed []Change
 	kept := f.following[:0]
 	for _, t := range f.following {
-		f.giveBack(t)
-		if !t.all || !f.remove(t) {
+		if synced {
+			f.giveBack(t)
+		}
+		if !t.all || t.stored > 0 && !synced || !f.remove(t) {
 			kept = append(kept, t)
 			continue
 		}
-		if t.stored > 0 {
+		if t.stored > 0 || t.listed {
 			closed = append(closed, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit, Closed: true}})
+		}
+		if t.number != 0 {
+			f.watch.drop(t.number)
+			delete(f.watched, t.number)
 		}
 		f.mu.Lock()
 		delete(f.tails, key{t.Run, t.Number})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -295,6 +296,7 @@ func TestSinceAndTailFindTheirOffset(t *testing.T) {
 	p.until("it is stored", func() bool { return p.stored() == 4 })
 	between := time.Now()
 	for time.Now().UnixMilli() == between.UnixMilli() { // marks have milliseconds
+		runtime.Gosched()
 	}
 	between = time.Now()
 	p.print("two\nthree\n")
@@ -325,5 +327,54 @@ func TestSinceAndTailFindTheirOffset(t *testing.T) {
 	head, tail, _, err = r.Ends(context.Background(), 23)
 	if string(head) != "one\ntwo\nthree\nfour\nfive" || tail != nil || err != nil {
 		t.Errorf("the whole is %q and %q, %v", head, tail, err)
+	}
+}
+
+func TestAJobThatPrintsNothingLeavesNothing(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	p.print("")
+	f, stop := p.follow()
+	f.Ended(p.a.Run, 1)
+	stop()
+	if _, err := os.Stat(p.log()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its file is still there: %v", err)
+	}
+	if _, follows := f.Reader(p.a.Run, 1); follows {
+		t.Error("it is still followed")
+	}
+	select {
+	case <-p.store.saved:
+		t.Error("something was saved for it")
+	default:
+	}
+}
+
+func TestOutputWhoseSecretsAreNotKnownStaysInItsFile(t *testing.T) {
+	t.Parallel()
+	unknown := errors.New("env_file is gone")
+	p := newPlace(t, logs.Attempt{Ask: func(context.Context) ([]string, error) { return nil, unknown }})
+	p.print("pw: hunter22\n")
+	f, stop := p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("the log is known to be open", func() bool {
+		open, err := p.store.OpenLogs(t.Context())
+		p.check(err)
+		return len(open) == 1 && open[0].Run == p.a.Run
+	})
+	if _, ok := f.Reader(p.a.Run, 1); ok {
+		t.Error("there is a reader that hides nothing")
+	}
+	stop()
+	text, err := os.ReadFile(p.log())
+	if p.check(err); p.stored() != 0 || string(text) != "pw: hunter22\n" {
+		t.Errorf("%d bytes are stored, and the file holds %q", p.stored(), text)
+	}
+	p.a.Ask = func(context.Context) ([]string, error) { return []string{"hunter22"}, nil }
+	f, _ = p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(0); got != "pw: ********\n" {
+		t.Errorf("it is stored as %q", got)
 	}
 }

@@ -34,6 +34,9 @@ type Attempt struct {
 	// from the end; all of them when it is not above 0.
 	Limit   int64
 	Secrets []string // values that are hidden
+	// Ask gives the values later; nil when Secrets has them. Until then nothing is
+	// read: what the job prints stays in its file, which is the job user's alone.
+	Ask func(ctx context.Context) ([]string, error)
 }
 
 func (a Attempt) file() string { return filepath.Join(a.Dir, FileName) }
@@ -47,7 +50,7 @@ func half(limit int64) int64 {
 }
 
 // Log is what the store knows of an attempt's output besides the chunks. There
-// is one as soon as there is a chunk.
+// is one as soon as there is a chunk, or there could be if its secrets were known.
 type Log struct {
 	Run    string
 	Number int

@@ -38,6 +38,9 @@ const (
 
 // NewMasker gives a Masker for the values, and nil when there is nothing to hide.
 func NewMasker(values []string) *Masker {
+	if len(values) == 0 {
+		return nil
+	}
 	m := &Masker{ending: map[uint16][][]byte{}}
 	add := func(text string) {
 		for len(text) > piece {

@@ -49,9 +49,10 @@ type Options struct {
 	// DropPublish breaks off what is being sent of an outbox item.
 	DropPublish func(item string)
 	// Began is called when an attempt is about to be started, or was found
-	// running: its output is to be followed, without its secrets. Ended is called
-	// when its end is durable. Either may be nil.
-	Began func(run Run, j *job.Job, secrets []string)
+	// running: its output is to be followed, without its secrets. With an error
+	// they are not known now. Ended is called when its end is durable. Either may
+	// be nil.
+	Began func(run Run, j *job.Job, secrets []string, err error)
 	Ended func(run string, attempt int)
 	// Changed is called after each durable change.
 	Changed func()
@@ -79,15 +80,15 @@ type Runner struct {
 	work    sync.WaitGroup  // kills survivors, makes spares
 	spares  *spares
 	coming  chan coming
-	// told are the attempts that were asked to end for another's sake, by this daemon.
+	// told are the attempts that were asked to end for another's sake, by this
+	// daemon.
 	told map[string]int
-
-	definedMu sync.Mutex
-	defined   map[*job.Job]job.Definition // guarded by definedMu: of jobs that ran lately
-
 	// When late runs were looked for, and when the next one may be late.
 	lookedLate, nextLate time.Time
 	begun                map[string]int // run → the attempt that Began was told of
+
+	mu      sync.Mutex
+	defined map[*job.Job]job.Definition // guarded by mu; of jobs that ran lately
 }
 
 // NewRunner makes a Runner; Run sets it going.

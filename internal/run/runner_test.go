@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
@@ -158,8 +159,9 @@ type scene struct {
 	since  time.Time
 	limits run.Limits
 
-	mu   sync.Mutex
-	news []string // guarded by mu
+	mu    sync.Mutex
+	news  []string // guarded by mu
+	heard []string // guarded by mu; by the log follower
 
 	dropped []string // items, by the Runner's goroutine
 
@@ -221,6 +223,10 @@ func (s *scene) begin() {
 			s.news = append(s.news, fmt.Sprintf("%s %s", n.Event, n.State))
 			return []outbox.Item{{Run: n.Run.ID, Kind: outbox.Notice, Payload: json.RawMessage(`{}`)}}
 		},
+		Began: func(r run.Run, _ *job.Job, secrets []string, err error) {
+			s.hear(fmt.Sprintf("began %s/%d %q %v", r.Name, r.Attempt, secrets, err != nil))
+		},
+		Ended:   func(_ string, attempt int) { s.hear(fmt.Sprintf("ended %d", attempt)) },
 		Changed: func() {}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -461,6 +467,76 @@ func TestOutputIsToldForEachAttemptThatPrinted(t *testing.T) {
 		s.exits(id, proc.Exit{Code: 1})
 		s.tells("output failed") // one message for one transition
 	}, with(retrying("a"), func(j *job.Job) { j.Notify.On = []job.Event{job.OnOutput, job.OnFailure} }))
+}
+
+func (s *scene) hear(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = append(s.heard, what)
+}
+
+// hears checks what the log follower was told since the last time.
+func (s *scene) hears(want ...string) {
+	s.t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.heard, want) {
+		s.t.Errorf("the follower was told %q, want %q", s.heard, want)
+	}
+	s.heard = nil
+}
+
+func TestEachAttemptIsFollowedFromItsBeginningToItsEnd(t *testing.T) {
+	env := filepath.Join(t.TempDir(), ".env")
+	secret := func(text string) {
+		if err := os.WriteFile(env, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret("KEY=hunter22\n")
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.hears(`began a/1 ["hunter22"] false`)
+		s.exits(id, proc.Exit{Code: 1})
+		s.hears("ended 1")
+		s.later(time.Minute)
+		s.hears(`began a/2 ["hunter22"] false`)
+		s.procs.is(id, proc.Running, nil)
+		s.restart()
+		s.hears(`began a/2 ["hunter22"] false`)
+		s.later(2 * time.Minute) // it is looked at again and again
+		s.hears()
+		if err := os.Remove(env); err != nil {
+			s.t.Fatal(err)
+		}
+		s.restart()
+		s.hears(`began a/2 [] true`)
+		secret("KEY=hunter23\n")
+		if values, err := s.runner.Secrets(s.t.Context(), id); err != nil || !slices.Equal(values, []string{"hunter23"}) {
+			s.t.Errorf("when the file is back they are %q, %v", values, err)
+		}
+		s.exits(id, proc.Exit{})
+		s.hears("ended 2")
+	}, with(retrying("a"), func(j *job.Job) { j.EnvFile = env }))
+}
+
+func TestTheSecretsOfAJobThatLostThemAreNotTakenForNone(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		if values, err := s.runner.Secrets(s.t.Context(), id); err != nil || !slices.Equal(values, []string{"hunter22"}) {
+			s.t.Errorf("they are %q, %v", values, err)
+		}
+		s.mu.Lock()
+		delete(s.jobs, s.keys["a"])
+		s.mu.Unlock()
+		if values, err := s.runner.Secrets(s.t.Context(), id); err == nil || !strings.Contains(err.Error(), "API_TOKEN of a is not defined any more") {
+			s.t.Errorf("without the job they are %q, %v", values, err)
+		}
+		s.exits(id, proc.Exit{})
+	}, with(simple("a"), func(j *job.Job) {
+		j.Env = []crontab.Var{{Name: "REGION", Value: "seoul"}, {Name: "API_TOKEN", Value: "hunter22"}}
+	}))
 }
 
 func TestAnEventOfAnOldTokenChangesNothing(t *testing.T) {

@@ -2,9 +2,11 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
+	"belfry/crontab"
 	"belfry/internal/job"
 )
 
@@ -40,7 +42,8 @@ func secrets(j *job.Job, env Environ) []string {
 }
 
 // Secrets gives the secrets of a run's newest attempt, from its environment as
-// it would be now: they are stored nowhere.
+// it would be now: they are stored nowhere. That one which the run had is not
+// there any more, with its job or its env_file, is an error.
 func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 	run, err := r.o.Store.Run(ctx, id)
 	if err != nil {
@@ -54,12 +57,25 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	text, err := r.o.Store.Definition(ctx, run.Definition)
+	if err != nil {
+		return nil, fmt.Errorf("read the definition of run %s: %w", id, err)
+	}
+	names, err := job.EnvNames(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		known := slices.ContainsFunc(j.Env, func(v crontab.Var) bool { return v.Name == name })
+		if Secret(name) && !known {
+			return nil, fmt.Errorf("%s of %s is not defined any more", name, run.Name)
+		}
+	}
 	return secrets(j, env), nil
 }
 
 // found says of a running attempt that was not started by this Runner, once,
-// that it has begun. Where its environment cannot be made any more its secrets
-// are not known.
+// that it has begun.
 func (r *Runner) found(ctx context.Context, run Run) {
 	if r.begun[run.ID] == run.Attempt {
 		return
@@ -69,16 +85,13 @@ func (r *Runner) found(ctx context.Context, run Run) {
 		return // settle tells
 	}
 	values, err := r.Secrets(ctx, run.ID)
-	if err != nil {
-		r.o.Log.Warn("the secrets of a running attempt are not known", "run", run.ID, "error", err)
-	}
-	r.began(run, j, values)
+	r.began(run, j, values, err)
 }
 
-func (r *Runner) began(run Run, j *job.Job, secrets []string) {
+func (r *Runner) began(run Run, j *job.Job, secrets []string, err error) {
 	r.begun[run.ID] = run.Attempt
 	if r.o.Began != nil {
-		r.o.Began(run, j, secrets)
+		r.o.Began(run, j, secrets, err)
 	}
 }
 

@@ -136,8 +136,8 @@ func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
 
 // definitionOf remembers the definitions of jobs that ran lately.
 func (r *Runner) definitionOf(j *job.Job) job.Definition {
-	r.definedMu.Lock()
-	defer r.definedMu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	d, known := r.defined[j]
 	if !known {
 		if len(r.defined) >= 2000 {
@@ -291,7 +291,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if err := r.makeDirs(run); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
-	r.began(run, j, secrets(j, env))
+	r.began(run, j, secrets(j, env), nil)
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
@@ -327,6 +327,15 @@ func (r *Runner) makeDirs(run Run) error {
 		}
 	}
 	return nil
+}
+
+// JobOf gives the job of a run, as the run began with it.
+func (r *Runner) JobOf(ctx context.Context, id string) (*job.Job, error) {
+	run, err := r.o.Store.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return r.definition(ctx, run)
 }
 
 // Environ gives the whole environment of a run's newest attempt: its publisher

@@ -177,6 +177,12 @@ func maybe[T any](v T, err error) (T, bool, error) {
 func (s *Store) SaveLogs(ctx context.Context, changes []logs.Change) error {
 	return s.updateLogs(ctx, "save logs", func(tx *tx) error {
 		for _, c := range changes {
+			if c.Log.Closed && len(c.Chunks) == 0 { // if it was not dropped meanwhile
+				if _, err := tx.exec(`UPDATE log SET closed = 1 WHERE run = $1 AND attempt = $2`, c.Log.Run, c.Log.Number); err != nil {
+					return err
+				}
+				continue
+			}
 			if _, err := tx.exec(`INSERT INTO log (run, attempt, log_limit, closed) VALUES ($1, $2, $3, $4)
 				ON CONFLICT (run, attempt) DO UPDATE SET closed = excluded.closed WHERE log.closed <> excluded.closed`,
 				c.Log.Run, c.Log.Number, c.Log.Limit, number(c.Log.Closed)); err != nil {

@@ -75,7 +75,7 @@ func places(query string) []any {
 }
 
 // ofLogs matches the statements on the other file.
-var ofLogs = regexp.MustCompile(`(FROM|INTO) (log|chunk) `)
+var ofLogs = regexp.MustCompile(`(FROM|INTO|UPDATE) (log|chunk) `)
 
 func runsQueryOf(t *testing.T, f RunFilter) (string, []any) {
 	t.Helper()

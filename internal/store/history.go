@@ -253,7 +253,6 @@ func (s *Store) remove(ctx context.Context, runs []candidate) ([]string, error) 
 
 // dropDefinition removes a definition that nobody refers to any more.
 func (t *tx) dropDefinition(hash string) error {
-	delete(t.saved, hash)
 	_, err := t.exec(`DELETE FROM definition WHERE hash = $1 AND NOT EXISTS (SELECT 1 FROM run WHERE run.definition = $1)
 		AND NOT EXISTS (SELECT 1 FROM job WHERE job.definition = $1)`, hash)
 	return err

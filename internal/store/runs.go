@@ -485,13 +485,7 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, 
 	err = s.update(ctx, "claim runs", func(tx *tx) error {
 		claimed = make([]bool, len(claims))
 		for i, c := range claims {
-			if err := tx.saveDefinition(c.Definition); err != nil {
-				return err
-			}
-			n, err := tx.exec(`UPDATE run SET state = 'running', reason = '', definition = $1, attempt = $2, token = $3, node = $4,
-					not_before = 0, start_by = 0, started_at = COALESCE(started_at, $5), ended_at = NULL, exit_code = NULL, signal = ''
-				WHERE id = $6 AND state = 'queued' AND token = $7`,
-				c.Definition.Hash, c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1)
+			n, err := tx.claimRun(c)
 			if err != nil {
 				return err
 			}
@@ -511,6 +505,25 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, 
 		return nil
 	})
 	return claimed, err
+}
+
+const claiming = `UPDATE run SET state = 'running', reason = '', attempt = $1, token = $2, node = $3, not_before = 0, start_by = 0,
+	started_at = COALESCE(started_at, $4), ended_at = NULL, exit_code = NULL, signal = ''`
+
+// claimRun makes a run running, and gives 0 when it cannot be claimed.
+func (t *tx) claimRun(c run.Claim) (int64, error) {
+	// That its job is still as it was recorded is the rule. A definition that is
+	// set is looked up in two indexes, be it the same.
+	n, err := t.exec(claiming+` WHERE id = $5 AND state = 'queued' AND token = $6 AND definition = $7`,
+		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash)
+	if n > 0 || err != nil {
+		return n, err
+	}
+	if err := t.saveDefinition(c.Definition); err != nil {
+		return 0, err
+	}
+	return t.exec(claiming+`, definition = $7 WHERE id = $5 AND state = 'queued' AND token = $6`,
+		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash)
 }
 
 // Note writes why runs are in their state, without changing it.

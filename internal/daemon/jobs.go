@@ -239,12 +239,13 @@ func (j *jobs) changed() bool {
 // difference says in words what a reload changed.
 func difference(before, after jobList) string {
 	var added, removed, edited int
+	same := alike{}
 	for _, j := range after.jobs {
 		was, known := before.find(j.Key)
 		switch {
 		case !known:
 			added++
-		case was.Name != j.Name || was.Definition().Hash != j.Definition().Hash:
+		case !same.jobs(was.Job, j.Job) && was.Definition().Hash != j.Definition().Hash:
 			edited++
 		}
 	}
@@ -272,6 +273,26 @@ func difference(before, after jobList) string {
 		return "no job changed"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// alike knows which settings have been found equal, by their addresses: a long
+// crontab has few, and to write the definitions of all its jobs takes a second.
+type alike map[[2]*job.Settings]bool
+
+// jobs reports whether nothing differs between two jobs; what does may still be
+// no part of their definitions.
+func (a alike) jobs(x, y *job.Job) bool {
+	if x.ID != y.ID || !slices.Equal(x.Schedules, y.Schedules) || x.Stdin != y.Stdin ||
+		x.Command.Text != y.Command.Text || x.Command.Shell != y.Command.Shell || !slices.Equal(x.Command.Args, y.Command.Args) {
+		return false
+	}
+	pair := [2]*job.Settings{x.Settings, y.Settings}
+	same, known := a[pair]
+	if !known {
+		same = reflect.DeepEqual(x.Settings, y.Settings)
+		a[pair] = same
+	}
+	return same
 }
 
 func settingsChanged(before, after project.Daemon) string {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"belfry/internal/job"
 	"belfry/internal/outbox"
@@ -79,7 +80,7 @@ type Runner struct {
 	work    sync.WaitGroup  // kills survivors, makes spares
 	spares  *spares
 	coming  chan coming
-	defined map[*job.Job]job.Definition // of jobs that ran lately
+	defined map[weak.Pointer[job.Job]]job.Definition // of jobs that ran lately
 	// When late runs were looked for, and when the next one may be late.
 	lookedLate, nextLate time.Time
 	begun                map[string]int // run → the attempt that Began was told of
@@ -104,7 +105,7 @@ func NewRunner(o Options) *Runner {
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
 		begun:    map[string]int{},
-		defined:  map[*job.Job]job.Definition{},
+		defined:  map[weak.Pointer[job.Job]]job.Definition{},
 	}
 }
 

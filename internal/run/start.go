@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"weak"
 
 	"belfry/internal/crash"
 	"belfry/internal/job"
@@ -121,13 +122,14 @@ func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
 
 // definitionOf remembers the definitions of jobs that ran lately.
 func (r *Runner) definitionOf(j *job.Job) job.Definition {
-	d, known := r.defined[j]
+	at := weak.Make(j) // one that is loaded no more would keep all that was read with it
+	d, known := r.defined[at]
 	if !known {
 		if len(r.defined) >= 2000 {
 			clear(r.defined)
 		}
 		d = j.Definition()
-		r.defined[j] = d
+		r.defined[at] = d
 	}
 	return d
 }

@@ -234,11 +234,12 @@ const (
 
 // The job is joined from the left, or SQLite might begin with it and sort the
 // whole history.
-const runColumns = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
+const runColumns = runFields + `FROM run LEFT JOIN job ON job.id = run.job `
+
+const runFields = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
 	run.fires_at, run.fires_until, run.count, run.named, run.not_before, run.attempt, run.token, run.node,
 	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published,
-	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel
-	FROM run LEFT JOIN job ON job.id = run.job `
+	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel `
 
 func scanRun(scan func(...any) error) (run.Run, error) {
 	var r run.Run

@@ -91,7 +91,7 @@ func (s *Store) Vacuum(ctx context.Context) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("vacuum the store: %w", err)
+		return s.failed(fmt.Errorf("vacuum the store: %w", err))
 	}
 	return nil
 }

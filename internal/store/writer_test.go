@@ -218,3 +218,21 @@ func BenchmarkBurst(b *testing.B) {
 	b.ReportMetric(float64(recording.Microseconds())/1000/float64(b.N), "record-ms")
 	b.ReportMetric(float64(claiming.Microseconds())/1000/float64(b.N), "claim-ms")
 }
+
+func TestWhoWatchesSeesEveryWriteThatFailed(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	told, cause := errors.New("told"), errors.New("cause")
+	var seen []error
+	s.Watch(func(err error) error {
+		seen = append(seen, err)
+		return told
+	})
+	check(t, s.update(t.Context(), "go well", func(*tx) error { return nil }))
+	if err := s.update(t.Context(), "fail", func(*tx) error { return cause }); !errors.Is(err, told) {
+		t.Errorf("its caller is told %v", err)
+	}
+	if len(seen) != 1 || !errors.Is(seen[0], cause) {
+		t.Errorf("seen are %v, want the cause alone", seen)
+	}
+}

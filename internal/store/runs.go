@@ -241,27 +241,94 @@ const runFields = `run.id, run.job, job.project, job.name, run.key, run.cause, r
 	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published,
 	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel `
 
+// scanRun reads a row of runFields. Lists have thousands, and to let
+// database/sql find out what each value is to become takes longer than SQLite.
 func scanRun(scan func(...any) error) (run.Run, error) {
-	var r run.Run
-	var firesAt, firesUntil, queuedAt, startedAt, endedAt sql.NullInt64
-	var notBefore, askedAt, startBy, finishBy int64
-	var named string
-	var published sql.NullString
-	err := scan(&r.ID, &r.Job, &r.Project, &r.Name, &r.Key, &r.Cause, &r.State, &r.Reason, &r.Definition,
-		&firesAt, &firesUntil, &r.Count, &named, &notBefore, &r.Attempt, &r.Token, &r.Node,
-		&queuedAt, &startedAt, &endedAt, &r.ExitCode, &r.Signal, &published,
-		&askedAt, &startBy, &finishBy, &r.Backfill, &r.Parallel)
+	c, err := readColumns(scan, 28)
 	if err != nil {
-		return r, err
+		return run.Run{}, err
 	}
-	r.FiresAt, r.FiresUntil, r.QueuedAt = fromMillis(firesAt), fromMillis(firesUntil), fromMillis(queuedAt)
-	r.StartedAt, r.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
-	r.NotBefore, r.AskedAt, r.StartBy, r.FinishBy = fromZero(notBefore), fromZero(askedAt), fromZero(startBy), fromZero(finishBy)
-	if published.Valid {
-		r.Published = json.RawMessage(published.String)
+	r := run.Run{ // in the order of runFields
+		ID: c.text(), Job: c.text(), Project: c.text(), Name: c.text(), Key: c.text(), Cause: plan.Cause(c.text()), State: run.State(c.text()),
+		Reason: c.text(), Definition: c.text(),
+		FiresAt: fromMillis(c.number()), FiresUntil: fromMillis(c.number()), Count: int(c.number().Int64), Named: c.named(),
+		NotBefore: fromZero(c.number().Int64), Attempt: int(c.number().Int64), Token: c.number().Int64, Node: c.text(),
+		QueuedAt: fromMillis(c.number()), StartedAt: fromMillis(c.number()), EndedAt: fromMillis(c.number()),
+		ExitCode: c.exitCode(), Signal: c.text(), Published: c.json(),
+		AskedAt: fromZero(c.number().Int64), StartBy: fromZero(c.number().Int64), FinishBy: fromZero(c.number().Int64),
+		Backfill: c.text(), Parallel: int(c.number().Int64),
 	}
-	r.Named, err = time.Parse(namedLayout, named)
-	return r, err
+	return r, c.err
+}
+
+// columns are the values of a row, taken one after the other.
+type columns struct {
+	values []any // nil for NULL
+	err    error // of the first that is not what it was taken for
+}
+
+func readColumns(scan func(...any) error, n int) (*columns, error) {
+	values := make([]any, 2*n)
+	into := values[n:]
+	for i := range into {
+		into[i] = &values[i]
+	}
+	return &columns{values: values[:n]}, scan(into...)
+}
+
+func (c *columns) next() any {
+	v := c.values[0]
+	c.values = c.values[1:]
+	return v
+}
+
+func (c *columns) wrong(v any, what string) {
+	if v != nil && c.err == nil {
+		c.err = fmt.Errorf("a column holds %v, which is no %s", v, what)
+	}
+}
+
+// text is empty for NULL.
+func (c *columns) text() string {
+	v := c.next()
+	s, ok := v.(string)
+	if !ok {
+		c.wrong(v, "text")
+	}
+	return s
+}
+
+func (c *columns) number() sql.NullInt64 {
+	v := c.next()
+	n, ok := v.(int64)
+	if !ok {
+		c.wrong(v, "number")
+	}
+	return sql.NullInt64{Int64: n, Valid: ok}
+}
+
+func (c *columns) named() time.Time {
+	named, err := time.Parse(namedLayout, c.text())
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return named
+}
+
+func (c *columns) exitCode() *int {
+	n := c.number()
+	if !n.Valid {
+		return nil
+	}
+	code := int(n.Int64)
+	return &code
+}
+
+func (c *columns) json() json.RawMessage {
+	if text := c.text(); text != "" {
+		return json.RawMessage(text)
+	}
+	return nil
 }
 
 // Run reads one run.

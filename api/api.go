@@ -112,9 +112,9 @@ type StopRequest struct {
 	Kill bool `json:"kill"` // at once, without TERM before
 }
 
-// BackupRequest asks for a copy of the account.
+// BackupRequest asks for a copy of the account and of what jobs printed.
 type BackupRequest struct {
-	Path string `json:"path"` // absolute, of a file that is not there yet
+	Path string `json:"path"` // absolute, of a folder that is not there yet
 }
 
 // PauseRequest asks that a job fire no more, or again from now on.

@@ -277,7 +277,8 @@ func (l *Log) Begun() bool { return l.begun }
 // Close ends it.
 func (l *Log) Close() error { return l.body.Close() }
 
-// Backup has the account copied to a file, by whoever owns it.
+// Backup has the account, and what jobs printed, copied into a folder, by
+// whoever owns it.
 func (c *Client) Backup(ctx context.Context, path string) error {
 	_, err := call[BackupRequest](ctx, c, http.MethodPost, "/db/backup", BackupRequest{path})
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,16 +25,18 @@ func (c *command) dbCommand() *cobra.Command {
 
 func (c *command) backupCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "backup FILE",
-		Short: "Copy the account to a file, also while a daemon writes it",
-		Long: `Copy the account of runs (belfry.db) to FILE, which must not be there yet. The copy is
-whole or not there, and is made beside a running daemon, by it, or without one. To put
-it back: stop the daemon, and move FILE to belfry.db in the data folder, in the place
-of that file and of belfry.db-wal and belfry.db-shm. The output of runs is not in it.
+		Use:   "backup FOLDER",
+		Short: "Copy the account and the logs, also while a daemon writes them",
+		Long: `Copy the account of runs (belfry.db) and what they printed (logs.db) into FOLDER, which
+must not be there yet. The copy is whole or not there, and is made beside a running
+daemon, by it, or without one. To put it back: stop the daemon, remove belfry.db* and
+logs.db* from the data folder, and copy both files of FOLDER there. What jobs left to be
+published is not in it.
 
-Exit codes: 75 when FILE is there already, 66 when its folder, or the account, is not, 69
-when its disk is full or it cannot be written. Otherwise those of "belfry --help".`,
-		Example: "  belfry db backup /backup/belfry-$(date +%F).db",
+Exit codes: 75 when FOLDER is there already, 66 when the folder it is to stand in, or the
+account, is not, 69 when its disk is full or it cannot be written. Otherwise those of
+"belfry --help".`,
+		Example: "  belfry db backup /backup/belfry-$(date +%F)",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
@@ -45,16 +48,54 @@ when its disk is full or it cannot be written. Otherwise those of "belfry --help
 				return err
 			}
 			defer done()
-			if err := client.Backup(cmd.Context(), path); err != nil {
+			part := func() string {
+				folders, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".*"))
+				if len(folders) == 0 {
+					return "copying"
+				}
+				return "copied " + size(stored(folders[0]))
+			}
+			if err := c.during(part, func() error { return client.Backup(cmd.Context(), path) }); err != nil {
 				return err
 			}
-			info, err := os.Stat(path)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.out, "%s: %s\n", args[0], size(info.Size()))
+			fmt.Fprintf(c.out, "%s: %s\n", args[0], size(stored(path)))
 			return nil
 		},
+	}
+}
+
+// stored is how many bytes the account and the logs have in a folder.
+func stored(dir string) (bytes int64) {
+	for _, name := range daemon.StoreFiles {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
+}
+
+// during does something that may take long. On a terminal it says each second
+// how far it has come.
+func (c *command) during(how func() string, work func() error) error {
+	if !terminal(c.err) {
+		return work()
+	}
+	done := make(chan error, 1)
+	go func() { done <- work() }()
+	begun := time.Now()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for said := false; ; {
+		select {
+		case err := <-done:
+			if said {
+				fmt.Fprint(c.err, "\r\x1b[K")
+			}
+			return err
+		case <-ticker.C:
+			said = true
+			fmt.Fprintf(c.err, "\r\x1b[K%s, after %s", how(), time.Since(begun).Round(time.Second))
+		}
 	}
 }
 
@@ -63,7 +104,8 @@ func (c *command) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say whether the account is whole",
-		Long: `Read the whole account of runs and say what is wrong in it, a line each.
+		Long: `Read the whole account of runs, and what they printed, and say what is wrong, a line
+each.
 
 Exit codes: 0 nothing is; 1 something is. Otherwise those of "belfry --help".`,
 		Args: cobra.NoArgs,
@@ -104,31 +146,29 @@ func (c *command) vacuumCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "vacuum",
 		Short: "Give the room that removed runs have left back to the disk",
-		Long: `Rebuild the account without the room that removed runs have left. Changes wait until it
-is done: about a second for each 100 MB.`,
+		Long: `Rebuild the account without the room that removed runs have left, and cut what they
+printed from the logs. Changes of the account wait until it is rebuilt: about a second
+for each 100 MB.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			o, err := c.options(nil, c.log())
 			if err != nil {
 				return err
 			}
-			before, err := os.Stat(filepath.Join(o.Data, daemon.StoreName))
-			if err != nil {
+			if _, err := os.Stat(filepath.Join(o.Data, daemon.StoreFiles[0])); err != nil {
 				return &problem{err: fmt.Errorf("there is no account in %s", o.Data), next: "it begins with the first run, or belfry serve", code: exitNotFound}
 			}
+			before := stored(o.Data)
 			w, err := c.own(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, w.wait()) }()
-			if err := w.client.Vacuum(cmd.Context()); err != nil {
+			now := func() string { return "the account and the logs have " + size(stored(o.Data)) }
+			if err := c.during(now, func() error { return w.client.Vacuum(cmd.Context()) }); err != nil {
 				return err
 			}
-			after, err := os.Stat(filepath.Join(o.Data, daemon.StoreName))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(c.out, "the account had %s, and has %s\n", size(before.Size()), size(after.Size()))
+			fmt.Fprintf(c.out, "the account and the logs had %s, and have %s\n", size(before), size(stored(o.Data)))
 			return nil
 		},
 	}

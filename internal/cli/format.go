@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/api"
+	"belfry/internal/job"
 )
 
 // terminal reports whether a person sees the file as it is written.
@@ -109,7 +110,7 @@ func when(t *time.Time, zone string) string {
 }
 
 func zoneOr(name string) *time.Location {
-	if zone, err := time.LoadLocation(name); err == nil {
+	if zone, err := job.KnownZone(name); err == nil {
 		return zone
 	}
 	return time.UTC

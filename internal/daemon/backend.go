@@ -36,11 +36,12 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []server.Job
-	for _, j := range h.jobs() {
+	jobs, now := h.jobs(), h.now()
+	list := make([]server.Job, 0, len(jobs))
+	for _, j := range jobs {
 		out := server.Job{Job: j}
 		if !j.Paused {
-			out.Next = j.Next(h.now())
+			out.Next = j.Next(now)
 		}
 		if last, ok := lasts[j.Key]; ok {
 			out.Last = &last

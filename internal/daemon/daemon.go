@@ -175,7 +175,7 @@ func (d *Daemon) wire() {
 		d.runner.Kick()
 		d.outbox.Kick()
 	}
-	d.jobs.loaded = func() {
+	d.jobs.news = func() {
 		d.wake()
 		d.runner.Kick()
 		d.changed()

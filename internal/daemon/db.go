@@ -11,8 +11,8 @@ import (
 	"belfry/internal/store"
 )
 
-// Backup copies the account to a file that must not be there yet, as whoever
-// owns the data, or looks at it, writes files.
+// Backup copies the account and the logs into a folder that must not be there
+// yet, as whoever owns the data, or looks at it, writes files.
 func (h *history) Backup(ctx context.Context, path string) error {
 	if err := h.exists(); err != nil {
 		return err
@@ -53,6 +53,6 @@ func (h *history) exists() error {
 }
 
 // Vacuum gives the room that removed runs have left back to the disk.
-func (b *backend) Vacuum(ctx context.Context) error { return b.d.store.wrote(b.store.Vacuum(ctx)) }
+func (b *backend) Vacuum(ctx context.Context) error { return b.store.Vacuum(ctx) }
 
 func (l *onlooker) Vacuum(context.Context) error { return errNobody }

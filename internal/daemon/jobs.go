@@ -29,20 +29,19 @@ import (
 
 // jobs are the jobs of a daemon's sources, as they are loaded now.
 type jobs struct {
-	o      Options
-	store  *account
-	log    *slog.Logger
-	asked  chan struct{} // to read the sources anew, whether they have changed or not
-	loaded func()        // called when the jobs are others than before
-	alive  time.Time     // when a daemon was last here before this one
+	o     Options
+	store *account
+	log   *slog.Logger
+	asked chan struct{} // to read the sources anew, whether they have changed or not
+	news  func()        // called when the jobs are others than before
+	alive time.Time     // when a daemon was last here before this one
 
 	loading sync.Mutex // held while the sources are read and saved
 	turn    sync.Mutex // held by a decision, and while the jobs are exchanged; taken after loading
 
 	mu      sync.Mutex
-	list    []plan.Job           // guarded by mu
-	dates   *plan.Calendar       // guarded by mu; of list, and used by the planning loop alone
-	byID    map[string]plan.Job  // guarded by mu; by the store's id
+	loaded  jobList              // guarded by mu
+	dates   *plan.Calendar       // guarded by mu; of loaded, and used by the planning loop alone
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
 	problem string               // guarded by mu: why the newest sources are not in use
@@ -57,7 +56,7 @@ type fileStamp struct {
 }
 
 func newJobs(o Options) *jobs {
-	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), loaded: func() {}, byID: map[string]plan.Job{}}
+	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), news: func() {}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -103,21 +102,22 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	j.mu.Lock()
 	fresh := j.fresh
 	j.mu.Unlock()
-	var list []plan.Job
-	byID := map[string]plan.Job{}
-	for _, source := range fresh {
+	var all []plan.Job
+	for i, source := range fresh {
 		saved, err := j.saveSource(ctx, source, now)
 		if err != nil {
 			return err
 		}
-		for _, p := range saved {
-			byID[p.Key] = p
+		if i == 0 {
+			all = saved
+		} else {
+			all = append(all, saved...)
 		}
-		list = append(list, saved...)
 	}
+	list := newJobList(all)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.list, j.dates, j.byID, j.problem, j.fresh = list, plan.NewCalendar(list), byID, "", nil
+	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), "", nil
 	return nil
 }
 
@@ -127,6 +127,30 @@ func (j *jobs) swap(ctx context.Context) error {
 	j.turn.Lock()
 	defer j.turn.Unlock()
 	return j.save(ctx, j.o.Clock().Wall)
+}
+
+// jobList is jobs by their place and by their key. Nobody changes it: it is
+// replaced.
+type jobList struct {
+	jobs  []plan.Job
+	byKey []int32 // places in jobs, in the order of the keys: a map would be the largest thing in memory
+}
+
+func newJobList(jobs []plan.Job) jobList {
+	l := jobList{jobs, make([]int32, len(jobs))}
+	for i := range l.byKey {
+		l.byKey[i] = int32(i)
+	}
+	slices.SortFunc(l.byKey, func(a, b int32) int { return strings.Compare(jobs[a].Key, jobs[b].Key) })
+	return l
+}
+
+func (l jobList) find(key string) (plan.Job, bool) {
+	at, ok := slices.BinarySearchFunc(l.byKey, key, func(place int32, key string) int { return strings.Compare(l.jobs[place].Key, key) })
+	if !ok {
+		return plan.Job{}, false
+	}
+	return l.jobs[l.byKey[at]], true
 }
 
 // saveSource makes what was read from a source its project's jobs. A long
@@ -157,7 +181,7 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 	if !always && !j.changed() {
 		return false
 	}
-	list, byID, settings, problem := j.planned(), j.known(), j.settings(), j.trouble()
+	before, settings, problem := j.current(), j.settings(), j.trouble()
 	err := j.read()
 	if err == nil {
 		err = j.swap(ctx)
@@ -172,11 +196,11 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 		j.later(settings, err)
 		j.log.Error("save the changed jobs, will try again", "error", err)
 	default:
-		j.log.Info("read the jobs anew", "jobs", len(j.planned()), "changed", difference(list, byID, j.planned(), j.known())+settingsChanged(settings, j.settings()))
+		j.log.Info("read the jobs anew", "jobs", len(j.planned()), "changed", difference(before, j.current())+settingsChanged(settings, j.settings()))
 		if settings.Listen != j.settings().Listen && j.o.Listen == "" {
 			j.log.Warn("a changed daemon.listen counts from the next start of the daemon on")
 		}
-		j.loaded()
+		j.news()
 	}
 	return true
 }
@@ -192,17 +216,15 @@ func (j *jobs) pause(ctx context.Context, key string, paused bool) error {
 		return err
 	}
 	j.mu.Lock()
-	list := slices.Clone(j.list)
-	byID := maps.Clone(j.byID)
+	list := slices.Clone(j.loaded.jobs)
 	for i := range list {
 		if list[i].Key == key {
 			list[i].Paused, list[i].Since = paused, since
-			byID[key] = list[i]
 		}
 	}
-	j.list, j.dates, j.byID = list, plan.NewCalendar(list), byID
+	j.loaded.jobs, j.dates = list, plan.NewCalendar(list)
 	j.mu.Unlock()
-	j.loaded()
+	j.news()
 	return nil
 }
 
@@ -226,19 +248,20 @@ func (j *jobs) changed() bool {
 }
 
 // difference says in words what a reload changed.
-func difference(before []plan.Job, old map[string]plan.Job, after []plan.Job, now map[string]plan.Job) string {
+func difference(before, after jobList) string {
 	var added, removed, edited int
-	for _, j := range after {
-		was, known := old[j.Key]
+	same := alike{}
+	for _, j := range after.jobs {
+		was, known := before.find(j.Key)
 		switch {
 		case !known:
 			added++
-		case was.Name != j.Name || was.Definition().Hash != j.Definition().Hash:
+		case !same.jobs(was.Job, j.Job) && was.Definition().Hash != j.Definition().Hash:
 			edited++
 		}
 	}
-	for _, j := range before {
-		if _, still := now[j.Key]; !still {
+	for _, j := range before.jobs {
+		if _, still := after.find(j.Key); !still {
 			removed++
 		}
 	}
@@ -263,6 +286,26 @@ func difference(before []plan.Job, old map[string]plan.Job, after []plan.Job, no
 	return strings.Join(parts, ", ")
 }
 
+// alike knows which settings have been found equal, by their addresses: a long
+// crontab has few, and to write the definitions of all its jobs takes a second.
+type alike map[[2]*job.Settings]bool
+
+// jobs reports whether nothing differs between two jobs; what does may still be
+// no part of their definitions.
+func (a alike) jobs(x, y *job.Job) bool {
+	if x.ID != y.ID || !slices.Equal(x.Schedules, y.Schedules) || x.Stdin != y.Stdin ||
+		x.Command.Text != y.Command.Text || x.Command.Shell != y.Command.Shell || !slices.Equal(x.Command.Args, y.Command.Args) {
+		return false
+	}
+	pair := [2]*job.Settings{x.Settings, y.Settings}
+	same, known := a[pair]
+	if !known {
+		same = reflect.DeepEqual(x.Settings, y.Settings)
+		a[pair] = same
+	}
+	return same
+}
+
 func settingsChanged(before, after project.Daemon) string {
 	if reflect.DeepEqual(before, after) {
 		return ""
@@ -282,17 +325,13 @@ func stampOf(file string) fileStamp {
 	return stamp
 }
 
-func (j *jobs) known() map[string]plan.Job {
+func (j *jobs) current() jobList {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.byID
+	return j.loaded
 }
 
-func (j *jobs) planned() []plan.Job {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.list
-}
+func (j *jobs) planned() []plan.Job { return j.current().jobs }
 
 func (j *jobs) calendar() *plan.Calendar {
 	j.mu.Lock()
@@ -300,12 +339,7 @@ func (j *jobs) calendar() *plan.Calendar {
 	return j.dates
 }
 
-func (j *jobs) byKey(key string) (plan.Job, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	found, ok := j.byID[key]
-	return found, ok
-}
+func (j *jobs) byKey(key string) (plan.Job, bool) { return j.current().find(key) }
 
 func (j *jobs) settings() project.Daemon {
 	j.mu.Lock()

@@ -31,8 +31,8 @@ const (
 	oneTimer = "a belfry command"
 )
 
-// StoreName is the name of the account in a data folder.
-const StoreName = store.FileName
+// StoreFiles are the names of the account and of the logs in a data folder.
+var StoreFiles = []string{store.FileName, store.LogsName}
 
 func lockPath(data string) string { return filepath.Join(data, "lock") }
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,10 +11,6 @@ import (
 	"time"
 
 	"belfry/api"
-	"belfry/internal/job"
-	"belfry/internal/outbox"
-	"belfry/internal/plan"
-	"belfry/internal/run"
 	"belfry/internal/store"
 )
 
@@ -40,7 +35,9 @@ type account struct {
 }
 
 func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.Time) *account {
-	return &account{Store: s, data: data, log: log, now: now, writable: func() {}, probing: make(chan struct{}, 1)}
+	a := &account{Store: s, data: data, log: log, now: now, writable: func() {}, probing: make(chan struct{}, 1)}
+	s.Watch(a.wrote)
+	return a
 }
 
 // unavailable reports whether an error says that the disk takes nothing: it is
@@ -71,7 +68,8 @@ type diskError struct {
 func (e *diskError) Error() string   { return e.cause.Error() }
 func (e *diskError) Unwrap() []error { return []error{e.told, e.cause} }
 
-// wrote notes that a write met a disk that takes nothing, and says so once.
+// wrote notes that a write, of the store or beside it, met a disk that takes
+// nothing, says so once, and gives what whoever asked for the write is told.
 func (a *account) wrote(err error) error {
 	if !unavailable(err) {
 		return err
@@ -148,65 +146,6 @@ func TryWrite(dir string) error {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close(), os.Remove(file.Name()))
-}
-
-// The writes of the store, each watched.
-
-func (a *account) Record(ctx context.Context, d plan.Decision, now time.Time) (bool, error) {
-	wrote, err := a.Store.Record(ctx, d, now)
-	if wrote || err != nil {
-		err = a.wrote(err)
-	}
-	return wrote, err
-}
-
-func (a *account) SaveJobs(ctx context.Context, project string, jobs []*job.Job, keys []string, now time.Time) ([]plan.Job, error) {
-	saved, err := a.Store.SaveJobs(ctx, project, jobs, keys, now)
-	return saved, a.wrote(err)
-}
-
-func (a *account) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition) error {
-	return a.wrote(a.Store.AddRuns(ctx, runs, definitions))
-}
-
-func (a *account) Claim(ctx context.Context, claims []run.Claim) ([]bool, error) {
-	claimed, err := a.Store.Claim(ctx, claims)
-	return claimed, a.wrote(err)
-}
-
-func (a *account) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
-	void, err := a.Store.Move(ctx, moves...)
-	return void, a.wrote(err)
-}
-
-func (a *account) Note(ctx context.Context, reasons map[string]string) error {
-	return a.wrote(a.Store.Note(ctx, reasons))
-}
-
-func (a *account) Told(ctx context.Context, runs []string, now time.Time, owed []outbox.Item) error {
-	return a.wrote(a.Store.Told(ctx, runs, now, owed))
-}
-
-func (a *account) Pause(ctx context.Context, key string, paused bool, now time.Time) (time.Time, error) {
-	since, err := a.Store.Pause(ctx, key, paused, now)
-	return since, a.wrote(err)
-}
-
-func (a *account) Begin(ctx context.Context, id string) (bool, error) {
-	begun, err := a.Store.Begin(ctx, id)
-	return begun, a.wrote(err)
-}
-
-func (a *account) SaveProgress(ctx context.Context, id string, progress json.RawMessage) error {
-	return a.wrote(a.Store.SaveProgress(ctx, id, progress))
-}
-
-func (a *account) Again(ctx context.Context, id, reason string, next time.Time) error {
-	return a.wrote(a.Store.Again(ctx, id, reason, next))
-}
-
-func (a *account) Settle(ctx context.Context, item outbox.Item) error {
-	return a.wrote(a.Store.Settle(ctx, item))
 }
 
 // once is a log in which the errors of a store that cannot be written are left

@@ -207,18 +207,10 @@ func TestAReloadIsToldInWords(t *testing.T) {
 		{[]plan.Job{a, b}, []plan.Job{edited, c}, "1 job added, 1 removed, 1 changed"},
 		{[]plan.Job{a, b}, []plan.Job{edited, called}, "2 jobs changed"},
 	} {
-		if got := difference(x.before, byID(x.before), x.after, byID(x.after)); got != x.want {
+		if got := difference(newJobList(x.before), newJobList(x.after)); got != x.want {
 			t.Errorf("%d jobs → %d jobs: %q, want %q", len(x.before), len(x.after), got, x.want)
 		}
 	}
-}
-
-func byID(list []plan.Job) map[string]plan.Job {
-	m := map[string]plan.Job{}
-	for _, j := range list {
-		m[j.Key] = j
-	}
-	return m
 }
 
 func TestPartsStopInTheReverseOfTheirOrder(t *testing.T) {

@@ -133,8 +133,8 @@ func LoadZone(name string) (*time.Location, error) {
 // and holds kilobytes, and the definitions of many jobs name the same.
 var zones sync.Map
 
-// knownZone is LoadZone for what a job was loaded with before.
-func knownZone(name string) (*time.Location, error) {
+// KnownZone is LoadZone for a zone that was most likely loaded before.
+func KnownZone(name string) (*time.Location, error) {
 	if zone, ok := zones.Load(name); ok {
 		return zone.(*time.Location), nil
 	}

@@ -378,7 +378,7 @@ func EnvNames(text []byte) ([]string, error) {
 }
 
 func parseRhythm(r rhythm) (Rhythm, error) {
-	zone, err := knownZone(r.Timezone)
+	zone, err := KnownZone(r.Timezone)
 	if err != nil {
 		// The machine's zone data has changed. What was is still to be read.
 		zone = time.FixedZone(r.Timezone, 0)

@@ -180,7 +180,7 @@ func (m *matcher) nameTheRest() {
 		j.Name = program
 		for n := max(next[program], 2); m.names[j.Name]; n++ {
 			j.Name = program + "-" + strconv.Itoa(n)
-			next[program] = n
+			next[program] = n + 1
 		}
 		m.names[j.Name] = true
 	}

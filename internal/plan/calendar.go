@@ -87,7 +87,11 @@ func (c *Calendar) due(after, until time.Time) []int {
 
 // turn looks up the next firing of every job anew.
 func (c *Calendar) turn(from time.Time) {
-	c.from, c.next = from, c.next[:0]
+	c.from = from
+	if c.next == nil {
+		c.next = make(nextFirings, 0, len(c.jobs)) // at once: to let it grow leaves twice as much behind
+	}
+	c.next = c.next[:0]
 	for i := range c.jobs {
 		if at := c.jobs[i].ownNext(from); !at.IsZero() {
 			c.next = append(c.next, nextFiring{at.Unix(), i})

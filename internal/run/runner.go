@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"belfry/internal/job"
 	"belfry/internal/outbox"
@@ -88,7 +89,7 @@ type Runner struct {
 	begun                map[string]int // run → the attempt that Began was told of
 
 	mu      sync.Mutex
-	defined map[*job.Job]job.Definition // guarded by mu; of jobs that ran lately
+	defined map[weak.Pointer[job.Job]]job.Definition // guarded by mu; of jobs that ran lately
 }
 
 // NewRunner makes a Runner; Run sets it going.
@@ -111,7 +112,7 @@ func NewRunner(o Options) *Runner {
 		killing:  map[string]bool{},
 		begun:    map[string]int{},
 		told:     map[string]int{},
-		defined:  map[*job.Job]job.Definition{},
+		defined:  map[weak.Pointer[job.Job]]job.Definition{},
 	}
 }
 

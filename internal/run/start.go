@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"weak"
 
 	"belfry/internal/crash"
 	"belfry/internal/job"
@@ -138,13 +139,14 @@ func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
 func (r *Runner) definitionOf(j *job.Job) job.Definition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d, known := r.defined[j]
+	at := weak.Make(j) // one that is loaded no more would keep all that was read with it
+	d, known := r.defined[at]
 	if !known {
 		if len(r.defined) >= 2000 {
 			clear(r.defined)
 		}
 		d = j.Definition()
-		r.defined[j] = d
+		r.defined[at] = d
 	}
 	return d
 }

@@ -42,7 +42,7 @@ type Backend interface {
 	LogPath(run string, attempt int) string
 	// Log gives a Reader of what an attempt printed.
 	Log(ctx context.Context, run string, attempt int) (*logs.Reader, error)
-	// Backup copies the store to a file, Check says what is wrong in it, and
+	// Backup copies the store into a folder, Check says what is wrong in it, and
 	// Vacuum makes it as small as it can be.
 	Backup(ctx context.Context, path string) error
 	Check(ctx context.Context) ([]string, error)

@@ -9,33 +9,41 @@ import (
 	"strings"
 )
 
-// Backup copies the database to path, which must not exist, while it is being
-// read and written. The copy is whole or not there.
-func (s *Store) Backup(ctx context.Context, path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("back up the store: %s is there already: choose another name, or remove it first", path)
+// Backup copies the databases, under their names, into a folder that must not
+// be there yet, while they are being read and written. The folder is whole or
+// not there.
+func (s *Store) Backup(ctx context.Context, dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("back up the store: %s is there already: choose another name, or remove it first", dir)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0700: nobody reads it half written
+	part, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*") // 0700: nobody reads it half written
 	if err != nil {
 		return fmt.Errorf("back up the store: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // empty, or what could not be completed
-	part := filepath.Join(dir, "part")
-	if err := s.copyTo(ctx, part); err != nil {
-		return fmt.Errorf("back up the store to %s: %w", path, err)
+	defer os.RemoveAll(part) //nolint:errcheck // gone, or what could not be completed
+	// The account first: what its runs printed until then is in the logs too.
+	err = copyTo(ctx, s.read, filepath.Join(part, FileName))
+	if err == nil && s.logs != nil {
+		err = copyTo(ctx, s.logs.read, filepath.Join(part, LogsName))
 	}
-	// To link and not to rename: it never replaces what has come there meanwhile.
-	if err := os.Link(part, path); err != nil {
+	if err == nil {
+		err = syncFile(part)
+	}
+	if err != nil {
+		return fmt.Errorf("back up the store to %s: %w", dir, err)
+	}
+	// It replaces no file, and no folder with anything in it, that has come there meanwhile.
+	if err := os.Rename(part, dir); err != nil {
 		return fmt.Errorf("back up the store: %w", err)
 	}
-	return syncFile(filepath.Dir(path))
+	return syncFile(filepath.Dir(dir))
 }
 
-func (s *Store) copyTo(ctx context.Context, path string) error {
+func copyTo(ctx context.Context, db *prepared, path string) error {
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // SQLite takes an empty file
 		return err
 	}
-	if _, err := s.read.ExecContext(ctx, `VACUUM INTO $1`, path); err != nil {
+	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, path); err != nil {
 		var full *UnavailableError
 		if errors.As(err, &full) {
 			return explain(path, errors.Unwrap(err)) // it is the copy's disk, not ours
@@ -55,29 +63,52 @@ func syncFile(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// Vacuum rebuilds the database without the room that removed rows have left.
-// Changes wait until it is done.
+// Vacuum gives the room that removed rows have left back to the disk. The
+// account is rebuilt, and changes of it wait until it is done. The logs, which
+// may be a hundred times as large, are cut page by page: theirs come in between.
 func (s *Store) Vacuum(ctx context.Context) error {
-	if s.write == nil {
-		return errors.New("vacuum the store: it is open for reading only")
+	if s.write == nil || s.logs == nil {
+		return errReadOnly("vacuum the store")
 	}
 	err := s.write.alone(ctx, func(conn *prepared) error {
-		for _, statement := range []string{"VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"} {
-			if _, err := conn.ExecContext(ctx, statement); err != nil {
+		if _, err := conn.ExecContext(ctx, "VACUUM"); err != nil {
+			return err
+		}
+		return truncate(ctx, conn)
+	})
+	for free, before := int64(-1), int64(0); free != 0 && free != before && err == nil; {
+		before = free
+		err = s.logs.write.alone(ctx, func(conn *prepared) (err error) {
+			// It gives a row for each page, and does the work as they are read.
+			nothing := func(func(...any) error) error { return nil }
+			if err := each(ctx, conn, nothing, "PRAGMA incremental_vacuum(1000)"); err != nil {
 				return err
 			}
-		}
-		return nil
-	})
+			if free, err = one(ctx, conn, value[int64], "PRAGMA freelist_count"); err != nil {
+				return err
+			}
+			return truncate(ctx, conn)
+		})
+	}
 	if err != nil {
-		return fmt.Errorf("vacuum the store: %w", err)
+		return s.failed(fmt.Errorf("vacuum the store: %w", err))
 	}
 	return nil
 }
 
-// rules are what must be true of the rows beyond what constraints hold: each
-// query gives the ids of rows that break it.
-var rules = []struct{ query, sentence string }{
+// truncate brings the whole write-ahead log into the database, whose file then
+// has the size that it is to have, unless a reader is in the way.
+func truncate(ctx context.Context, conn *prepared) error {
+	_, err := conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}
+
+// rule is what must be true of the rows beyond what constraints hold: the query
+// gives the ids of rows that break it.
+type rule struct{ query, sentence string }
+
+// rules are those of the account.
+var rules = []rule{
 	{
 		`SELECT id FROM run WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.run = run.id AND attempt.number = run.attempt AND attempt.ended_at IS NULL)`,
 		"run %s is running, but its attempt is not",
@@ -110,30 +141,63 @@ var rules = []struct{ query, sentence string }{
 	},
 }
 
+// logRules are those of the logs.
+var logRules = []rule{
+	{
+		`SELECT run FROM chunk WHERE EXISTS (SELECT 1 FROM chunk AS other WHERE other.run = chunk.run AND other.attempt = chunk.attempt
+			AND other.begins > chunk.begins AND other.begins < chunk.ends)`,
+		"two pieces of what run %s printed overlap",
+	},
+}
+
 // findings is how many of one kind Check tells.
 const findings = 20
 
-// Check looks whether the database is whole and its rows agree with each
+// Check looks whether the databases are whole and their rows agree with each
 // other. Each finding is a sentence; none means that all is well.
 func (s *Store) Check(ctx context.Context) ([]string, error) {
-	var found []string
-	pages, err := list(ctx, s.read, value[string], `PRAGMA integrity_check(20)`)
-	var corrupt *CorruptError
-	if errors.As(err, &corrupt) {
-		return []string{corrupt.Error()}, nil
+	found, whole, err := checkDatabase(ctx, s.read, rules)
+	if err == nil && s.logs != nil {
+		more, logsWhole, logsErr := checkDatabase(ctx, s.logs.read, logRules)
+		found, err = append(found, more...), logsErr
+		if whole && logsWhole && err == nil {
+			more, err = s.strayLogs(ctx)
+			found = append(found, more...)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check the store: %w", err)
 	}
-	for _, line := range pages {
+	return found, nil
+}
+
+// checkDatabase checks one file. It is whole when what its rows say is worth
+// something.
+func checkDatabase(ctx context.Context, db *prepared, rules []rule) (found []string, whole bool, err error) {
+	found, err = damage(ctx, db)
+	if err == nil && len(found) == 0 {
+		whole = true
+		found, err = disagreement(ctx, db, rules)
+	}
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		return append(found, corrupt.Error()), false, nil
+	}
+	return found, whole, err
+}
+
+func damage(ctx context.Context, db *prepared) (found []string, err error) {
+	lines, err := list(ctx, db, value[string], `PRAGMA integrity_check(20)`)
+	for _, line := range lines {
 		if line != "ok" {
-			found = append(found, "the file is damaged: "+strings.TrimPrefix(line, "*** in database main ***\n"))
+			found = append(found, fmt.Sprintf("the file %s is damaged: %s", filepath.Base(db.path), strings.TrimPrefix(line, "*** in database main ***\n")))
 		}
 	}
-	if len(found) > 0 {
-		return found, nil // what rows say is worth nothing now
-	}
-	orphans, err := list(ctx, s.read, func(scan func(...any) error) (string, error) {
+	return found, err
+}
+
+func disagreement(ctx context.Context, db *prepared, rules []rule) (found []string, err error) {
+	orphans, err := list(ctx, db, func(scan func(...any) error) (string, error) {
 		var table, parent string
 		var row *int64
 		var key int
@@ -141,17 +205,38 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 		return fmt.Sprintf("a row of %s refers to a row of %s that is not there", table, parent), err
 	}, `PRAGMA foreign_key_check`)
 	if err != nil {
-		return nil, fmt.Errorf("check the store: %w", err)
+		return nil, err
 	}
 	found = append(found, orphans[:min(len(orphans), findings)]...)
 	for _, rule := range rules {
-		ids, err := list(ctx, s.read, value[string], rule.query+` LIMIT 20`)
+		ids, err := list(ctx, db, value[string], rule.query+` LIMIT 20`)
 		if err != nil {
-			return nil, fmt.Errorf("check the store: %w", err)
+			return found, err
 		}
 		for _, id := range ids {
 			found = append(found, fmt.Sprintf(rule.sentence, id))
 		}
 	}
 	return found, nil
+}
+
+// strayLogs finds what runs printed that are not in the account.
+func (s *Store) strayLogs(ctx context.Context) (found []string, err error) {
+	for last := ""; len(found) < findings; {
+		page, err := list(ctx, s.logs.read, value[string], `SELECT run FROM log WHERE run > $1 GROUP BY run ORDER BY run LIMIT 1000`, last)
+		if err != nil || len(page) == 0 {
+			return found, err
+		}
+		for _, id := range page {
+			_, err := one(ctx, s.read, value[string], `SELECT id FROM run WHERE id = $1`, id)
+			switch {
+			case errors.Is(err, ErrNotFound):
+				found = append(found, fmt.Sprintf("what run %s printed is kept, but not the run; it does no harm", id))
+			case err != nil:
+				return found, err
+			}
+		}
+		last = page[len(page)-1]
+	}
+	return found[:findings], nil
 }

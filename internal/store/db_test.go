@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"belfry/internal/job"
+	"belfry/internal/logs"
 	"belfry/internal/plan"
 	"belfry/internal/run"
 )
@@ -19,14 +21,17 @@ func TestABackupIsTheStoreAsItWasAndWhole(t *testing.T) {
 	s := openStore(t)
 	ids := family(t, s, nightly("a"), nightly("b", "a"))
 	dir := t.TempDir()
-	path := filepath.Join(dir, "it's a backup.db")
+	path := filepath.Join(dir, "it's a backup")
+	saveLog(t, s, ids["a"], part(0, 5, night))
 	release := hold(t, s) // a backup waits for no writer
 	check(t, s.Backup(t.Context(), path))
 	check(t, release())
 	end(t, s, ids["a"], run.Succeeded)
-	info := must(os.Stat(path))(t)
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("it has mode %o", info.Mode().Perm())
+	saveLog(t, s, ids["a"], part(5, 9, night))
+	for name, mode := range map[string]os.FileMode{".": 0o700, FileName: 0o600, LogsName: 0o600} {
+		if info := must(os.Stat(filepath.Join(path, name)))(t); info.Mode().Perm() != mode {
+			t.Errorf("%s has mode %o", name, info.Mode().Perm())
+		}
 	}
 	if names := must(os.ReadDir(dir))(t); len(names) != 1 {
 		t.Errorf("beside it lie %v", names)
@@ -35,8 +40,19 @@ func TestABackupIsTheStoreAsItWasAndWhole(t *testing.T) {
 		t.Errorf("to write it again gives %v", err)
 	}
 	restored := t.TempDir()
-	check(t, os.Rename(path, filepath.Join(restored, FileName)))
+	for _, name := range []string{FileName, LogsName} {
+		check(t, os.Rename(filepath.Join(path, name), filepath.Join(restored, name)))
+	}
 	r := openIn(t, restored)
+	if _, ok, err := r.ChunkBehind(t.Context(), ids["a"], 1, 4); !ok || err != nil {
+		t.Errorf("what it had printed is not there (%v)", err)
+	}
+	if _, ok, err := r.ChunkBehind(t.Context(), ids["a"], 1, 5); ok || err != nil {
+		t.Errorf("what it printed later is there (%v)", err)
+	}
+	if mode := pragma(t, r.logs.read, "auto_vacuum"); mode != "2" {
+		t.Errorf("its logs give room back in mode %s, want 2", mode)
+	}
 	wantState(t, r, ids["a"], run.Queued, "")
 	end(t, r, ids["a"], run.Failed)
 	wantState(t, r, ids["b"], run.Skipped, "dependency: a ended failed (run "+ids["a"]+")")
@@ -47,15 +63,19 @@ func TestABackupThatCannotBeWrittenLeavesNothing(t *testing.T) {
 	s := openStore(t)
 	fill(t, s, 10, 2000)
 	dir := smallDisk(t, "64k")
-	err := s.Backup(t.Context(), filepath.Join(dir, "b.db"))
+	err := s.Backup(t.Context(), filepath.Join(dir, "b"))
 	if err == nil || !strings.Contains(err.Error(), "the disk that holds "+dir) {
 		t.Errorf("on a small disk it gives %v", err)
 	}
 	if left := must(os.ReadDir(dir))(t); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
-	if err := s.Backup(t.Context(), filepath.Join(dir, "nowhere", "b.db")); err == nil || !strings.Contains(err.Error(), "nowhere") {
+	if err := s.Backup(t.Context(), filepath.Join(dir, "nowhere", "b")); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("in a folder that is not there it gives %v", err)
+	}
+	check(t, os.Mkdir(filepath.Join(dir, "b"), 0o700))
+	if err := s.Backup(t.Context(), filepath.Join(dir, "b")); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("into a folder that is there it gives %v", err)
 	}
 	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
 		t.Error(found)
@@ -97,24 +117,60 @@ func TestCheckFindsWhatDoesNotAgree(t *testing.T) {
 	}
 }
 
-func TestCheckSaysThatTheFileIsDamaged(t *testing.T) {
+func TestCheckFindsWhatDoesNotAgreeInTheLogs(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := Open(t.Context(), dir)
-	check(t, err)
-	fill(t, s, 10, 500)
-	check(t, s.Close())
-	path := filepath.Join(dir, FileName)
-	text := must(os.ReadFile(path))(t)
-	for at := len(text) / 2; at < len(text); at++ {
-		text[at] ^= 0xa5
+	for _, c := range []struct{ why, statement, want string }{
+		{"all is well", ``, ""},
+		{"no log", `DELETE FROM log`, "a row of chunk refers to a row of log that is not there"},
+		{"no run", `UPDATE log SET run = 'GONE'`, "what run GONE printed is kept, but not the run"},
+		{"twice", `UPDATE chunk SET ends = 6 WHERE begins = 0`, "overlap"},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			s := openStore(t)
+			saveLog(t, s, family(t, s, nightly("a"))["a"], part(0, 5, night), part(5, 9, night))
+			if c.statement != "" {
+				check(t, s.logs.write.alone(t.Context(), func(conn *prepared) error {
+					for _, statement := range []string{"PRAGMA foreign_keys = 0", c.statement} {
+						if _, err := conn.ExecContext(t.Context(), statement); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
+			}
+			found := must(s.Check(t.Context()))(t)
+			if c.want == "" && len(found) > 0 || c.want != "" && !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, c.want) }) {
+				t.Errorf("found are %q, want %q", found, c.want)
+			}
+		})
 	}
-	check(t, os.WriteFile(path, text, 0o600))
-	reader, err := OpenReadOnly(dir)
-	check(t, err)
-	defer func() { check(t, reader.Close()) }()
-	if found := must(reader.Check(t.Context()))(t); len(found) == 0 || !strings.Contains(found[0], "damaged") {
-		t.Errorf("found are %q", found)
+}
+
+func TestCheckSaysWhichFileIsDamaged(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{FileName, LogsName} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s, err := Open(t.Context(), dir)
+			check(t, err)
+			fill(t, s, 10, 500)
+			saveLog(t, s, "A", logs.Chunk{Length: 1 << 20, Data: make([]byte, 1<<20), Marks: []byte{}, At: night})
+			check(t, s.Close())
+			path := filepath.Join(dir, name)
+			text := must(os.ReadFile(path))(t)
+			for at := len(text) / 2; at < len(text); at++ {
+				text[at] ^= 0xa5
+			}
+			check(t, os.WriteFile(path, text, 0o600))
+			reader, err := OpenReadOnly(dir)
+			check(t, err)
+			defer func() { check(t, reader.Close()) }()
+			if found := must(reader.Check(t.Context()))(t); len(found) == 0 || !strings.Contains(found[0], "damaged") || !strings.Contains(found[0], name) {
+				t.Errorf("found are %q", found)
+			}
+		})
 	}
 }
 
@@ -136,6 +192,24 @@ func TestVacuumGivesBackTheRoomOfWhatWasRemoved(t *testing.T) {
 	}
 	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) == 0 {
 		t.Error("all runs are gone")
+	}
+}
+
+func TestVacuumGivesBackTheRoomOfLogsThatWereDropped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openIn(t, dir)
+	for i := range int64(8) {
+		saveLog(t, s, fmt.Sprint("RUN", i), logs.Chunk{Length: 1 << 20, Data: make([]byte, 1<<20), Marks: []byte{}, At: night})
+	}
+	check(t, s.SyncLogs(t.Context()))
+	check(t, s.DropLogs(t.Context(), []string{"RUN1", "RUN2", "RUN3", "RUN4", "RUN5", "RUN6"}))
+	check(t, s.Vacuum(t.Context()))
+	if size := must(os.Stat(filepath.Join(dir, LogsName)))(t).Size(); size < 2<<20 || size > 3<<20 {
+		t.Errorf("logs of two megabytes take %d bytes", size)
+	}
+	if _, ok, err := s.ChunkBehind(t.Context(), "RUN7", 1, 0); !ok || err != nil {
+		t.Errorf("one that was kept is gone (%v)", err)
 	}
 }
 

@@ -46,12 +46,13 @@ func (s *Store) EachRun(ctx context.Context, f RunFilter, each func(run.Run) err
 
 // LastRuns gives the newest run of each job that has one, by the job's id.
 func (s *Store) LastRuns(ctx context.Context) (map[string]run.Run, error) {
-	runs, err := list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.id IN (SELECT (SELECT newest.id FROM run AS newest WHERE newest.job = j.id
-		ORDER BY newest.queued_at DESC, newest.fires_at DESC, newest.id DESC LIMIT 1) FROM job AS j)`)
-	last := make(map[string]run.Run, len(runs))
-	for _, r := range runs {
+	last := map[string]run.Run{}
+	err := each(ctx, s.read, func(scan func(...any) error) error {
+		r, err := scanRun(scan)
 		last[r.Job] = r
-	}
+		return err
+	}, `SELECT `+runFields+`FROM job JOIN run ON run.id = (SELECT newest.id FROM run AS newest WHERE newest.job = job.id
+		ORDER BY newest.queued_at DESC, newest.fires_at DESC, newest.id DESC LIMIT 1)`)
 	return last, err
 }
 
@@ -253,7 +254,6 @@ func (s *Store) remove(ctx context.Context, runs []candidate) ([]string, error) 
 
 // dropDefinition removes a definition that nobody refers to any more.
 func (t *tx) dropDefinition(hash string) error {
-	delete(t.saved, hash)
 	_, err := t.exec(`DELETE FROM definition WHERE hash = $1 AND NOT EXISTS (SELECT 1 FROM run WHERE run.definition = $1)
 		AND NOT EXISTS (SELECT 1 FROM job WHERE job.definition = $1)`, hash)
 	return err

@@ -209,6 +209,7 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 				return err
 			}
 		}
+		var added []int
 		for i, j := range jobs {
 			if saved[i].Key != "" {
 				continue
@@ -216,7 +217,11 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			if keys[i] != "" {
 				return fmt.Errorf("job %s: %w", keys[i], ErrNotFound)
 			}
+			// Their ids lie together in memory, and not among what a statement leaves.
 			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
+			added = append(added, i)
+		}
+		for _, i := range added {
 			if err := tx.addJob(saved[i]); err != nil {
 				return err
 			}
@@ -269,11 +274,7 @@ func (t *tx) changeJob(j plan.Job) error {
 }
 
 func (t *tx) saveDefinition(d job.Definition) error {
-	if t.saved[d.Hash] {
-		return nil
-	}
 	_, err := t.exec(`INSERT INTO definition (hash, body) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, d.Hash, string(d.JSON))
-	t.saves = append(t.saves, d.Hash)
 	return err
 }
 

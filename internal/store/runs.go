@@ -234,33 +234,101 @@ const (
 
 // The job is joined from the left, or SQLite might begin with it and sort the
 // whole history.
-const runColumns = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
+const runColumns = runFields + `FROM run LEFT JOIN job ON job.id = run.job `
+
+const runFields = `run.id, run.job, job.project, job.name, run.key, run.cause, run.state, run.reason, run.definition,
 	run.fires_at, run.fires_until, run.count, run.named, run.not_before, run.attempt, run.token, run.node,
 	run.queued_at, run.started_at, run.ended_at, run.exit_code, run.signal, run.published,
-	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel
-	FROM run LEFT JOIN job ON job.id = run.job `
+	run.asked_at, run.start_by, run.finish_by, run.backfill, run.parallel `
 
+// scanRun reads a row of runFields. Lists have thousands, and to let
+// database/sql find out what each value is to become takes longer than SQLite.
 func scanRun(scan func(...any) error) (run.Run, error) {
-	var r run.Run
-	var firesAt, firesUntil, queuedAt, startedAt, endedAt sql.NullInt64
-	var notBefore, askedAt, startBy, finishBy int64
-	var named string
-	var published sql.NullString
-	err := scan(&r.ID, &r.Job, &r.Project, &r.Name, &r.Key, &r.Cause, &r.State, &r.Reason, &r.Definition,
-		&firesAt, &firesUntil, &r.Count, &named, &notBefore, &r.Attempt, &r.Token, &r.Node,
-		&queuedAt, &startedAt, &endedAt, &r.ExitCode, &r.Signal, &published,
-		&askedAt, &startBy, &finishBy, &r.Backfill, &r.Parallel)
+	c, err := readColumns(scan, 28)
 	if err != nil {
-		return r, err
+		return run.Run{}, err
 	}
-	r.FiresAt, r.FiresUntil, r.QueuedAt = fromMillis(firesAt), fromMillis(firesUntil), fromMillis(queuedAt)
-	r.StartedAt, r.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
-	r.NotBefore, r.AskedAt, r.StartBy, r.FinishBy = fromZero(notBefore), fromZero(askedAt), fromZero(startBy), fromZero(finishBy)
-	if published.Valid {
-		r.Published = json.RawMessage(published.String)
+	r := run.Run{ // in the order of runFields
+		ID: c.text(), Job: c.text(), Project: c.text(), Name: c.text(), Key: c.text(), Cause: plan.Cause(c.text()), State: run.State(c.text()),
+		Reason: c.text(), Definition: c.text(),
+		FiresAt: fromMillis(c.number()), FiresUntil: fromMillis(c.number()), Count: int(c.number().Int64), Named: c.named(),
+		NotBefore: fromZero(c.number().Int64), Attempt: int(c.number().Int64), Token: c.number().Int64, Node: c.text(),
+		QueuedAt: fromMillis(c.number()), StartedAt: fromMillis(c.number()), EndedAt: fromMillis(c.number()),
+		ExitCode: c.exitCode(), Signal: c.text(), Published: c.json(),
+		AskedAt: fromZero(c.number().Int64), StartBy: fromZero(c.number().Int64), FinishBy: fromZero(c.number().Int64),
+		Backfill: c.text(), Parallel: int(c.number().Int64),
 	}
-	r.Named, err = time.Parse(namedLayout, named)
-	return r, err
+	return r, c.err
+}
+
+// columns are the values of a row, taken one after the other.
+type columns struct {
+	values []any // nil for NULL
+	err    error // of the first that is not what it was taken for
+}
+
+func readColumns(scan func(...any) error, n int) (*columns, error) {
+	values := make([]any, 2*n)
+	into := values[n:]
+	for i := range into {
+		into[i] = &values[i]
+	}
+	return &columns{values: values[:n]}, scan(into...)
+}
+
+func (c *columns) next() any {
+	v := c.values[0]
+	c.values = c.values[1:]
+	return v
+}
+
+func (c *columns) wrong(v any, what string) {
+	if v != nil && c.err == nil {
+		c.err = fmt.Errorf("a column holds %v, which is no %s", v, what)
+	}
+}
+
+// text is empty for NULL.
+func (c *columns) text() string {
+	v := c.next()
+	s, ok := v.(string)
+	if !ok {
+		c.wrong(v, "text")
+	}
+	return s
+}
+
+func (c *columns) number() sql.NullInt64 {
+	v := c.next()
+	n, ok := v.(int64)
+	if !ok {
+		c.wrong(v, "number")
+	}
+	return sql.NullInt64{Int64: n, Valid: ok}
+}
+
+func (c *columns) named() time.Time {
+	named, err := time.Parse(namedLayout, c.text())
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return named
+}
+
+func (c *columns) exitCode() *int {
+	n := c.number()
+	if !n.Valid {
+		return nil
+	}
+	code := int(n.Int64)
+	return &code
+}
+
+func (c *columns) json() json.RawMessage {
+	if text := c.text(); text != "" {
+		return json.RawMessage(text)
+	}
+	return nil
 }
 
 // Run reads one run.
@@ -485,13 +553,7 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, 
 	err = s.update(ctx, "claim runs", func(tx *tx) error {
 		claimed = make([]bool, len(claims))
 		for i, c := range claims {
-			if err := tx.saveDefinition(c.Definition); err != nil {
-				return err
-			}
-			n, err := tx.exec(`UPDATE run SET state = 'running', reason = '', definition = $1, attempt = $2, token = $3, node = $4,
-					not_before = 0, start_by = 0, started_at = COALESCE(started_at, $5), ended_at = NULL, exit_code = NULL, signal = ''
-				WHERE id = $6 AND state = 'queued' AND token = $7`,
-				c.Definition.Hash, c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1)
+			n, err := tx.claimRun(c)
 			if err != nil {
 				return err
 			}
@@ -511,6 +573,25 @@ func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, 
 		return nil
 	})
 	return claimed, err
+}
+
+const claiming = `UPDATE run SET state = 'running', reason = '', attempt = $1, token = $2, node = $3, not_before = 0, start_by = 0,
+	started_at = COALESCE(started_at, $4), ended_at = NULL, exit_code = NULL, signal = ''`
+
+// claimRun makes a run running, and gives 0 when it cannot be claimed.
+func (t *tx) claimRun(c run.Claim) (int64, error) {
+	// That its job is still as it was recorded is the rule. A definition that is
+	// set is looked up in two indexes, be it the same.
+	n, err := t.exec(claiming+` WHERE id = $5 AND state = 'queued' AND token = $6 AND definition = $7`,
+		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash)
+	if n > 0 || err != nil {
+		return n, err
+	}
+	if err := t.saveDefinition(c.Definition); err != nil {
+		return 0, err
+	}
+	return t.exec(claiming+`, definition = $7 WHERE id = $5 AND state = 'queued' AND token = $6`,
+		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash)
 }
 
 // Note writes why runs are in their state, without changing it.

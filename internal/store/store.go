@@ -37,6 +37,7 @@ type Store struct {
 	read  *prepared
 	pool  *sql.DB // of read
 	logs  *logDB  // nil: nothing was printed
+	watch func(error) error
 
 	pruning sync.Mutex
 	pruned  place // guarded by pruning
@@ -248,9 +249,20 @@ func (s *Store) update(ctx context.Context, what string, f func(tx *tx) error) e
 		return fmt.Errorf("%s: the store is open for reading only", what)
 	}
 	if err := s.write.update(ctx, f); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return s.failed(fmt.Errorf("%s: %w", what, err))
 	}
 	return nil
+}
+
+// Watch has f see every error of a write to the account, and give the one that
+// its caller gets. It is called before anything is written.
+func (s *Store) Watch(f func(error) error) { s.watch = f }
+
+func (s *Store) failed(err error) error {
+	if s.watch == nil {
+		return err
+	}
+	return s.watch(err)
 }
 
 // each gives f the rows of a query, one by one.

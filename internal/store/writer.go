@@ -22,8 +22,7 @@ type writer struct {
 	ended chan struct{} // closed when nothing is written any more
 
 	// Of the writing goroutine alone.
-	conn  *prepared       // nil until the next transaction opens one
-	saved map[string]bool // hashes of definitions that are in the database
+	conn *prepared // nil until the next transaction opens one
 }
 
 // change is one caller's part of a group.
@@ -35,10 +34,7 @@ type change struct {
 }
 
 func newWriter(db *sql.DB, path string) *writer {
-	w := &writer{
-		db: db, path: path, queue: make(chan *change), lone: make(chan *request), stop: make(chan struct{}), ended: make(chan struct{}),
-		saved: map[string]bool{},
-	}
+	w := &writer{db: db, path: path, queue: make(chan *change), lone: make(chan *request), stop: make(chan struct{}), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -144,9 +140,8 @@ func (w *writer) transaction(group []*change) error {
 		return err
 	}
 	stands := false
-	var saved []string
 	for _, c := range group {
-		t := &tx{ctx: c.ctx, raw: w.conn, saved: w.saved}
+		t := &tx{ctx: c.ctx, raw: w.conn}
 		var err error
 		if len(group) == 1 { // all that there is to take back is the transaction
 			err = c.f(t)
@@ -159,17 +154,12 @@ func (w *writer) transaction(group []*change) error {
 		}
 		if c.err = err; err == nil {
 			stands = true
-			saved = append(saved, t.saves...)
 		}
 	}
 	if !stands {
 		return w.do(ctx, "ROLLBACK")
 	}
-	if err := w.do(ctx, "COMMIT"); err != nil {
-		return err
-	}
-	w.remember(saved)
-	return nil
+	return w.do(ctx, "COMMIT")
 }
 
 // part makes one change within a savepoint.
@@ -222,7 +212,6 @@ func (w *writer) forget() error {
 	conn := w.conn.db.(*sql.Conn)
 	err := w.conn.close()
 	w.conn = nil
-	clear(w.saved)
 	// A connection that its user calls bad is not taken up again.
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	if closed := conn.Close(); closed != nil && !errors.Is(closed, sql.ErrConnDone) {
@@ -234,25 +223,11 @@ func (w *writer) forget() error {
 	return nil
 }
 
-// savedAtMost bounds the memory for hashes.
-const savedAtMost = 20_000
-
-func (w *writer) remember(hashes []string) {
-	if len(w.saved)+len(hashes) > savedAtMost {
-		clear(w.saved)
-	}
-	for _, hash := range hashes {
-		w.saved[hash] = true
-	}
-}
-
 // tx is one change's part of a transaction. It carries its context for as long
 // as update runs.
 type tx struct {
-	ctx   context.Context
-	raw   *prepared
-	saved map[string]bool // hashes of definitions that are in the database
-	saves []string        // those that this change adds
+	ctx context.Context
+	raw *prepared
 }
 
 // exec gives the number of rows that were changed.

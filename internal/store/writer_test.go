@@ -33,7 +33,7 @@ func hold(t *testing.T, s *Store) (release func() error) {
 func together(t *testing.T, s *Store, changes ...func(tx *tx) error) []error {
 	t.Helper()
 	db := must(open(s.write.path, "rw"))(t)
-	w := &writer{db: db, path: s.write.path, saved: map[string]bool{}}
+	w := &writer{db: db, path: s.write.path}
 	defer func() { check(t, errors.Join(w.forget(), db.Close())) }()
 	var group []*change
 	for _, f := range changes {
@@ -191,6 +191,10 @@ func BenchmarkBurst(b *testing.B) {
 		jobs = append(jobs, nightly(fmt.Sprintf("j%d", i)))
 	}
 	saved := save(b, s, night, jobs...)
+	definitions := map[string]job.Definition{}
+	for _, j := range saved {
+		definitions[j.Key] = j.Definition()
+	}
 	var recording, claiming time.Duration
 	at := night
 	for b.Loop() {
@@ -202,7 +206,7 @@ func BenchmarkBurst(b *testing.B) {
 		recording += time.Since(start)
 		var claims []run.Claim
 		for _, r := range must(s.Waiting(b.Context()))(b) {
-			claims = append(claims, run.Claim{Run: r.ID, Attempt: 1, Token: 1, Node: "node", Boot: "boot", At: at, Definition: jobs[0].Definition()})
+			claims = append(claims, run.Claim{Run: r.ID, Attempt: 1, Token: 1, Node: "node", Boot: "boot", At: at, Definition: definitions[r.Job]})
 		}
 		start = time.Now()
 		claimed := must(s.Claim(b.Context(), claims))(b)
@@ -213,4 +217,22 @@ func BenchmarkBurst(b *testing.B) {
 	}
 	b.ReportMetric(float64(recording.Microseconds())/1000/float64(b.N), "record-ms")
 	b.ReportMetric(float64(claiming.Microseconds())/1000/float64(b.N), "claim-ms")
+}
+
+func TestWhoWatchesSeesEveryWriteThatFailed(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	told, cause := errors.New("told"), errors.New("cause")
+	var seen []error
+	s.Watch(func(err error) error {
+		seen = append(seen, err)
+		return told
+	})
+	check(t, s.update(t.Context(), "go well", func(*tx) error { return nil }))
+	if err := s.update(t.Context(), "fail", func(*tx) error { return cause }); !errors.Is(err, told) {
+		t.Errorf("its caller is told %v", err)
+	}
+	if len(seen) != 1 || !errors.Is(seen[0], cause) {
+		t.Errorf("seen are %v, want the cause alone", seen)
+	}
 }

@@ -46,7 +46,7 @@ func (h *host) kept(s Spec, want []byte) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if half := s.LogLimit / 2; hole < half-testBlock || info.Size-data < half-testBlock {
+	if half := s.LogLimit / 2; hole < half || info.Size-data < half {
 		h.Errorf("%d bytes of the beginning and %d of the end are left, want half of %d each", hole, info.Size-data, s.LogLimit)
 	}
 	for _, part := range [][2]int64{{0, hole}, {data, info.Size}} {
@@ -85,6 +85,18 @@ func TestLogOfAJobThatHasEndedIsWithinItsLimit(t *testing.T) {
 	for _, s := range []Spec{long, cut} {
 		d.exit(s)
 		h.kept(s, numbers(1000000))
+	}
+}
+
+func TestSmallLogLimitKeepsEveryByteOfBothHalves(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	for _, limit := range []int64{1, 2 * testBlock, 5000, 3*testBlock + 2, 20_001} {
+		s := h.spec(`seq -w 1 100000`)
+		s.LogLimit = limit
+		d.start(s)
+		d.exit(s)
+		h.kept(s, numbers(100_000))
 	}
 }
 

@@ -163,7 +163,7 @@ func (l *limiter) trim(log *limitedLog, now time.Time) (pause time.Duration, gon
 	// By the room it takes, not by its length: a job may have emptied it and
 	// begun anew since the last look.
 	block := int64(info.Blksize) //nolint:unconvert // an int32 on some machines
-	if info.Size > log.limit && info.Blocks*512 > log.limit+3*block {
+	if info.Size > log.limit && info.Blocks*512 > log.limit+2*block {
 		if err := log.punch(info.Size, block); err != nil {
 			l.once.Do(func() { l.report(log.path, err) })
 		}
@@ -171,8 +171,9 @@ func (l *limiter) trim(log *limitedLog, now time.Time) (pause time.Duration, gon
 	return log.pause, w == noWriters || w == unknownWriters && now.Sub(log.quiet) > quietLog
 }
 
-// punch makes the hole, in whole blocks that lie between the halves: parts of
-// one would be zeroed, not freed, and read as if the job had printed zeros.
+// punch makes the hole, of the whole blocks that lie between the two halves.
+// A block at an edge stays as it is: zeros in it would be data, and look as if
+// the job had written them.
 func (log *limitedLog) punch(size, block int64) error {
 	half := log.limit / 2
 	begin := (half + block - 1) / block * block

@@ -91,6 +91,18 @@ func TestLogOfAJobThatHasEndedIsWithinItsLimit(t *testing.T) {
 	}
 }
 
+func TestSmallLogLimitKeepsEveryByteOfBothHalves(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	for _, limit := range []int64{1, 2 * testBlock, 5000, 3*testBlock + 2, 20_001} {
+		s := h.spec(`seq -w 1 100000`)
+		s.LogLimit = limit
+		d.start(s)
+		d.exit(s)
+		h.kept(s, numbers(100_000))
+	}
+}
+
 // whenSmall blocks until a log that a living process has written takes no more
 // room than its limit: taking some away is a modification.
 func (h *host) whenSmall(s Spec, size int64) {

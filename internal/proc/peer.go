@@ -151,7 +151,7 @@ func (k *keeper) answer(p *peer, m message) {
 		case a.token != m.Token:
 			fail(codeToken, "attempt %d of run %s has the token %d, not %d", m.Attempt, m.Run, a.token, m.Token)
 			return
-		case a.leaseLost:
+		case a.leaseLost || a.lease > 0 && a.lease <= bootTime(): // the alarm may be late
 			fail(codeToken, "the lease of attempt %d of run %s has run out", m.Attempt, m.Run)
 			return
 		}

@@ -931,10 +931,15 @@ func TestQueueIsAnsweredForWhileAStartHangs(t *testing.T) {
 	d := h.open()
 	hung, waiting, never := h.spec(`exit 0`), h.spec(`echo ran`), h.spec(`exit 0`)
 	fifo := h.fifo(hung, logName) // opening it for writing waits for a reader
-	d.start(hung, waiting)
+	late := h.spec(`echo ran`)
+	late.Lease = time.Nanosecond
+	d.start(hung, waiting, late)
 	d.wantStatus(hung, Running)
 	d.wantStatus(waiting, Running)
 	d.wantStatus(never, NeverStarted)
+	if err := d.Renew(late.Run, late.Attempt, late.Token, time.Hour); err == nil || !strings.Contains(err.Error(), "has run out") {
+		t.Errorf("Renew of a lease that has run out: %v, want that it has", err)
+	}
 	if err := d.Signal(waiting.Run, waiting.Attempt, Stop); err != nil {
 		t.Fatal(err)
 	}
@@ -943,6 +948,9 @@ func TestQueueIsAnsweredForWhileAStartHangs(t *testing.T) {
 	}
 	if exit := d.exit(hung); exit.Code != 0 {
 		t.Errorf("exit %+v, want success", exit)
+	}
+	if exit := d.exit(late); !exit.LeaseLost {
+		t.Errorf("exit %+v, want the lease lost", exit)
 	}
 	exit := d.exit(waiting)
 	if !exit.Stopped || exit.Code != -1 || exit.Error == "" {

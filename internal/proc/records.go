@@ -155,7 +155,24 @@ func writeExit(dir string, record exitRecord, sync bool) (err error) {
 	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return &fs.PathError{Op: "write", Path: temp, Err: err}
 	}
-	return os.Rename(temp, dir+"/"+exitName)
+	if err := os.Rename(temp, dir+"/"+exitName); err != nil || !sync {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+// syncFolder makes the names in dir last through a power cut.
+func syncFolder(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	// Some file systems sync no folders, and say so; there the name lasts as it can.
+	if err := unix.Fsync(fd); err != nil && !errors.Is(err, unix.EINVAL) {
+		return &fs.PathError{Op: "sync", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // readExit reads the exit record; nil when there is none, or none that can be

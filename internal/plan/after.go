@@ -143,6 +143,11 @@ func (p *planning) child(j Job, at, named time.Time, places []int, earlier []Ref
 		Job: j, Key: "a" + key(at, p.clock.Era)[1:], Cause: After,
 		FiresAt: at, FiresUntil: at, Count: 1, Named: named, Parents: places, Earlier: earlier,
 	}
+	for _, place := range places { // what comes after a run that is caught up is caught up too
+		if p.runs[place].Cause == CatchUp {
+			run.Cause = CatchUp
+		}
+	}
 	p.depend(&run)
 	return run
 }

@@ -446,7 +446,7 @@ func TestStoriesOfJobsAfterOthers(t *testing.T) {
 		w.down(3 * time.Hour)
 		w.decide()
 		reason := ": belfry was not running from 2024-05-15 12:00:00 UTC to 2024-05-15 15:00:00 UTC"
-		w.want("", "missed a 15 13:00"+reason+"; only the latest firing is caught up\ndue a 15 14:00 catch-up"+reason+"\nskipped b 15 13:00: dependency: a was missed\nwaits b 15 14:00")
+		w.want("", "missed a 15 13:00"+reason+"; only the latest firing is caught up\ndue a 15 14:00 catch-up"+reason+"\nskipped b 15 13:00: dependency: a was missed\nwaits b 15 14:00 catch-up")
 	})
 	t.Run("a row of many missed firings has one child", func(t *testing.T) {
 		t.Parallel()

@@ -152,9 +152,15 @@ func (p *places) judge(j plan.Job, r Run) verdict {
 }
 
 // patient reports whether r waits for its turn whatever the policy: a person
-// asked for it, it has begun already, or its job wants all that was missed.
+// asked for it, it has begun already, or all that was missed is wanted: by its
+// job, or by the one that it comes after.
 func patient(j plan.Job, r Run) bool {
-	return !r.AskedAt.IsZero() || r.Attempt > 0 || r.Cause == plan.CatchUp && j.CatchUp == job.CatchUpAll
+	return !r.AskedAt.IsZero() || r.Attempt > 0 || caughtUp(j, r)
+}
+
+// caughtUp reports whether r is one of all that was missed.
+func caughtUp(j plan.Job, r Run) bool {
+	return r.Cause == plan.CatchUp && (j.CatchUp == job.CatchUpAll || len(j.After) > 0)
 }
 
 // replaces reports whether r takes the place of others where the policy is
@@ -221,7 +227,7 @@ func (p *places) overlap(j plan.Job, r Run) verdict {
 				turn.replaces = append(turn.replaces, other)
 			}
 		}
-	case j.Overlap == job.OverlapSkip && !patient(j, r):
+	case j.Overlap == job.OverlapSkip && !patient(j, r) && !caughtUp(j, others[ordinary]):
 		return verdict{skip: fmt.Sprintf("overlap: run %s had not ended", others[ordinary].ID)}
 	}
 	return turn

@@ -48,6 +48,7 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		slots            int // 0: 10
 		crontab, paused  bool
 		catchUp          job.CatchUp
+		after            []string
 		start            string
 		skip, waits      string // id=reason, "; " between
 		cancel, stop     string // the same
@@ -103,6 +104,8 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		{why: "replace: while the job is paused nothing is replaced", overlap: replace, paused: true, waiting: []Run{retry("a1", 0, time.Minute), waits("a2", 1)}, skip: "a2=paused", wake: time.Minute},
 
 		{why: "skip: what was missed and is wanted whole waits its turn", overlap: skip, catchUp: job.CatchUpAll, waiting: []Run{caughtUp(waits("a1", 0)), caughtUp(waits("a2", 1))}, start: "a1", waits: "a2=turn: run a1 has not ended"},
+		{why: "skip: nor does a firing fall to those", overlap: skip, catchUp: job.CatchUpAll, waiting: []Run{caughtUp(waits("a1", 0)), waits("a2", 1)}, start: "a1", waits: "a2=turn: run a1 has not ended"},
+		{why: "skip: what comes after a run that is caught up waits its turn too", overlap: skip, after: []string{"b"}, waiting: []Run{caughtUp(waits("a1", 0)), caughtUp(waits("a2", 1))}, start: "a1", waits: "a2=turn: run a1 has not ended"},
 		{why: "skip: what a person asked to be tried again waits its turn", overlap: skip, waiting: []Run{asked(waits("a1", 0))}, running: []Run{runs("a2", 1)}, waits: "a1=turn: run a2 has not ended"},
 
 		{why: "backfill: one at a time", overlap: skip, waiting: []Run{backfill(waits("a1", 0), 1), backfill(waits("a2", 1), 1)}, start: "a1", waits: "a2=turn: one run at a time, and another has not ended"},
@@ -124,7 +127,7 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 				if r.Job == "x" {
 					return plan.Job{}, false
 				}
-				j := &job.Job{Settings: &job.Settings{Overlap: c.overlap, Crontab: c.crontab, CatchUp: c.catchUp}}
+				j := &job.Job{Settings: &job.Settings{Overlap: c.overlap, Crontab: c.crontab, CatchUp: c.catchUp, After: c.after}}
 				switch r.Job {
 				case "g":
 					j.Pools = []string{"gpu"}

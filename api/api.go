@@ -185,6 +185,7 @@ type Health struct {
 	Jobs    int       `json:"jobs"`
 	Next    *Firing   `json:"next,omitempty"`
 	Listen  string    `json:"listen,omitempty"` // where it answers anyone
+	Spool   string    `json:"spool,omitempty"`  // the folder of mailboxes that it puts mail into
 	// Owed counts the publishes and messages that could not be sent yet, and are
 	// tried again.
 	Owed      int    `json:"owed,omitempty"`

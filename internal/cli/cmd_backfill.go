@@ -116,8 +116,12 @@ func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer display.end()
+	unasked := 0 // for how many interrupts nobody could be asked yet
 	for interrupted := 0; ; {
 		display.show(b)
+		if unasked > 0 && c.giveUp(ctx, client, b.ID, interrupted > 1) {
+			unasked = 0
+		}
 		select {
 		case b = <-news:
 			if !b.Finished() {
@@ -140,11 +144,22 @@ func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill
 			default:
 				fmt.Fprintln(c.err, "ending the runs that have begun")
 			}
-			if _, err := client.StopBackfill(ctx, b.ID, api.StopBackfillRequest{Running: interrupted > 1}); err != nil {
-				fmt.Fprintf(c.err, "belfry: %v\n", err)
+			if !c.giveUp(ctx, client, b.ID, interrupted > 1) {
+				unasked++
+				c.tell("no daemon answers; it is asked as soon as one does")
 			}
 		}
 	}
+}
+
+// giveUp has the rest of a backfill given up; false when no daemon answers.
+func (c *command) giveUp(ctx context.Context, client *api.Client, id string, running bool) bool {
+	_, err := client.StopBackfill(ctx, id, api.StopBackfillRequest{Running: running})
+	var answer *api.Error
+	if errors.As(err, &answer) {
+		fmt.Fprintf(c.err, "belfry: %v\n", err)
+	}
+	return err == nil || answer != nil
 }
 
 // awaitBackfill hands on what becomes of a backfill. It gives an error when the
@@ -189,10 +204,17 @@ func (c *command) comesBack(ctx context.Context, client *api.Client) bool {
 
 // concludeBackfill tells how the runs of a backfill ended.
 func (c *command) concludeBackfill(name string, runs []api.Run) error {
-	bad := 0
+	bad, failed, unbegun := 0, 0, 0
 	for _, r := range runs {
 		if r.State != "succeeded" {
 			bad++
+			switch {
+			case r.Cause != "backfill": // it came after another
+			case r.Attempt > 0:
+				failed++
+			default:
+				unbegun++
+			}
 			fmt.Fprintln(c.err, paint(c.err, red, fmt.Sprintf("✗ %s for %s %s: %s", r.Job, r.Date, r.State, r.Reason)))
 			fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
 		}
@@ -201,7 +223,14 @@ func (c *command) concludeBackfill(name string, runs []api.Run) error {
 		fmt.Fprintln(c.err, paint(c.err, green, fmt.Sprintf("✓ %s: all %s succeeded", name, count(len(runs), "run"))))
 		return nil
 	}
-	fmt.Fprintf(c.err, "%s: %d of %s did not succeed; the same command with --only failed runs those again\n", name, bad, count(len(runs), "run"))
+	line := fmt.Sprintf("%s: %d of %s did not succeed", name, bad, count(len(runs), "run"))
+	if failed > 0 {
+		line += "; the same command with --only failed runs again what failed"
+	}
+	if unbegun > 0 {
+		line += "; with --only missing it runs what had not begun"
+	}
+	fmt.Fprintln(c.err, line)
 	return exitCode(exitRunFailed)
 }
 

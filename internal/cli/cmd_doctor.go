@@ -88,7 +88,9 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	client := api.Unix(o.Data)
 	defer client.Close()
-	s.Health, _ = client.Health(ctx) // none: nobody owns the data
+	if s.Health, _, err = c.health(ctx, client, o.Data); err != nil {
+		s.Silent = err.Error()
+	}
 	if s.Health.PID != 0 && len(o.Crontabs) == 0 {
 		o.Crontabs = crontabsOf(ctx, client, o.Project)
 	}
@@ -97,7 +99,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	jobs, settings, err := daemon.Read(o)
 	s.Jobs, s.Broken = jobs, err
-	s.Spool = cmp.Or(o.MailSpool, settings.MailSpool, "/var/mail")
+	s.Spool = cmp.Or(s.Health.Spool, o.MailSpool, settings.MailSpool, "/var/mail")
 	for _, file := range o.Crontabs {
 		if abs, err := filepath.Abs(file); err == nil {
 			s.Crontabs = append(s.Crontabs, abs)
@@ -112,7 +114,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		lint.System = systemCrontab(file)
 		return len(crontab.Lint(file, text, lint)), nil
 	}
-	if s.Broken == nil {
+	if s.Broken == nil && s.Silent == "" {
 		var looking *api.Client
 		if looking, done, err = c.look(ctx); err != nil {
 			return nil, nil, err

@@ -73,7 +73,7 @@ command line is wrong.`,
 				}
 				o.System = system || systemCrontab(file)
 				o.Duration = c.durations(cmd.Context(), file)
-				for _, f := range crontab.Lint(file, text, o) {
+				for _, f := range append(crontab.Lint(file, text, o), optionFindings(file, text, zone)...) {
 					found = append(found, finding(f))
 					if !asJSON {
 						c.printFinding(f)
@@ -100,6 +100,25 @@ command line is wrong.`,
 	cmd.Flags().BoolVar(&rules, "rules", false, "list the rules")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of findings")
 	return cmd
+}
+
+// optionFindings are the options of Belfry's that would have their entry left
+// out. Which pools there are is known to a daemon only.
+func optionFindings(file string, text []byte, zone *time.Location) []crontab.Finding {
+	parsed, err := crontab.Parse(file, text, crontab.Options{})
+	var wrong crontab.Errors
+	if err != nil && !errors.As(err, &wrong) {
+		return nil // told by the other rules
+	}
+	_, errs := job.FromCrontab(parsed, job.Crontab{Project: filepath.Base(file), File: file, Zone: zone})
+	var list []crontab.Finding
+	for _, e := range errs {
+		if strings.Contains(e.Message, "is not a pool") {
+			continue
+		}
+		list = append(list, crontab.Finding{File: e.File, Line: e.Line, Column: e.Column, Rule: "option", Message: e.Message, Fix: "mend it: belfry leaves the entry out; cron runs it"})
+	}
+	return list
 }
 
 func (c *command) printFinding(f crontab.Finding) {

@@ -93,7 +93,9 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 	// end is still to be written down. A handler, since our children would inherit
 	// that the signal is ignored.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	untold := c.tellTrouble(ctx, w.client)
 	ended, err := c.watchAll(ctx, w.client, runs, log, interrupts)
+	untold()
 	if err != nil {
 		w.leave()
 		return err

@@ -197,6 +197,11 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
 		return
 	}
 	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(health.Jobs, "job"), health.Data)
+	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 {
+		if info, err := os.Stat(spool); err != nil || !info.IsDir() {
+			fmt.Fprintf(c.err, "belfry serve: there is no folder of mailboxes %s, so mail goes nowhere; make it, or name another with --mail-spool\n", spool)
+		}
+	}
 	if health.Listen != "" {
 		fmt.Fprintf(c.err, "belfry serve: listening on http://%s\n", health.Listen)
 	}

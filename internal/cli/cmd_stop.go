@@ -26,6 +26,7 @@ is left of them. A queued run is cancelled. RUN is as in belfry show.`,
 			if err != nil {
 				return err
 			}
+			defer c.tellTrouble(cmd.Context(), w.client)()
 			for !r.Finished() {
 				if r, err = w.client.Await(cmd.Context(), r); err != nil {
 					return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/user"
@@ -111,13 +112,79 @@ func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
 		return nil, nil, err
 	}
 	client := api.Unix(o.Data)
-	if health, err := client.Health(ctx); err == nil {
-		if health.Problem != "" {
-			c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
+	health, there, err := c.health(ctx, client, o.Data)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !there:
+		if c.data != "" {
+			if _, err := os.Stat(o.Data); errors.Is(err, fs.ErrNotExist) {
+				return nil, nil, &problem{err: fmt.Errorf("there is no data folder %s", o.Data), next: "check the path: belfry serve, and belfry run, make it", code: exitNotFound}
+			}
 		}
-		return client, client.Close, nil
+		return daemon.Look(ctx, o)
 	}
-	return daemon.Look(ctx, o)
+	if health.Problem != "" {
+		c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
+	}
+	if health.Error != "" {
+		c.tell(health.Error)
+	}
+	return client, client.Close, nil
+}
+
+// patience is how long a daemon may take to say how it is.
+const patience = 5 * time.Second
+
+// health asks the daemon of a data folder how it is, and whether it is there.
+// One that is there and does not answer is an error.
+func (c *command) health(ctx context.Context, client *api.Client, data string) (health api.Health, there bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	health, err = client.Health(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		who, _ := os.ReadFile(filepath.Join(data, "lock"))
+		return health, true, &problem{
+			err:  fmt.Errorf("the daemon does not answer (%s)", strings.TrimSpace(string(who))),
+			next: "its process may be stopped, or waiting for a disk; jobs that are running go on, and outlive its restart", code: exitUnavailable,
+		}
+	}
+	return health, err == nil, nil
+}
+
+// tellTrouble says, until stop is called, when a daemon that is waited for is not
+// well.
+func (c *command) tellTrouble(ctx context.Context, client *api.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watchHealth(ctx, client)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (c *command) watchHealth(ctx context.Context, client *api.Client) {
+	ticker := time.NewTicker(patience)
+	defer ticker.Stop()
+	for told := ""; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		health, err := client.Health(ctx)
+		if err == nil && health.Error != told && ctx.Err() == nil {
+			if told = health.Error; told != "" {
+				c.tell(told)
+			} else {
+				c.tell("the daemon is well again")
+			}
+		}
+	}
 }
 
 // owner is a daemon of our own, or somebody else's.
@@ -137,7 +204,11 @@ func (c *command) own(ctx context.Context) (*owner, error) {
 	}
 	client := api.Unix(o.Data)
 	for tries := 0; ; tries++ {
-		if _, err := client.Health(ctx); err == nil {
+		_, there, err := c.health(ctx, client, o.Data)
+		if err != nil {
+			return nil, err
+		}
+		if there {
 			return &owner{client: client, finish: func() {}, stop: func() {}}, nil
 		}
 		d, err := daemon.Open(ctx, o)

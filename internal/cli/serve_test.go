@@ -315,3 +315,19 @@ func TestDoctorFindsNothingWrongWithADaemonThatIsWell(t *testing.T) {
 		t.Errorf("doctor exits with %d and says\n%s%s", code, out, stderr)
 	}
 }
+
+func TestADaemonThatDoesNotAnswerIsToldAndNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", "jobs:\n  a: {command: \"true\"}\n")
+	daemon := p.serve()
+	daemon.signal(syscall.SIGSTOP)
+	defer daemon.signal(syscall.SIGCONT)
+	for _, args := range [][]string{{"runs"}, {"pause", "a"}} {
+		if _, stderr, code := p.belfry(args...); code != exitUnavailable || !strings.Contains(stderr, "the daemon does not answer (belfry serve, pid ") {
+			t.Errorf("belfry %v: exit %d, %q", args, code, stderr)
+		}
+	}
+	if stdout, _, code := p.belfry("doctor"); code != exitFindings || !strings.Contains(stdout, "the daemon does not answer") {
+		t.Errorf("belfry doctor: exit %d\n%s", code, stdout)
+	}
+}

@@ -275,7 +275,7 @@ func firingAt(j plan.Job, when string, now time.Time) (time.Time, error) {
 		case err == nil:
 			return firing, nil
 		case layout == time.DateOnly: // it fires several times on that day
-			return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%s: %v", when, err), Hint: "write the time too, as in " + j.Name + "@" + when + "T02:30"}
+			return time.Time{}, &api.Error{Code: api.Invalid, Message: fmt.Sprintf("%s fires several times on %s", j.Name, when), Hint: "write the time too, as in " + j.Name + "@" + when + "T02:30"}
 		}
 		return at, nil
 	}
@@ -340,11 +340,22 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	return runs, nil
 }
 
+// working refuses what a daemon that is ending would leave to the next one.
+func (b *backend) working() error {
+	if b.d.runner.Held() {
+		return &api.Error{Code: api.Refused, Message: "the daemon is ending, and starts nothing more", Hint: "ask the next one, or this command again when it has ended"}
+	}
+	return nil
+}
+
 // asked finds a job for somebody who wants it run. Whoever has just edited a file
 // means the edited job.
 func (b *backend) asked(ctx context.Context, name string) (plan.Job, error) {
 	if name == "" {
 		return plan.Job{}, &api.Error{Code: api.Invalid, Message: "the request names no job"}
+	}
+	if err := b.working(); err != nil {
+		return plan.Job{}, err
 	}
 	b.d.jobs.reload(ctx, false)
 	if trouble := b.d.jobs.trouble(); trouble != "" {

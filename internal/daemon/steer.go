@@ -23,6 +23,9 @@ func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
 
 // Retry has a run that has ended tried once more.
 func (b *backend) Retry(ctx context.Context, id string) error {
+	if err := b.working(); err != nil {
+		return err
+	}
 	return refusal(id, b.d.runner.Retry(ctx, id))
 }
 

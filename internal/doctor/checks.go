@@ -36,6 +36,8 @@ func wrong(next, format string, args ...any) *Finding {
 func daemonRuns(_ context.Context, s *Setup) *Finding {
 	h := s.Health
 	switch {
+	case s.Silent != "":
+		return wrong("its process may be stopped, or waiting for a disk; jobs that are running outlive its restart", "%s", s.Silent)
 	case h.PID == 0:
 		return wrong("belfry serve starts one", "no daemon is running: nobody keeps the times")
 	case !h.Plans:

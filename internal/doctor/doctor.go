@@ -38,6 +38,7 @@ type Setup struct {
 	Spool    string         // folder of mailboxes
 	User     string         // whom jobs run as
 	Health   api.Health     // the daemon's; PID 0: there is none
+	Silent   string         // that it is there and does not answer, in a sentence
 	Jobs     []*job.Job     // as the files have them now
 	LeftOut  []string       // lines of crontabs that are wrong
 	Broken   error          // why the files cannot be used

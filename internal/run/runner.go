@@ -128,6 +128,9 @@ func (r *Runner) Kick() {
 // on, and its end is written down.
 func (r *Runner) Hold() { r.held.Store(true) }
 
+// Held reports whether nothing is claimed any more.
+func (r *Runner) Held() bool { return r.held.Load() }
+
 const (
 	// again is how soon a doubtful attempt is looked at again.
 	again = time.Second

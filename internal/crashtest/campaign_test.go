@@ -325,7 +325,8 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	for _, r := range runs {
 		k := kindOf(r.Job)
 		accounts[r.Job][r.FiresAt.UTC()]++
-		if r.State != k.state && !(k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")) {
+		replaced := k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")
+		if r.State != k.state && !replaced {
 			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, k.state)
 		}
 		if r.Attempt != k.attempts {

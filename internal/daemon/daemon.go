@@ -244,7 +244,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		// stopped may be too late by now.
 		if _, err := d.decide(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // told to end in the middle of it
+				return nil // told to end in the middle of it
 			}
 			return err
 		}

@@ -108,7 +108,7 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 }
 
 func (r *Runner) doubt(run Run, doing string, err error) []ending {
-	r.o.Log.Error(doing, "run", run.ID, "error", err)
+	r.o.Log.Error("decide what comes of a run", "doing", doing, "run", run.ID, "error", err)
 	r.doubtful[run.ID] = true
 	return nil
 }

@@ -264,7 +264,7 @@ func (s *scene) queue(name string, firesAt time.Time) string {
 
 func (s *scene) read(id string) run.Run {
 	s.t.Helper()
-	r, err := s.store.Store.Run(s.t.Context(), id)
+	r, err := s.store.Run(s.t.Context(), id)
 	if err != nil {
 		s.t.Fatal(err)
 	}

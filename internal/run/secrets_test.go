@@ -19,8 +19,12 @@ func TestSecretsAreThoseOfTheFileAndOfTellingNames(t *testing.T) {
 	j := &job.Job{Settings: &job.Settings{EnvFile: file}}
 	var env Environ
 	for _, v := range []crontab.Var{
-		{Name: "REGION", Value: "ap-northeast-2"}, {Name: "PLAIN", Value: "of the file"},
-		{Name: "MARKET", Value: "Korea"}, {Name: "api_token", Value: "t0ken"}, {Name: "DB_PASSWORD", Value: "pass"}, {Name: "BELFRY_JOB", Value: "secret"},
+		{Name: "REGION", Value: "ap-northeast-2"},
+		{Name: "PLAIN", Value: "of the file"},
+		{Name: "MARKET", Value: "Korea"},
+		{Name: "api_token", Value: "t0ken"},
+		{Name: "DB_PASSWORD", Value: "pass"},
+		{Name: "BELFRY_JOB", Value: "secret"},
 		{Name: "BELFRY_TOKEN", Value: "of ours"},
 	} {
 		env.Set(v.Name, v.Value)

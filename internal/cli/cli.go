@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	_ "time/tzdata" // for machines that have none of their own
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,17 @@ every run that should have happened, and publishes results whole or not at all.
 		keeperCommand(), publishCommand(),
 	)
 	return root
+}
+
+// oneName takes the one argument of a command that is about a job or a run.
+func oneName(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	if strings.TrimSpace(args[0]) == "" {
+		return usage("the name is empty").hint("belfry jobs lists the jobs, belfry runs the runs")
+	}
+	return nil
 }
 
 // log is the log of a process whose standard error is read by a person, who is

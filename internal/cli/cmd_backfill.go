@@ -33,7 +33,7 @@ those too.
 Exit codes: 0 all succeeded; 70 some did not; otherwise those of "belfry --help".`,
 		Example: "  belfry backfill top-tracks --from 2026-06-01 --to 2026-06-30 --parallel 4\n" +
 			"  belfry backfill top-tracks --from 2026-06-01 --to 2026-06-30 --only failed",
-		Args: cobra.ExactArgs(1),
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Job = args[0]
 			if request.Parallel < 1 {

@@ -28,7 +28,7 @@ terminal, control characters other than colours are shown instead of obeyed. Whe
 output was not kept, because it was longer than log_limit or the job truncated it, a
 line that begins with "[belfry:" says so.`,
 		Example: "  belfry logs top-tracks -f\n  belfry logs top-tracks --since 10m | grep WARN\n  belfry logs top-tracks@02:30 --tail 20",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("tail") && request.Tail < 1 {
 				return usage("--tail takes a number of lines")

@@ -27,7 +27,7 @@ func (c *command) resumeCommand() *cobra.Command {
 
 func (c *command) pauseOrResume(paused bool, cmd *cobra.Command) *cobra.Command {
 	var asJSON bool
-	cmd.Args = cobra.ExactArgs(1)
+	cmd.Args = oneName
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		w, err := c.own(cmd.Context())
 		if err != nil {

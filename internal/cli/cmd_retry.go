@@ -20,7 +20,7 @@ JOB@TIME the run of a firing.
 
 ` + runExitCodes,
 		Example: "  belfry retry top-tracks\n  belfry retry top-tracks@2026-07-09",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.foreground(cmd.Context(), asJSON, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
 				r, err := client.Retry(ctx, args[0])

@@ -29,7 +29,7 @@ does it, and others can look on.
 
 ` + runExitCodes,
 		Example: "  belfry run top-tracks\n  belfry run top-tracks --date 2026-07-09 --with-after",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Job = args[0]
 			if request.DryRun {

@@ -44,7 +44,14 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 
 ` + serveExitCodes,
 		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080",
-		Args:    cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if _, err := job.ParseDuration(args[0]); err == nil {
+					return usage("%q stands alone", args[0]).hint("how long to wait is written as --wait=%s", args[0])
+				}
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
 			if c.verbose {

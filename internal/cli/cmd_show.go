@@ -16,7 +16,7 @@ func (c *command) showCommand() *cobra.Command {
 		Short: "Show one run: why it is as it is, its attempts, what it published",
 		Long: `Show one run. RUN is the beginning of its id, JOB for the job's newest run, or JOB@TIME
 for the run of a firing: top-tracks@2026-07-09T01:00, in the job's time zone.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, done, err := c.look(cmd.Context())
 			if err != nil {

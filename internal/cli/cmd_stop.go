@@ -15,7 +15,7 @@ func (c *command) stopCommand() *cobra.Command {
 		Short: "End a run",
 		Long: `End a run: TERM to its processes and, after the job's kill_after (10 s), KILL to all that
 is left of them. A queued run is cancelled. RUN is as in belfry show.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w, err := c.own(cmd.Context())
 			if err != nil {

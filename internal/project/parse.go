@@ -305,10 +305,23 @@ func (p *parser) jobs(node *yaml.Node) {
 			p.errs = reported
 		}
 		p.mapping(body, "a key of a job", keys)
+		p.promises(name, j)
 		if j.Command.Argv()[0] == "" && body.Kind == yaml.MappingNode {
 			p.errorf(name, "%s has no command", j.Name)
 		}
 		p.project.Jobs = append(p.project.Jobs, j)
+	}
+}
+
+// promises says what can never be kept.
+func (p *parser) promises(name *yaml.Node, j *job.Job) {
+	if j.FinishBy > 0 && j.StartWithin > j.FinishBy {
+		p.errorf(name, "%s is to begin within %s of its firing (start_within) and to have ended by %s (finish_by): the first is the shorter one",
+			j.Name, job.DurationText(j.StartWithin), job.DurationText(j.FinishBy))
+	}
+	if j.Retry.MaxBackoff > 0 && j.Retry.Backoff > j.Retry.MaxBackoff {
+		p.errorf(name, "%s waits %s before its second attempt (backoff) and %s at most (max_backoff): the first is the shorter one",
+			j.Name, job.DurationText(j.Retry.Backoff), job.DurationText(j.Retry.MaxBackoff))
 	}
 }
 

@@ -518,3 +518,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestPromisesThatCanNeverBeKeptAreTold(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{
+		{"start_within: 2h, finish_by: 1h", "belfry.yaml:2:3: a is to begin within 2h of its firing (start_within) and to have ended by 1h (finish_by)"},
+		{"retry: {attempts: 2, backoff: 2h, max_backoff: 1h}", "belfry.yaml:2:3: a waits 2h before its second attempt (backoff) and 1h at most (max_backoff)"},
+		{"start_within: 1h, finish_by: 1h", ""},
+		{"start_within: 2h", ""},
+		{"retry: {attempts: 2, backoff: 30m}", ""},
+	} {
+		_, err := Parse([]byte("jobs:\n  a: {command: x, "+c.text+"}\n"), "/srv/shop/belfry.yaml", defaults(t))
+		if got := fmt.Sprint(err); c.want == "" && err != nil || c.want != "" && !strings.Contains(got, c.want) {
+			t.Errorf("%s: %v, want %q", c.text, err, c.want)
+		}
+	}
+}

@@ -168,7 +168,7 @@ type keeper struct {
 	recordAt   *time.Timer     // not nil while the ends wait for the starts
 	reaps      chan struct{}   // closed and replaced when something was reaped
 	peers      map[*peer]bool
-	greeted    int // peers that have said hello
+	daemons    int // peers that have subscribed
 	subscriber *peer
 	idleTimer  *time.Timer
 	alarmAt    time.Duration
@@ -324,7 +324,7 @@ func (k *keeper) considerEnd() {
 	case k.open > 0:
 	case k.terminated:
 		k.end()
-	case k.greeted == 0:
+	case k.daemons == 0:
 		var timer *time.Timer
 		timer = time.AfterFunc(k.idle, func() {
 			k.mu.Lock()

@@ -287,3 +287,72 @@ func TestLeaseThatIsNotRenewedEndsTheAttempt(t *testing.T) {
 		t.Errorf("it ran: %v", err)
 	}
 }
+
+func TestWhoOnlyLooksOnKeepsNoKeeperAlive(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	if _, err := d.current(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Close()
+	for begin := time.Now(); ; {
+		list, err := Keepers(t.Context(), h.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return
+		}
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("%+v is asked how it is, and lives on", list)
+		}
+	}
+}
+
+func TestKeepersAreAskedInTheirOwnProtocol(t *testing.T) {
+	h := newHost(t)
+	h.firstKeeper("0", h.spec(""))
+	list, err := Keepers(t.Context(), h.data)
+	if err != nil || len(list) != 1 || list[0].PID != 1 || list[0].Err != nil {
+		t.Errorf("keepers %+v, %v; want the one with pid 1", list, err)
+	}
+}
+
+func TestForgetGoesOnOverAKeeperThatReadsNothing(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	running := h.spec(`read x < go`)
+	fifo := h.fifo(running, "go")
+	d.start(running)
+	d.started(running)
+	pid := h.keeperPID(h.keepers()[0])
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = unix.Kill(pid, unix.SIGCONT)
+		h.let(fifo)
+	}()
+	d.patience = 300 * time.Millisecond
+	s := h.spec(`exit 0`)
+	d.start(s)
+	d.exit(s)
+	stopped := d.living()[0]
+	stopped.silent.Store(false) // as one that was stopped just now
+	for err := error(nil); err == nil; {
+		if err = stopped.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err == nil {
+			_, err = stopped.conn.Write(make([]byte, 64<<10))
+		}
+	}
+	if err := d.Forget(s.Run, s.Attempt); err == nil || !strings.Contains(err.Error(), stopped.id) {
+		t.Errorf("Forget: %v, want that one keeper was not told", err)
+	}
+	d.wantStatus(h.spec(""), NeverStarted) // the other has read it
+	r := h.dial(h.keepers()[1])
+	defer func() { _ = r.conn.Close() }()
+	r.send(`{"type":"hello","seq":1,"protocol":1}`, `{"type":"list","seq":2}`)
+	r.next()
+	if list := r.next(); len(list.Attempts) != 0 {
+		t.Errorf("the other keeper has not forgotten %+v", list.Attempts)
+	}
+}

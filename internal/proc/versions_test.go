@@ -194,6 +194,28 @@ func TestVersionsAgreeOnTheNewestThatBothSpeak(t *testing.T) {
 	}
 }
 
+// halt stops a process, and returns when none of its threads runs any more.
+func (h *host) halt(pid int) {
+	h.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		h.Fatal(err)
+	}
+	for running := true; running; {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			h.Fatalf("threads of %d: %v, %v", pid, stats, err)
+		}
+		running = false
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				h.Fatal(err)
+			}
+			running = running || !strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
+		}
+	}
+}
+
 func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	h := newHost(t)
 	d := h.open()
@@ -203,9 +225,7 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	d.started(running)
 	frozen := h.keepers()[0]
 	pid := h.keeperPID(frozen)
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	h.halt(pid)
 	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
 
 	d.patience = 300 * time.Millisecond
@@ -326,9 +346,7 @@ func TestForgetGoesOnOverAKeeperThatReadsNothing(t *testing.T) {
 	d.start(running)
 	d.started(running)
 	pid := h.keeperPID(h.keepers()[0])
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	h.halt(pid)
 	defer func() {
 		_ = unix.Kill(pid, unix.SIGCONT)
 		h.let(fifo)

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -167,6 +169,7 @@ type keeper struct {
 	queue      []*attempt
 	open       int             // attempts whose outcome is neither on the disk nor forgotten yet
 	busy       map[string]bool // cgroups of attempts that have ended, with processes in them
+	sweep      bool            // some of busy may have become empty
 	ends       []ending        // outcomes that are to be told
 	records    []ending        // those that are told, and to be recorded
 	recording  int             // recorders at work
@@ -448,6 +451,12 @@ func (k *keeper) spawn(a *attempt) {
 		Run: a.run, Attempt: a.attempt, Token: a.token,
 		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(), Cgroup: cgroup,
 	})
+	if err == nil && unix.Access(a.dir+"/"+exitName, unix.F_OK) == nil {
+		// Another keeper was asked before, had no room for its start record,
+		// and said so.
+		record.close()
+		err = fs.ErrExist
+	}
 	if errors.Is(err, fs.ErrExist) {
 		k.startedBefore(a)
 		return
@@ -526,7 +535,7 @@ func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, err err
 	}
 	_ = k.cgroups.remove(cgroup)
 	pid, without := spawn(k.ctx, &k.stdin, spec, -1)
-	if without == nil { // so it was not the program
+	if without == nil && cannotClone(err) { // and it was not the program
 		k.cgroups.off = true
 		k.log.Warn("no cgroups for attempts", "reason", err.Error())
 	}
@@ -580,6 +589,9 @@ func (k *keeper) record() {
 	if k.recordDue() {
 		waiting += len(k.records)
 	}
+	if k.sweep {
+		waiting++
+	}
 	for range min(waiting, recorders-k.recording) {
 		k.recording++
 		k.work.Go(k.recordEnds)
@@ -613,6 +625,9 @@ func (k *keeper) recordEnds() {
 			}
 		case len(k.records) > 0 && k.recordDue():
 			k.recordEnd(take(&k.records))
+		case k.sweep:
+			k.sweep = false
+			k.sweepBusy()
 		default:
 			k.recording--
 			if len(k.records) == 0 {
@@ -673,6 +688,7 @@ func (k *keeper) recordEnd(e ending) {
 	k.mu.Lock()
 	if busy {
 		k.busy[e.cgroup] = true
+		k.sweep = true // its last process may have gone since
 	}
 	// An outcome that the disk did not take keeps the keeper alive until a
 	// daemon has it, unless the whole directory is gone.
@@ -681,6 +697,20 @@ func (k *keeper) recordEnd(e ending) {
 		k.open--
 	}
 	k.considerEnd()
+}
+
+// sweepBusy removes the cgroups of attempts that have ended, as far as their
+// last processes have gone. Its caller holds mu, which is given away meanwhile.
+func (k *keeper) sweepBusy() {
+	paths := slices.Collect(maps.Keys(k.busy))
+	k.mu.Unlock()
+	paths = slices.DeleteFunc(paths, func(path string) bool {
+		return errors.Is(k.cgroups.remove(path), unix.EBUSY)
+	})
+	k.mu.Lock()
+	for _, path := range paths {
+		delete(k.busy, path)
+	}
 }
 
 // writers says who may still write an attempt's log.

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"log/slog"
@@ -16,119 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// BenchmarkBurst starts 1,000 jobs that are due at one instant, in turns with
-// a loop of posix_spawn in C that starts as many shells and does nothing else.
-// What counts is when the job's own process runs, and the last of them. The
-// metrics are medians over the turns: seconds, and how often the loop's time
-// is in them.
-func BenchmarkBurst(b *testing.B) {
-	const jobs = 1000
-	dir := b.TempDir()
-	floor, stamp := compile(b, dir, "floor"), compile(b, dir, "stamp")
-	ledger := filepath.Join(dir, "ledger")
-	command := stamp + " " + ledger
-	var loops, shells, bare, plains []float64
-	for b.Loop() {
-		loops = append(loops, lastStart(b, ledger, jobs, func() {
-			if out, err := exec.Command(floor, command, strconv.Itoa(jobs)).CombinedOutput(); err != nil {
-				b.Fatalf("floor: %v\n%s", err, out)
-			}
-		}))
-		shells = append(shells, startBurst(b, "keeper", ledger, jobs, ": ; "+command))
-		bare = append(bare, startBurst(b, bareKeeper, ledger, jobs, ": ; "+command))
-		plains = append(plains, startBurst(b, "keeper", ledger, jobs, command))
-	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(loops), "s/floor")
-	b.ReportMetric(median(ratios(shells, loops)), "shell/floor")
-	b.ReportMetric(median(ratios(bare, loops)), "shell-without-cgroups/floor")
-	b.ReportMetric(median(ratios(plains, loops)), "plain/floor")
-}
-
-func compile(b *testing.B, dir, name string) string {
-	path := filepath.Join(dir, name)
-	out, err := exec.Command("cc", "-O2", "-static", "-o", path, filepath.Join("..", "..", "bench", "burst", "c", name+".c")).CombinedOutput()
-	if err != nil {
-		b.Fatalf("compile %s: %v\n%s", name, err, out)
-	}
-	return path
-}
-
-// startBurst has a keeper start jobs of a command.
-func startBurst(b *testing.B, keeper, ledger string, jobs int, command string) float64 {
-	exe, err := os.Executable()
-	if err != nil {
-		b.Fatal(err)
-	}
-	data := b.TempDir()
-	c, err := Open(b.Context(), Options{DataDir: data, Command: []string{exe, keeper, "200ms"}, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	specs := make([]Spec, jobs)
-	for i := range specs {
-		specs[i] = Spec{
-			Run: "burst", Attempt: i + 1, Dir: filepath.Join(data, strconv.Itoa(i)),
-			Args: []string{"/bin/sh", "-c", command + " " + strconv.Itoa(i)},
-			Env:  []string{"SHELL=/bin/sh", "HOME=/", "PATH=/usr/bin:/bin", "LOGNAME=root", "USER=root"},
-			Cwd:  "/",
-		}
-		if err := os.Mkdir(specs[i].Dir, 0o700); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if _, err := c.current(b.Context()); err != nil {
-		b.Fatal(err)
-	}
-	return lastStart(b, ledger, jobs, func() {
-		if err := c.Start(b.Context(), specs); err != nil {
-			b.Fatal(err)
-		}
-		for exits := 0; exits < jobs; {
-			e := <-c.Events()
-			if e.Exit == nil {
-				continue
-			}
-			exits++
-			if e.Exit.Code != 0 {
-				b.Fatalf("exit %+v", e.Exit)
-			}
-		}
-	})
-}
-
-// lastStart gives how many seconds after its beginning the last of the jobs
-// that do starts had begun, by what they write into the ledger.
-func lastStart(b *testing.B, ledger string, jobs int, do func()) float64 {
-	if err := os.WriteFile(ledger, nil, 0o600); err != nil {
-		b.Fatal(err)
-	}
-	begin := time.Now()
-	do()
-	file, err := os.Open(ledger)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
-	var last time.Time
-	lines := 0
-	for scanner := bufio.NewScanner(file); scanner.Scan(); lines++ {
-		at, _, _ := strings.Cut(scanner.Text(), " ")
-		ns, err := strconv.ParseInt(at, 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if at := time.Unix(0, ns); at.After(last) {
-			last = at
-		}
-	}
-	if lines != jobs {
-		b.Fatalf("%d jobs have started, want %d", lines, jobs)
-	}
-	return last.Sub(begin).Seconds()
-}
 
 func ratios(a, b []float64) []float64 {
 	list := make([]float64, len(a))

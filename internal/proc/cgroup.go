@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,6 +144,18 @@ func (c *cgroups) open(path string) (int, error) {
 		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return fd, nil
+}
+
+// cannotClone reports whether it is for good that children cannot be started in
+// a cgroup: the kernel does not know how (before 5.7; it finds the arguments
+// too big), or does not let us. Else the next one may.
+func cannotClone(err error) bool {
+	for _, errno := range []syscall.Errno{unix.EINVAL, unix.E2BIG, unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.ENOSYS} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // remove removes an attempt's cgroup. The error is EBUSY while it has

@@ -215,20 +215,27 @@ func (c *Client) Renew(run string, attempt int, token int64, lease time.Duration
 	return nil
 }
 
-// Forget tells the keeper that an attempt's outcome is in the store. It does
-// not wait: an attempt that was not forgotten is told of again.
+// Forget tells the keepers that an attempt's outcome is in the store. It waits
+// for no answer. A keeper that is known to be stopped is passed over, and
+// one whose socket is full is let go after a second: an attempt that was not
+// forgotten is told of again.
 func (c *Client) Forget(run string, attempt int) error {
 	frame, err := encode(message{Type: typeForget, Run: run, Attempt: attempt})
 	if err != nil {
 		return fmt.Errorf("forget attempt %d of run %s: %w", attempt, run, err)
 	}
+	var errs []error
 	for _, l := range c.living() {
-		if err := l.write(frame); err != nil {
-			return fmt.Errorf("forget attempt %d of run %s: %w", attempt, run, err)
+		if l.silent.Load() {
+			continue
+		}
+		if err := l.write(frame, min(forgetTimeout, c.patience)); err != nil {
+			errs = append(errs, fmt.Errorf("forget attempt %d of run %s: keeper %s: %w", attempt, run, l.id, err))
+			continue
 		}
 		l.forgot(key{run, attempt})
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Close disconnects. Jobs and keepers go on. It may be called again.
@@ -452,6 +459,14 @@ type refusalError struct {
 
 func (e *refusalError) Error() string { return e.text }
 
+// refusal is the error that an answer is, or nil.
+func (m message) refusal() error {
+	if m.Type != typeError {
+		return nil
+	}
+	return &refusalError{m.Code, m.Error, m.Protocol}
+}
+
 // connect says hello to keeper id, asks what it has, and listens to it.
 func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, error) {
 	conn, err := dialKeeper(filepath.Join(c.dir, id))
@@ -495,17 +510,15 @@ func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, erro
 // keeper's events.
 func (l *link) greet(ctx context.Context) error {
 	c := l.client
-	hello, err := l.hello(ctx, message{Type: typeHello, Protocol: ProtocolVersion, Oldest: OldestProtocol, Build: build()})
-	var refusal *refusalError
-	if errors.As(err, &refusal) && refusal.code == codeVersion && agree(refusal.protocol, 0) != 0 {
-		// A keeper of the first release knows nothing of ranges.
-		hello, err = l.hello(ctx, message{Type: typeHello, Protocol: refusal.protocol, Build: build()})
-	}
+	hello, err := greeting(func(m message) (message, error) {
+		frame, seq, err := c.request(m)
+		if err != nil {
+			return message{}, err
+		}
+		return l.call(ctx, frame, seq)
+	})
 	if err != nil {
 		return err
-	}
-	if agree(hello.Protocol, 0) == 0 {
-		return fmt.Errorf("it speaks protocol %d, not %d to %d", hello.Protocol, OldestProtocol, ProtocolVersion)
 	}
 	l.build, l.pid = hello.Build, hello.PID
 	frame, seq, err := c.request(message{Type: typeList, Subscribe: true})
@@ -532,12 +545,19 @@ func (l *link) greet(ctx context.Context) error {
 	return nil
 }
 
-func (l *link) hello(ctx context.Context, m message) (message, error) {
-	frame, seq, err := l.client.request(m)
-	if err != nil {
-		return message{}, err
+// greeting says hello in a protocol that the keeper speaks, and gives its
+// answer to it.
+func greeting(ask func(message) (message, error)) (message, error) {
+	hello, err := ask(message{Type: typeHello, Protocol: ProtocolVersion, Oldest: OldestProtocol, Build: build()})
+	var refusal *refusalError
+	if errors.As(err, &refusal) && refusal.code == codeVersion && agree(refusal.protocol, 0) != 0 {
+		// A keeper of the first release knows nothing of ranges.
+		hello, err = ask(message{Type: typeHello, Protocol: refusal.protocol, Build: build()})
 	}
-	return l.call(ctx, frame, seq)
+	if err == nil && agree(hello.Protocol, 0) == 0 {
+		err = fmt.Errorf("it speaks protocol %d, not %d to %d", hello.Protocol, OldestProtocol, ProtocolVersion)
+	}
+	return hello, err
 }
 
 // forgot lets a keeper of another build go when it has nothing more to tell:
@@ -650,20 +670,17 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 		defer l.mu.Unlock()
 		delete(l.calls, seq)
 	}()
-	if err := l.write(frame); err != nil {
+	if err := l.write(frame, l.client.patience); err != nil {
 		return message{}, err
 	}
 	timeout := time.NewTimer(l.client.patience)
 	defer timeout.Stop()
 	select {
 	case m, ok := <-answer:
-		switch {
-		case !ok:
+		if !ok {
 			return message{}, errHangUp
-		case m.Type == typeError:
-			return message{}, &refusalError{m.Code, m.Error, m.Protocol}
 		}
-		return m, nil
+		return m, m.refusal()
 	case <-ctx.Done():
 		return message{}, ctx.Err()
 	case <-timeout.C:
@@ -673,10 +690,10 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 }
 
 // write sends one whole frame; after half of one the connection is of no use.
-func (l *link) write(frame []byte) error {
+func (l *link) write(frame []byte, patience time.Duration) error {
 	l.writeMu.Lock()
 	defer l.writeMu.Unlock()
-	err := l.conn.SetWriteDeadline(time.Now().Add(l.client.patience))
+	err := l.conn.SetWriteDeadline(time.Now().Add(patience))
 	if err == nil {
 		_, err = l.conn.Write(frame)
 	}

@@ -1,16 +1,19 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -40,7 +43,8 @@ func RunKeeper(dir string, log *slog.Logger) error {
 // keeperOptions are what tests make smaller, or do without.
 type keeperOptions struct {
 	idle  time.Duration
-	limit int // of a frame's bytes
+	pause time.Duration // 0: recordPause
+	limit int           // of a frame's bytes
 	log   *slog.Logger
 
 	cgroups func(keeper string) (*cgroups, error) // newCgroups
@@ -94,7 +98,7 @@ type state string
 
 const (
 	stateWaiting state = "waiting" // in the queue
-	stateRunning state = "running" // until its exit record is written
+	stateRunning state = "running" // until its outcome is told
 	stateExited  state = "exited"  // until it is forgotten
 )
 
@@ -123,6 +127,7 @@ type attempt struct {
 	leaseLost  bool          // its end was first
 	kill       chan struct{} // not nil once it is being ended; closed when there is nothing to wait for any more
 	unrecorded bool          // its outcome is nowhere but here
+	forgotten  bool          // a daemon's store has its outcome
 }
 
 // keeper is the parent of all jobs.
@@ -131,7 +136,8 @@ type keeper struct {
 	pid    int
 	boot   string
 	idle   time.Duration
-	limit  int // of a frame's bytes
+	pause  time.Duration // so long records wait for starts
+	limit  int           // of a frame's bytes
 	log    *slog.Logger
 	folder *folder
 	oom    oomScore
@@ -161,14 +167,17 @@ type keeper struct {
 	attempts   map[key]*attempt
 	byPID      map[int]*attempt
 	queue      []*attempt
-	open       int             // attempts whose outcome is not on the disk yet
+	open       int             // attempts whose outcome is neither on the disk nor forgotten yet
 	busy       map[string]bool // cgroups of attempts that have ended, with processes in them
-	ends       []ending        // what is to be recorded
+	sweep      bool            // some of busy may have become empty
+	ends       []ending        // outcomes that are to be told
+	records    []ending        // those that are told, and to be recorded
 	recording  int             // recorders at work
-	recordAt   *time.Timer     // not nil while the ends wait for the starts
+	recordAt   *time.Timer     // not nil while the records wait for the starts
+	recordNow  bool            // they have waited long enough
 	reaps      chan struct{}   // closed and replaced when something was reaped
 	peers      map[*peer]bool
-	greeted    int // peers that have said hello
+	daemons    int // peers that have subscribed
 	subscriber *peer
 	idleTimer  *time.Timer
 	alarmAt    time.Duration
@@ -201,7 +210,7 @@ func newKeeper(dir string, o keeperOptions) (*keeper, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	log := o.log.With("keeper", id)
 	return &keeper{
-		id: id, pid: os.Getpid(), boot: boot, idle: o.idle, limit: o.limit, folder: folder,
+		id: id, pid: os.Getpid(), boot: boot, idle: o.idle, pause: cmp.Or(o.pause, recordPause), limit: o.limit, folder: folder,
 		log: log,
 		logs: newLimiter(func(path string, err error) {
 			log.Error("logs are not kept within their limits here", "log", path, "error", err)
@@ -324,7 +333,7 @@ func (k *keeper) considerEnd() {
 	case k.open > 0:
 	case k.terminated:
 		k.end()
-	case k.greeted == 0:
+	case k.daemons == 0:
 		var timer *time.Timer
 		timer = time.AfterFunc(k.idle, func() {
 			k.mu.Lock()
@@ -442,6 +451,12 @@ func (k *keeper) spawn(a *attempt) {
 		Run: a.run, Attempt: a.attempt, Token: a.token,
 		Keeper: k.id, Boot: k.boot, At: at.UTC(), Since: bootTicks(), Cgroup: cgroup,
 	})
+	if err == nil && unix.Access(a.dir+"/"+exitName, unix.F_OK) == nil {
+		// Another keeper was asked before, had no room for its start record,
+		// and said so.
+		record.close()
+		err = fs.ErrExist
+	}
 	if errors.Is(err, fs.ErrExist) {
 		k.startedBefore(a)
 		return
@@ -520,7 +535,7 @@ func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, err err
 	}
 	_ = k.cgroups.remove(cgroup)
 	pid, without := spawn(k.ctx, &k.stdin, spec, -1)
-	if without == nil { // so it was not the program
+	if without == nil && cannotClone(err) { // and it was not the program
 		k.cgroups.off = true
 		k.log.Warn("no cgroups for attempts", "reason", err.Error())
 	}
@@ -561,73 +576,141 @@ type ending struct {
 	exit Exit
 }
 
-// finish has the outcome recorded and then told. Its caller holds mu.
+// finish has the outcome recorded and told. Its caller holds mu.
 func (k *keeper) finish(a *attempt, exit Exit) {
 	k.ends = append(k.ends, ending{a, exit})
-	switch {
-	case len(k.queue) == 0:
-		k.record()
-	case k.recordAt == nil:
-		// Starts are late from now on; records that wait a little only would
-		// be missed by who finds the keeper dead.
-		k.recordAt = time.AfterFunc(recordPause, func() {
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			k.record()
-		})
-	}
+	k.record()
 }
 
-// record has all outcomes recorded that wait. Its caller holds mu.
+// record has outcomes told, and those recorded whose time it is. Its caller
+// holds mu.
 func (k *keeper) record() {
-	if k.recordAt != nil {
-		k.recordAt.Stop()
-		k.recordAt = nil
+	waiting := len(k.ends)
+	if k.recordDue() {
+		waiting += len(k.records)
 	}
-	for range min(len(k.ends), recorders-k.recording) {
+	if k.sweep {
+		waiting++
+	}
+	for range min(waiting, recorders-k.recording) {
 		k.recording++
 		k.work.Go(k.recordEnds)
 	}
 }
 
-// recordEnds takes outcomes until none waits.
+// recordDue reports whether outcomes are recorded before they are told. While
+// starts wait they are told at once, and the starts, which are late from now
+// on, go before the records: what a daemon has committed by the time its
+// record's turn comes needs none. But not for long, for who finds the keeper
+// dead would miss them. Its caller holds mu.
+func (k *keeper) recordDue() bool {
+	return k.recordNow || len(k.queue) == 0
+}
+
+// recordEnds tells and records outcomes until none waits.
+func (k *keeper) recordEnds() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		switch {
+		case len(k.ends) > 0:
+			e := take(&k.ends)
+			k.settle(e)
+			if k.recordDue() {
+				k.recordEnd(e)
+				k.tellEnd(e)
+			} else {
+				k.tellEnd(e)
+				k.records = append(k.records, e)
+			}
+		case len(k.records) > 0 && k.recordDue():
+			k.recordEnd(take(&k.records))
+		case k.sweep:
+			k.sweep = false
+			k.sweepBusy()
+		default:
+			k.recording--
+			if len(k.records) == 0 {
+				k.recordNow = false
+			} else if k.recordAt == nil {
+				k.recordAt = time.AfterFunc(k.pause, func() {
+					k.mu.Lock()
+					defer k.mu.Unlock()
+					k.recordAt, k.recordNow = nil, len(k.records) > 0
+					k.record()
+				})
+			}
+			return
+		}
+	}
+}
+
+func take(list *[]ending) ending {
+	first := (*list)[0]
+	(*list)[0] = ending{}
+	*list = (*list)[1:]
+	return first
+}
+
+// settle brings the log of an attempt that has ended within its limit. Its
+// caller holds mu, which is given away meanwhile.
+func (k *keeper) settle(e ending) {
+	k.mu.Unlock()
+	defer k.mu.Lock()
+	k.logs.settle(e.key)
+}
+
+// tellEnd tells an outcome. Its caller holds mu.
+func (k *keeper) tellEnd(e ending) {
+	e.state, e.attempt.exit = stateExited, &e.exit
+	k.emit(Event{Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Exit: e.attempt.exit})
+}
+
+// recordEnd writes an exit record, unless the outcome is forgotten by now. Its
+// caller holds mu, which is given away meanwhile.
 //
 // A record is synced when no daemon listens. One that does commits the
 // outcome to its store at once, and a thousand syncs beside a thousand starts
 // make the last start a fifth later.
-func (k *keeper) recordEnds() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for len(k.ends) > 0 {
-		e := k.ends[0]
-		k.ends[0] = ending{}
-		k.ends = k.ends[1:]
-		sync := k.subscriber == nil
-		k.mu.Unlock()
-		k.logs.settle(e.key)
-		busy := e.cgroup != "" && errors.Is(k.cgroups.remove(e.cgroup), unix.EBUSY)
-		err := writeExit(e.dir, exitRecord{
+func (k *keeper) recordEnd(e ending) {
+	sync, forgotten := k.subscriber == nil, e.forgotten
+	k.mu.Unlock()
+	busy := e.cgroup != "" && errors.Is(k.cgroups.remove(e.cgroup), unix.EBUSY)
+	var err error
+	if !forgotten {
+		err = writeExit(e.dir, exitRecord{
 			Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Keeper: k.id, Exit: e.exit,
 		}, sync)
-		if err != nil {
-			k.log.Error("write exit record", "run", e.run, "attempt", e.attempt.attempt, "error", err)
-		}
-
-		k.mu.Lock()
-		if busy {
-			k.busy[e.cgroup] = true
-		}
-		e.state, e.attempt.exit = stateExited, &e.exit
-		// An outcome that the disk did not take keeps the keeper alive until
-		// a daemon has it, unless the whole directory is gone.
-		e.unrecorded = err != nil && !errors.Is(err, fs.ErrNotExist)
-		if !e.unrecorded {
-			k.open--
-		}
-		k.emit(Event{Run: e.run, Attempt: e.attempt.attempt, Token: e.token, Exit: e.attempt.exit})
-		k.considerEnd()
 	}
-	k.recording--
+	if err != nil {
+		k.log.Error("write exit record", "run", e.run, "attempt", e.attempt.attempt, "error", err)
+	}
+	k.mu.Lock()
+	if busy {
+		k.busy[e.cgroup] = true
+		k.sweep = true // its last process may have gone since
+	}
+	// An outcome that the disk did not take keeps the keeper alive until a
+	// daemon has it, unless the whole directory is gone.
+	e.unrecorded = err != nil && !errors.Is(err, fs.ErrNotExist) && !e.forgotten
+	if !e.unrecorded {
+		k.open--
+	}
+	k.considerEnd()
+}
+
+// sweepBusy removes the cgroups of attempts that have ended, as far as their
+// last processes have gone. Its caller holds mu, which is given away meanwhile.
+func (k *keeper) sweepBusy() {
+	paths := slices.Collect(maps.Keys(k.busy))
+	k.mu.Unlock()
+	paths = slices.DeleteFunc(paths, func(path string) bool {
+		return errors.Is(k.cgroups.remove(path), unix.EBUSY)
+	})
+	k.mu.Lock()
+	for _, path := range paths {
+		delete(k.busy, path)
+	}
 }
 
 // writers says who may still write an attempt's log.
@@ -668,6 +751,7 @@ func (k *keeper) forget(id key) error {
 		return fmt.Errorf("attempt %d of run %s has not ended", id.attempt, id.run)
 	}
 	delete(k.attempts, id)
+	a.forgotten = true
 	if a.unrecorded {
 		k.open--
 		k.considerEnd()

@@ -71,22 +71,29 @@ func greetKeeper(ctx context.Context, path string) (pid int, err error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return 0, err
 	}
-	frame, err := encode(message{Type: typeHello, Seq: 1, Protocol: ProtocolVersion, Build: build()})
-	if err != nil {
-		return 0, err
-	}
-	if _, err := conn.Write(frame); err != nil {
-		return 0, err
-	}
-	answer, err := readFrame(bufio.NewReader(conn), maxFrame)
-	if err != nil {
-		return 0, fmt.Errorf("it does not answer: %w", err)
-	}
-	var hello message
-	if err := json.Unmarshal(answer, &hello); err != nil {
-		return 0, err
-	}
-	return hello.PID, nil
+	reader := bufio.NewReader(conn)
+	seq := int64(0)
+	hello, err := greeting(func(m message) (message, error) {
+		seq++
+		m.Seq = seq
+		frame, err := encode(m)
+		if err != nil {
+			return message{}, err
+		}
+		if _, err := conn.Write(frame); err != nil {
+			return message{}, err
+		}
+		frame, err = readFrame(reader, maxFrame)
+		if err != nil {
+			return message{}, fmt.Errorf("read its answer: %w", err)
+		}
+		var answer message
+		if err := json.Unmarshal(frame, &answer); err != nil {
+			return message{}, err
+		}
+		return answer, answer.refusal()
+	})
+	return hello.PID, err
 }
 
 // residentSize is how much memory a process has, in bytes; 0 when it is gone.

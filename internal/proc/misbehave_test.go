@@ -261,6 +261,24 @@ func TestFullDiskIsToldOfAndLeftBehind(t *testing.T) {
 	_ = d.Close()
 }
 
+func TestAttemptWithAnOutcomeIsNotStarted(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	s := h.spec(`echo it ran > ran`)
+	// As a keeper leaves it that had no room for its start record.
+	err := writeExit(s.Dir, exitRecord{Run: s.Run, Attempt: 1, Token: 42, Keeper: "full", Exit: Exit{Code: -1, Error: "start: no space"}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.start(s)
+	if exit := d.exit(s); exit.Error != "start: no space" {
+		t.Errorf("exit %+v, want the one that is recorded", exit)
+	}
+	if _, err := os.Stat(filepath.Join(s.Cwd, "ran")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it ran: %v", err)
+	}
+}
+
 func TestKeeperThatWasKilledAtAStepOfAStart(t *testing.T) {
 	for _, c := range []struct {
 		command string

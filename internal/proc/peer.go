@@ -20,6 +20,7 @@ const (
 type peer struct {
 	conn    *net.UnixConn
 	greeted bool // guarded by keeper.mu
+	daemon  bool // guarded by keeper.mu: it has subscribed; who only looks on keeps no keeper alive
 
 	signal chan struct{}
 	done   chan struct{}
@@ -67,13 +68,13 @@ func (k *keeper) serve(p *peer) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		delete(k.peers, p)
-		if p.greeted {
-			k.greeted--
-		}
 		if k.subscriber == p {
 			k.subscriber = nil
 		}
-		k.considerEnd()
+		if p.daemon {
+			k.daemons--
+			k.considerEnd()
+		}
 	}()
 	reader := bufio.NewReaderSize(p.conn, 64<<10)
 	if err := p.conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
@@ -172,6 +173,11 @@ func (k *keeper) answer(p *peer, m message) {
 		p.send(answer)
 		if m.Subscribe {
 			k.subscriber = p // from exactly this list on: both under mu
+			if !p.daemon {
+				p.daemon = true
+				k.daemons++
+				k.considerEnd()
+			}
 		}
 	case typeForget:
 		if err := k.forget(id); err != nil {
@@ -195,11 +201,7 @@ func (k *keeper) hello(p *peer, m message, fail func(code, format string, args .
 		return
 	}
 	p.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // then the next read fails
-	if !p.greeted {
-		p.greeted = true
-		k.greeted++
-		k.considerEnd()
-	}
+	p.greeted = true
 	p.send(message{
 		Type: typeHello, Seq: m.Seq, Protocol: protocol,
 		Keeper: k.id, Build: build(), PID: k.pid,

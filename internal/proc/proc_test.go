@@ -54,6 +54,9 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	code := m.Run()
+	if own, err := ownCgroup(); err == nil {
+		sweepCgroups(own) // of the keepers that were killed
+	}
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
@@ -75,12 +78,23 @@ const bareKeeper = "bare-keeper"
 var keeperKinds = map[string]keeperOptions{
 	"keeper":                    {cgroups: newCgroups},
 	bareKeeper:                  {cgroups: noCgroups},
+	"keeper-held":               {cgroups: newCgroups, pause: time.Hour, step: heldBack},
 	"keeper-killed-recorded":    {cgroups: newCgroups, step: dieAt(recorded)},
 	"keeper-killed-forked":      {cgroups: newCgroups, step: dieAt(forked)},
 	"bare-keeper-killed-forked": {cgroups: noCgroups, step: dieAt(forked)},
 }
 
 func noCgroups(string) (*cgroups, error) { return nil, errors.New("the test wants none") }
+
+// holdName is a FIFO in the keepers' folder: while it is there, a start of a
+// keeper that is held goes no further than its record until it is written to.
+const holdName = "hold"
+
+func heldBack(s step) {
+	if s == recorded {
+		_, _ = os.ReadFile(filepath.Join(os.Args[3], holdName)) // there may be none
+	}
+}
 
 func dieAt(at step) func(step) {
 	return func(s step) {
@@ -958,6 +972,59 @@ func TestQueueIsAnsweredForWhileAStartHangs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(waiting.Dir, logName)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it has a log: %v", err)
+	}
+}
+
+func TestOutcomesAreToldWhileStartsWait(t *testing.T) {
+	h := newHost(t)
+	h.command[1] = "keeper-held"
+	d := h.open()
+	stored, unstored := h.spec(`read x < go; exit 1`), h.spec(`read x < go; exit 2`)
+	fifos := []string{h.fifo(stored, "go"), h.fifo(unstored, "go")}
+	d.start(stored, unstored)
+	d.started(stored)
+	d.started(unstored)
+	held, waiting := h.spec(`exit 0`), h.spec(`exit 0`)
+	hold := h.fifo(Spec{Dir: filepath.Join(h.data, "keeper")}, holdName)
+	d.start(held, waiting)
+	for record := (startRecord{}); record.Keeper == ""; {
+		record, _ = readStart(held.Dir, held.Run, 1)
+	}
+	for _, fifo := range fifos {
+		h.let(fifo)
+	}
+	d.exit(stored)
+	d.exit(unstored)
+	if err := d.Forget(stored.Run, stored.Attempt); err != nil {
+		t.Fatal(err)
+	}
+	d.wantStatus(h.spec(""), NeverStarted) // the keeper has read it
+	_ = d.Close()                          // before it has stored the other
+	d = h.open()
+	if exit := d.exit(unstored); exit.Code != 2 {
+		t.Errorf("exit %+v, want code 2", exit)
+	}
+	if _, err := os.Stat(filepath.Join(unstored.Dir, exitName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the records went before the starts: %v", err)
+	}
+
+	if err := os.Rename(hold, hold+"-no-more"); err != nil {
+		t.Fatal(err)
+	}
+	h.let(hold + "-no-more")
+	for _, s := range []Spec{held, waiting} {
+		if exit := d.exit(s); exit.Code != 0 {
+			t.Errorf("exit %+v, want success", exit)
+		}
+	}
+	id := h.keepers()[0]
+	_ = d.Close()
+	h.waitKeeper(id)
+	if exit, err := readExit(unstored.Dir, unstored.Run, 1); err != nil || exit == nil || exit.Code != 2 {
+		t.Errorf("the record says %+v, %v; want code 2", exit, err)
+	}
+	if _, err := os.Stat(filepath.Join(stored.Dir, exitName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an outcome that is in the store was recorded: %v", err)
 	}
 }
 

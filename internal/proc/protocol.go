@@ -28,9 +28,10 @@ const (
 )
 
 const (
-	maxFrame     = 64 << 20
-	helloTimeout = 10 * time.Second
-	callTimeout  = 30 * time.Second
+	maxFrame      = 64 << 20
+	helloTimeout  = 10 * time.Second
+	callTimeout   = 30 * time.Second
+	forgetTimeout = time.Second // until a keeper has read what it was told before
 )
 
 // The types of frames.

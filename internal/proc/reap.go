@@ -65,12 +65,9 @@ func (k *keeper) reap() {
 			strays = true
 		}
 	}
-	if strays {
-		for path := range k.busy {
-			if !errors.Is(k.cgroups.remove(path), unix.EBUSY) {
-				delete(k.busy, path)
-			}
-		}
+	if strays && len(k.busy) > 0 {
+		k.sweep = true
+		k.record()
 	}
 	close(k.reaps)
 	k.reaps = make(chan struct{})

@@ -203,9 +203,22 @@ func feedStdin(ctx context.Context, wait *sync.WaitGroup, feed int, data []byte)
 	})
 }
 
-// explain says in words for people why exec failed: the kernel has one number
-// for a missing folder, a missing program and a missing interpreter.
+// explain says in words for people why exec failed, and has the kernel's number
+// for programs.
 func explain(err error, path string, spec Spec, env []string) error {
+	return explained{why(err, path, spec, env), err}
+}
+
+type explained struct {
+	error
+	cause error
+}
+
+func (e explained) Unwrap() error { return e.cause }
+
+// why gives the words: the kernel has one number for a missing folder, a
+// missing program and a missing interpreter.
+func why(err error, path string, spec Spec, env []string) error {
 	if spec.Cwd != "" {
 		info, statErr := os.Stat(spec.Cwd)
 		switch {

@@ -194,6 +194,28 @@ func TestVersionsAgreeOnTheNewestThatBothSpeak(t *testing.T) {
 	}
 }
 
+// halt stops a process, and returns when none of its threads runs any more.
+func (h *host) halt(pid int) {
+	h.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		h.Fatal(err)
+	}
+	for running := true; running; {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			h.Fatalf("threads of %d: %v, %v", pid, stats, err)
+		}
+		running = false
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				h.Fatal(err)
+			}
+			running = running || !strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
+		}
+	}
+}
+
 func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	h := newHost(t)
 	d := h.open()
@@ -203,9 +225,7 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	d.started(running)
 	frozen := h.keepers()[0]
 	pid := h.keeperPID(frozen)
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	h.halt(pid)
 	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
 
 	d.patience = 300 * time.Millisecond
@@ -285,5 +305,72 @@ func TestLeaseThatIsNotRenewedEndsTheAttempt(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(late.Dir, "ran")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it ran: %v", err)
+	}
+}
+
+func TestWhoOnlyLooksOnKeepsNoKeeperAlive(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	if _, err := d.current(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Close()
+	for begin := time.Now(); ; {
+		list, err := Keepers(t.Context(), h.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return
+		}
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("%+v is asked how it is, and lives on", list)
+		}
+	}
+}
+
+func TestKeepersAreAskedInTheirOwnProtocol(t *testing.T) {
+	h := newHost(t)
+	h.firstKeeper("0", h.spec(""))
+	list, err := Keepers(t.Context(), h.data)
+	if err != nil || len(list) != 1 || list[0].PID != 1 || list[0].Err != nil {
+		t.Errorf("keepers %+v, %v; want the one with pid 1", list, err)
+	}
+}
+
+func TestForgetGoesOnOverAKeeperThatReadsNothing(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	running := h.spec(`read x < go`)
+	fifo := h.fifo(running, "go")
+	d.start(running)
+	d.started(running)
+	pid := h.keeperPID(h.keepers()[0])
+	h.halt(pid)
+	defer func() {
+		_ = unix.Kill(pid, unix.SIGCONT)
+		h.let(fifo)
+	}()
+	d.patience = 300 * time.Millisecond
+	s := h.spec(`exit 0`)
+	d.start(s)
+	d.exit(s)
+	stopped := d.living()[0]
+	stopped.silent.Store(false) // as one that was stopped just now
+	for err := error(nil); err == nil; {
+		if err = stopped.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err == nil {
+			_, err = stopped.conn.Write(make([]byte, 64<<10))
+		}
+	}
+	if err := d.Forget(s.Run, s.Attempt); err == nil || !strings.Contains(err.Error(), stopped.id) {
+		t.Errorf("Forget: %v, want that one keeper was not told", err)
+	}
+	d.wantStatus(h.spec(""), NeverStarted) // the other has read it
+	r := h.dial(h.keepers()[1])
+	defer func() { _ = r.conn.Close() }()
+	r.send(`{"type":"hello","seq":1,"protocol":1}`, `{"type":"list","seq":2}`)
+	r.next()
+	if list := r.next(); len(list.Attempts) != 0 {
+		t.Errorf("the other keeper has not forgotten %+v", list.Attempts)
 	}
 }

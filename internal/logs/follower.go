@@ -604,16 +604,17 @@ func (f *Follower) giveBack(t *tail) {
 		return
 	}
 	from := t.given - t.base
-	err := punch(t.path, t.inode, from, from+n)
-	if errors.Is(err, errors.ErrUnsupported) {
+	punched, err := t.punch(from, from+n)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
 		t.cannot = true
-		return
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	case err != nil:
 		f.tell(t, err)
-		return
+	case punched:
+		t.given += n
+	default: // the job has truncated it since: what it prints now is new
+		t.all, t.wait, t.due = false, hot, time.Now()
 	}
-	t.given += n
 }
 
 // remove takes away the file of a log that is stored to its end, and reports
@@ -624,7 +625,7 @@ func (f *Follower) remove(t *tail) bool {
 	if file == nil {
 		return true // it is not there, or not one that we touch
 	}
-	more := file.inode != t.inode || file.more(t.read-t.base) || file.written()
+	more := !t.same(file) || file.more(t.read-t.base) || file.written()
 	if err = errors.Join(err, file.Close()); err != nil || more {
 		t.all = false
 		return false

@@ -211,6 +211,42 @@ func TestAJobMayTruncateItsOutput(t *testing.T) {
 	}
 }
 
+func TestWhatIsPrintedAfterATruncationIsNotGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{2<<20 - 10, 8 << 20} { // within what was read, and past it
+		p := newPlace(t, logs.Attempt{})
+		first, second := noise(2<<20), strings.ToUpper(noise(size))
+		// Right before disk is given back, and after the last look at the file.
+		p.store.atNextSync(func() { p.check(os.WriteFile(p.log(), []byte(second), 0o600)) })
+		p.print(first)
+		f, _ := p.follow()
+		p.until("all is stored", func() bool { return p.stored() == int64(len(first)+len(second)) })
+		f.Ended(p.a.Run, 1)
+		p.until("it is closed", p.closed)
+		want := first + "[belfry: the job truncated its output here]\n" + second
+		if !strings.HasSuffix(first, "\n") {
+			want = first + "\n[belfry: the job truncated its output here]\n" + second
+		}
+		if got := p.read(0); got != want {
+			t.Errorf("of %d bytes behind a truncation: there are %d bytes, want %d; they differ at %d", size, len(got), len(want), differ(got, want))
+		}
+	}
+}
+
+func TestAFileThatWasTruncatedAtItsEndIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	// Right before the file is removed, and after the last look at it.
+	p.store.atNextSync(func() { p.check(os.WriteFile(p.log(), []byte("new\n"), 0o600)) })
+	p.print("hello\n")
+	f, _ := p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got, want := p.read(0), "hello\n[belfry: the job truncated its output here]\nnew\n"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+}
+
 func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{Secrets: []string{"hunter22", "correct horse"}})

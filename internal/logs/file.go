@@ -176,7 +176,7 @@ func (f *file) hole(from int64) int64 {
 //
 // A hole is never taken for text: that a job printed zeros and that its keeper
 // punched a hole look the same to read, so where the holes are is asked again
-// after reading.
+// after reading. Of a secret that a hole has cut, what is left is hidden too.
 func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text []byte, at int64, err error) {
 	at = f.data(from)
 	if at >= f.size {
@@ -184,24 +184,32 @@ func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text [
 	}
 	context := int64(mask.Context())
 	begin := max(at-context, 0)
-	if at > from {
-		begin = at // what stood before is gone
-	}
 	want := min(at+n+context, f.size) - begin
 	k, err := f.ReadAt(buf[:want], begin)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, at, fmt.Errorf("read the log: %w", err)
 	}
 	end := begin + int64(k)
+	var before, behind bool // there is a hole
 	if hole := f.hole(at); hole < end {
-		end, final = hole, true // no secret goes on behind it
+		end, before, final = hole, true, true
 	} else if end < f.size {
 		final = false
 	}
 	if end <= at {
 		return nil, from, nil // punched, or truncated, just now
 	}
-	sure := begin + int64(mask.Mask(buf[:end-begin], final))
+	if context > 0 {
+		if hole := f.hole(begin); hole < at {
+			read := begin
+			begin, behind = f.data(hole), true
+			if begin > at {
+				return nil, from, nil // punched just now
+			}
+			buf = buf[begin-read:]
+		}
+	}
+	sure := begin + int64(mask.maskCut(buf[:end-begin], final, behind, before))
 	if sure = min(sure, at+n); sure <= at {
 		return nil, from, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -270,6 +271,32 @@ func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 	p.until("it is closed", p.closed)
 	if got := p.read(0); got != want+"hunter2" {
 		t.Errorf("it is stored as %q", got)
+	}
+}
+
+func TestSecretsThatAHoleHasCutAreNotShown(t *testing.T) {
+	t.Parallel()
+	const limit = 2 << 20
+	for _, secret := range []string{"hunter22", "correct horse battery staple"} {
+		p := newPlace(t, logs.Attempt{Limit: limit, Secrets: []string{secret}})
+		p.print(strings.Repeat(secret+"\n", 4*limit/(len(secret)+1)))
+		file, err := os.OpenFile(p.log(), os.O_WRONLY, 0)
+		p.check(err)
+		p.check(punch(file, limit/2, 3*limit))
+		p.check(file.Close())
+		hidden := func(where string) {
+			t.Helper()
+			got := p.read(0)
+			line := regexp.MustCompile(`\[belfry: .*\]\n`)
+			if shown := strings.Trim(line.ReplaceAllString(got, ""), "*\n"); shown != "" || len(got) < limit || !line.MatchString(got) {
+				t.Errorf("of %q are shown, %s: %.100q of %d bytes", secret, where, shown, len(got))
+			}
+		}
+		hidden("from the file")
+		f, _ := p.follow()
+		f.Ended(p.a.Run, 1)
+		p.until("it is closed", p.closed)
+		hidden("from the store")
 	}
 }
 

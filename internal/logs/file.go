@@ -220,14 +220,15 @@ func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text [
 func roomFor(n int, mask *Masker) int { return n + 2*mask.Context() }
 
 // written reports whether somebody has the file open for writing. The kernel
-// grants a read lease only when nobody has.
-func (f *file) written() bool {
+// grants a read lease only when nobody has. Not all file systems have leases:
+// known says that the answer is one.
+func (f *file) written() (written, known bool) {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if err != nil {
-		return errors.Is(err, unix.EAGAIN)
+		return errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EAGAIN)
 	}
 	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-	return false
+	return false, true
 }
 
 // block is what holes are made of: smaller parts of it would become zeros that

@@ -300,6 +300,36 @@ func TestSecretsThatAHoleHasCutAreNotShown(t *testing.T) {
 	}
 }
 
+func TestALogWhoseFileWasRemovedBeforeItWasClosedIsClosed(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]func(p *place){
+		"no file":       func(*place) {},
+		"an empty file": func(p *place) { p.print("") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, logs.Attempt{})
+			f, stop := p.follow()
+			p.print("hello\n")
+			f.Ended(p.a.Run, 1)
+			p.until("it is closed", p.closed)
+			stop()
+			// As a daemon leaves it that is killed right after it has removed the file.
+			p.check(p.store.SaveLogs(t.Context(), []logs.Change{{Log: logs.Log{Run: p.a.Run, Number: 1}}}))
+			left(p)
+			f, stop = p.follow()
+			f.Ended(p.a.Run, 1)
+			stop()
+			if open, err := p.store.OpenLogs(t.Context()); err != nil || len(open) > 0 {
+				t.Errorf("open are %+v, %v", open, err)
+			}
+			if got := p.read(0); got != "hello\n" {
+				t.Errorf("it is %q", got)
+			}
+		})
+	}
+}
+
 func TestAProcessThatAJobLeavesBehindIsHeard(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{})

@@ -300,6 +300,43 @@ func TestSecretsThatAHoleHasCutAreNotShown(t *testing.T) {
 	}
 }
 
+func TestFromBehindItsEndALogIsReadFromItsEnd(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	r := logs.NewReader(p.store, p.a)
+	r.From(7)
+	if got := p.rest(r, false); got != "" {
+		t.Errorf("before anything is printed there is %q", got)
+	}
+	f, stop := p.follow()
+	p.print("one\n")
+	p.until("it is stored", func() bool { return p.stored() == 4 })
+	stop()
+	p.print("two\n") // only in the file
+	for _, offset := range []int64{8, 9, 1 << 40} {
+		r := logs.NewReader(p.store, p.a)
+		r.From(offset)
+		if got := p.rest(r, false); got != "" {
+			t.Errorf("from %d on there is %q", offset, got)
+		}
+	}
+	r = logs.NewReader(p.store, p.a)
+	r.From(9)
+	if got := p.rest(r, false); got != "" {
+		t.Errorf("from 9 on there is %q", got)
+	}
+	p.print("three\n")
+	if got := p.rest(r, false); got != "three\n" {
+		t.Errorf("what comes then is %q", got)
+	}
+	f, _ = p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(1 << 40); got != "" {
+		t.Errorf("at last there is %q", got)
+	}
+}
+
 func TestALogWhoseFileWasRemovedBeforeItWasClosedIsClosed(t *testing.T) {
 	t.Parallel()
 	for name, left := range map[string]func(p *place){

@@ -12,8 +12,15 @@ type Retention struct {
 	// FailedAge is the age for runs that failed or were lost, which are kept
 	// that long whatever PerJob says; 0: Age.
 	FailedAge time.Duration
-	PerJob    int // how many of a job are kept; 0: all
+	// PerJob is how many of a job are kept, and more while they are younger than
+	// settled; 0: all.
+	PerJob int
 }
+
+// settled is how old a run must be to be removed for the number of its job's.
+// What became of a firing counts for the jobs that come after it, and theirs of
+// the same date may be recorded much later.
+const settled = 48 * time.Hour
 
 // removable are the runs that may be removed at all: never one that is open,
 // that an open one waits for, that still owes something, or the newest of its
@@ -110,8 +117,8 @@ func (s *Store) candidates(ctx context.Context, keep Retention, now time.Time, n
 		WHERE job = $1 AND (queued_at, fires_at, id) > ($2, $3, $4)
 		AND (queued_at, fires_at, id) < (SELECT kept.queued_at, kept.fires_at, kept.id FROM run AS kept WHERE kept.job = $1
 			ORDER BY kept.queued_at DESC, kept.fires_at DESC, kept.id DESC LIMIT 1 OFFSET $5)
-		AND (state <> 'failed' AND state <> 'lost' OR ended_at < $6) AND `+removable+`
-		ORDER BY queued_at, fires_at, id LIMIT $7`, s.pruned.job, s.pruned.queuedAt, s.pruned.firesAt, s.pruned.id, keep.PerJob-1, failed, n)
+		AND queued_at < $6 AND (state <> 'failed' AND state <> 'lost' OR ended_at < $7) AND `+removable+`
+		ORDER BY queued_at, fires_at, id LIMIT $8`, s.pruned.job, s.pruned.queuedAt, s.pruned.firesAt, s.pruned.id, keep.PerJob-1, millis(now.Add(-settled)), failed, n)
 	if err != nil {
 		return nil, false, err
 	}

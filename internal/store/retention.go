@@ -179,3 +179,34 @@ func (t *tx) dropDefinition(hash string) error {
 		AND NOT EXISTS (SELECT 1 FROM job WHERE job.definition = $1)`, hash)
 	return err
 }
+
+// LogsWithoutRun looks through some of the logs, those of runs behind one id and
+// before another, and gives the runs that are not in the account: the logs go
+// after the runs. next is where to go on; empty at the end.
+func (s *Store) LogsWithoutRun(ctx context.Context, behind, before string) (runs []string, next string, err error) {
+	if s.logs == nil {
+		return nil, "", nil
+	}
+	logged, err := list(ctx, s.logs.read, value[string], `SELECT DISTINCT run FROM log WHERE run > $1 AND run < $2 ORDER BY run LIMIT $3`, behind, before, pageSize)
+	if err != nil || len(logged) == 0 {
+		return nil, "", err
+	}
+	known := map[string]bool{}
+	err = each(ctx, s.read, func(scan func(...any) error) error {
+		id, err := value[string](scan)
+		known[id] = true
+		return err
+	}, `SELECT id FROM run WHERE id >= $1 AND id <= $2`, logged[0], logged[len(logged)-1])
+	if err != nil {
+		return nil, "", err
+	}
+	for _, id := range logged {
+		if !known[id] {
+			runs = append(runs, id)
+		}
+	}
+	if len(logged) == pageSize {
+		next = logged[len(logged)-1]
+	}
+	return runs, next, nil
+}

@@ -76,7 +76,8 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		log.Error("remove what is kept no longer", "error", err)
 	}
 	if len(removed) > 0 {
-		if err := d.store.DropLogs(ctx, removed); err != nil && ctx.Err() == nil {
+		// Nobody finds these again before the next pass is at its end.
+		if err := d.store.DropLogs(context.WithoutCancel(ctx), removed); err != nil {
 			log.Error("remove the logs of runs that are kept no longer", "error", err)
 		}
 	}
@@ -97,6 +98,9 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 			log.Error("look for folders of unknown runs", "error", err)
 		}
 		folders += orphans
+		if err := d.trimLogs(ctx, now); err != nil && ctx.Err() == nil {
+			log.Error("remove the logs of unknown runs", "error", err)
+		}
 	}
 	if len(removed)+folders > 0 {
 		log.Info("removed what is kept no longer", "runs", len(removed), "folders", folders)
@@ -128,6 +132,29 @@ func (d *Daemon) orphans(ctx context.Context, now time.Time) (removed int, err e
 		removed++
 	}
 	return removed, err
+}
+
+// trimLogs drops the logs of runs that are not in the store, as orphans does
+// with folders, and gives the room that logs have left back to the disk.
+func (d *Daemon) trimLogs(ctx context.Context, now time.Time) error {
+	before := run.NewID(now.Add(-orphanAge)) // ids are in the order of time
+	for behind, more := "", true; more; more = behind != "" {
+		unknown, next, err := d.store.LogsWithoutRun(ctx, behind, before)
+		if err == nil {
+			err = d.store.DropLogs(ctx, unknown)
+		}
+		if err != nil {
+			return err
+		}
+		behind = next
+	}
+	for more := true; more; {
+		var err error
+		if more, err = d.store.ShrinkLogs(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // kept is a project's retention in the words of the store, for which an age of

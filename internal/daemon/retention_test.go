@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"belfry/api"
+	"belfry/internal/logs"
 	"belfry/internal/project"
 	"belfry/internal/run"
 )
@@ -65,6 +66,43 @@ func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
 	}
 	if _, err := client.Run(t.Context(), ids[0]); err == nil {
 		t.Error("the older run is still in the account")
+	}
+}
+
+func TestLogsOfRunsThatAreNotInTheStoreAreDropped(t *testing.T) {
+	t.Parallel()
+	d, client, _ := serveDaemon(t, options(t, t.TempDir()))
+	runs, err := client.Start(t.Context(), api.RunRequest{Job: "nightly"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := d.now()
+	stray, fresh := run.NewID(now.Add(-3*orphanAge)), run.NewID(now)
+	var changes []logs.Change
+	for _, id := range []string{stray, fresh, runs[0].ID} {
+		changes = append(changes, logs.Change{Log: logs.Log{Run: id, Number: 7}})
+	}
+	if err := d.store.SaveLogs(t.Context(), changes); err != nil {
+		t.Fatal(err)
+	}
+	there := func(id string) bool {
+		_, ok, err := d.store.Log(t.Context(), id, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if err := d.trimLogs(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	if there(stray) || !there(fresh) {
+		t.Errorf("the log of an unknown run is there: %v; that of a young one: %v", there(stray), there(fresh))
+	}
+	if err := d.trimLogs(t.Context(), now.Add(2*orphanAge)); err != nil {
+		t.Fatal(err)
+	}
+	if there(fresh) || !there(runs[0].ID) {
+		t.Errorf("two days later, the log of an unknown run is there: %v; that of a known one: %v", there(fresh), there(runs[0].ID))
 	}
 }
 

@@ -65,6 +65,12 @@ func (p *place) look(end int64) (file *file, truncated bool, err error) {
 	return file, truncated, nil
 }
 
+// same reports whether a file is the one that was read, with what was read.
+func (p *place) same(file *file) bool {
+	end := p.guarded - p.base
+	return file.inode == p.inode && file.size >= end && file.holds(p.guard, end)
+}
+
 // file is an open log.
 type file struct {
 	*os.File
@@ -82,8 +88,10 @@ func (r refusal) Error() string { return string(r) }
 // job's user, who could have put anything in its place: so it must be a regular
 // file with no other name, of the directory's owner. Then the daemon, root or
 // not, reads nothing that the user could not.
-func openLog(path string) (*file, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+func openLog(path string) (*file, error) { return openLogAs(path, os.O_RDONLY) }
+
+func openLogAs(path string, access int) (*file, error) {
+	f, err := os.OpenFile(path, access|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -168,7 +176,7 @@ func (f *file) hole(from int64) int64 {
 //
 // A hole is never taken for text: that a job printed zeros and that its keeper
 // punched a hole look the same to read, so where the holes are is asked again
-// after reading.
+// after reading. Of a secret that a hole has cut, what is left is hidden too.
 func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text []byte, at int64, err error) {
 	at = f.data(from)
 	if at >= f.size {
@@ -176,24 +184,32 @@ func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text [
 	}
 	context := int64(mask.Context())
 	begin := max(at-context, 0)
-	if at > from {
-		begin = at // what stood before is gone
-	}
 	want := min(at+n+context, f.size) - begin
 	k, err := f.ReadAt(buf[:want], begin)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, at, fmt.Errorf("read the log: %w", err)
 	}
 	end := begin + int64(k)
+	var before, behind bool // there is a hole
 	if hole := f.hole(at); hole < end {
-		end, final = hole, true // no secret goes on behind it
+		end, before, final = hole, true, true
 	} else if end < f.size {
 		final = false
 	}
 	if end <= at {
 		return nil, from, nil // punched, or truncated, just now
 	}
-	sure := begin + int64(mask.Mask(buf[:end-begin], final))
+	if context > 0 {
+		if hole := f.hole(begin); hole < at {
+			read := begin
+			begin, behind = f.data(hole), true
+			if begin > at {
+				return nil, from, nil // punched just now
+			}
+			buf = buf[begin-read:]
+		}
+	}
+	sure := begin + int64(mask.maskCut(buf[:end-begin], final, behind, before))
 	if sure = min(sure, at+n); sure <= at {
 		return nil, from, nil
 	}
@@ -204,14 +220,15 @@ func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text [
 func roomFor(n int, mask *Masker) int { return n + 2*mask.Context() }
 
 // written reports whether somebody has the file open for writing. The kernel
-// grants a read lease only when nobody has.
-func (f *file) written() bool {
+// grants a read lease only when nobody has. Not all file systems have leases:
+// known says that the answer is one.
+func (f *file) written() (written, known bool) {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if err != nil {
-		return errors.Is(err, unix.EAGAIN)
+		return errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EAGAIN)
 	}
 	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-	return false
+	return false, true
 }
 
 // block is what holes are made of: smaller parts of it would become zeros that
@@ -219,21 +236,28 @@ func (f *file) written() bool {
 const block = 64 << 10
 
 // punch gives the disk of a part of a log back and leaves its offsets as they are.
-func punch(path string, inode uint64, from, to int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("give disk back: %w", err)
+// It reports whether it has: not when the file is no longer the one that was
+// read, as what is there now has not been stored.
+func (p *place) punch(from, to int64) (punched bool, err error) {
+	file, err := openLogAs(p.path, os.O_RDWR)
+	if err != nil || file == nil {
+		return false, err
 	}
-	var st unix.Stat_t
-	err = unix.Fstat(int(f.Fd()), &st)
-	if err == nil && (st.Ino != inode || st.Size < to) {
-		return f.Close() // truncated: what is there now has not been stored
+	if p.same(file) {
+		err = punchHole(int(file.Fd()), from, to-from)
+		punched = err == nil
 	}
-	if err == nil {
-		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return false, fmt.Errorf("give disk of %s back: %w", p.path, err)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("give disk of %s back: %w", path, err)
+	return punched, nil
+}
+
+func punchHole(fd int, from, length int64) error {
+	for {
+		err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, length)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
-	return nil
 }

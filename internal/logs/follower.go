@@ -85,6 +85,7 @@ type tail struct {
 	// cannot says that disk cannot be given back: the file system has no holes.
 	cannot bool
 	last   bool // it has been looked at since it ended
+	unsure bool // whether somebody still prints into it
 	wait   time.Duration
 	due    time.Time
 	told   string // the last error, told once
@@ -113,6 +114,9 @@ const (
 	plenty = 16 << 20
 	// ask is how long a log rests whose secrets are not known.
 	ask = 10 * time.Second
+	// abandoned is how long nobody has printed into a file that is removed though
+	// somebody may have it open.
+	abandoned = 24 * time.Hour
 	// last is how long a Follower takes at its end for logs whose attempts have
 	// ended; the next one does the rest.
 	last = 2 * time.Second
@@ -304,6 +308,8 @@ func (f *Follower) look(ctx context.Context, t *tail, now time.Time, ended bool)
 	case t.listed: // until its secrets are known
 		t.wait = ask
 	case t.number != 0 && t.read == was && err == nil && !ended:
+		t.wait = still
+	case t.unsure && t.read == was:
 		t.wait = still
 	case ended: // somebody that it left behind may still print
 		t.wait = quiet
@@ -564,7 +570,7 @@ func (f *Follower) settle(ctx context.Context, now bool) {
 			kept = append(kept, t)
 			continue
 		}
-		if t.stored > 0 || t.listed {
+		if f.open(ctx, t) {
 			closed = append(closed, Change{Log: Log{Run: t.Run, Number: t.Number, Limit: t.Limit, Closed: true}})
 		}
 		if t.number != 0 {
@@ -583,6 +589,17 @@ func (f *Follower) settle(ctx context.Context, now bool) {
 	if err := f.o.Store.SaveLogs(ctx, closed); err != nil {
 		f.o.Log.Error("close logs", "logs", len(closed), "error", err) // the next daemon finds them and does
 	}
+}
+
+// open reports whether the store has the log as one that is not closed. That of
+// an attempt whose file is empty, or gone, has not been asked for yet: a daemon
+// may have been killed between removing the file and closing the log.
+func (f *Follower) open(ctx context.Context, t *tail) bool {
+	if t.stored > 0 {
+		return true
+	}
+	l, ok, err := f.o.Store.Log(ctx, t.Run, t.Number)
+	return err != nil || ok && !l.Closed
 }
 
 // spare is how much of the file is stored and not given back yet.
@@ -604,16 +621,17 @@ func (f *Follower) giveBack(t *tail) {
 		return
 	}
 	from := t.given - t.base
-	err := punch(t.path, t.inode, from, from+n)
-	if errors.Is(err, errors.ErrUnsupported) {
+	punched, err := t.punch(from, from+n)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
 		t.cannot = true
-		return
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	case err != nil:
 		f.tell(t, err)
-		return
+	case punched:
+		t.given += n
+	default: // the job has truncated it since: what it prints now is new
+		t.all, t.wait, t.due = false, hot, time.Now()
 	}
-	t.given += n
 }
 
 // remove takes away the file of a log that is stored to its end, and reports
@@ -624,7 +642,7 @@ func (f *Follower) remove(t *tail) bool {
 	if file == nil {
 		return true // it is not there, or not one that we touch
 	}
-	more := file.inode != t.inode || file.more(t.read-t.base) || file.written()
+	more := !t.same(file) || file.more(t.read-t.base) || f.written(t, file)
 	if err = errors.Join(err, file.Close()); err != nil || more {
 		t.all = false
 		return false
@@ -633,4 +651,12 @@ func (f *Follower) remove(t *tail) bool {
 		f.tell(t, fmt.Errorf("remove what is stored: %w", err))
 	}
 	return true
+}
+
+// written reports whether somebody may still print into a log. Where the kernel
+// cannot tell, nobody does when it has not grown for a day.
+func (f *Follower) written(t *tail, file *file) bool {
+	written, known := file.written()
+	t.unsure = !known
+	return written || !known && f.o.Now().Sub(file.modified) < abandoned
 }

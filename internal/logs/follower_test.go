@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -211,6 +212,42 @@ func TestAJobMayTruncateItsOutput(t *testing.T) {
 	}
 }
 
+func TestWhatIsPrintedAfterATruncationIsNotGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{2<<20 - 10, 8 << 20} { // within what was read, and past it
+		p := newPlace(t, logs.Attempt{})
+		first, second := noise(2<<20), strings.ToUpper(noise(size))
+		// Right before disk is given back, and after the last look at the file.
+		p.store.atNextSync(func() { p.check(os.WriteFile(p.log(), []byte(second), 0o600)) })
+		p.print(first)
+		f, _ := p.follow()
+		p.until("all is stored", func() bool { return p.stored() == int64(len(first)+len(second)) })
+		f.Ended(p.a.Run, 1)
+		p.until("it is closed", p.closed)
+		want := first + "[belfry: the job truncated its output here]\n" + second
+		if !strings.HasSuffix(first, "\n") {
+			want = first + "\n[belfry: the job truncated its output here]\n" + second
+		}
+		if got := p.read(0); got != want {
+			t.Errorf("of %d bytes behind a truncation: there are %d bytes, want %d; they differ at %d", size, len(got), len(want), differ(got, want))
+		}
+	}
+}
+
+func TestAFileThatWasTruncatedAtItsEndIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	// Right before the file is removed, and after the last look at it.
+	p.store.atNextSync(func() { p.check(os.WriteFile(p.log(), []byte("new\n"), 0o600)) })
+	p.print("hello\n")
+	f, _ := p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got, want := p.read(0), "hello\n[belfry: the job truncated its output here]\nnew\n"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+}
+
 func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{Secrets: []string{"hunter22", "correct horse"}})
@@ -234,6 +271,99 @@ func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 	p.until("it is closed", p.closed)
 	if got := p.read(0); got != want+"hunter2" {
 		t.Errorf("it is stored as %q", got)
+	}
+}
+
+func TestSecretsThatAHoleHasCutAreNotShown(t *testing.T) {
+	t.Parallel()
+	const limit = 2 << 20
+	for _, secret := range []string{"hunter22", "correct horse battery staple"} {
+		p := newPlace(t, logs.Attempt{Limit: limit, Secrets: []string{secret}})
+		p.print(strings.Repeat(secret+"\n", 4*limit/(len(secret)+1)))
+		file, err := os.OpenFile(p.log(), os.O_WRONLY, 0)
+		p.check(err)
+		p.check(punch(file, limit/2, 3*limit))
+		p.check(file.Close())
+		hidden := func(where string) {
+			t.Helper()
+			got := p.read(0)
+			line := regexp.MustCompile(`\[belfry: .*\]\n`)
+			if shown := strings.Trim(line.ReplaceAllString(got, ""), "*\n"); shown != "" || len(got) < limit || !line.MatchString(got) {
+				t.Errorf("of %q are shown, %s: %.100q of %d bytes", secret, where, shown, len(got))
+			}
+		}
+		hidden("from the file")
+		f, _ := p.follow()
+		f.Ended(p.a.Run, 1)
+		p.until("it is closed", p.closed)
+		hidden("from the store")
+	}
+}
+
+func TestFromBehindItsEndALogIsReadFromItsEnd(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	r := logs.NewReader(p.store, p.a)
+	r.From(7)
+	if got := p.rest(r, false); got != "" {
+		t.Errorf("before anything is printed there is %q", got)
+	}
+	f, stop := p.follow()
+	p.print("one\n")
+	p.until("it is stored", func() bool { return p.stored() == 4 })
+	stop()
+	p.print("two\n") // only in the file
+	for _, offset := range []int64{8, 9, 1 << 40} {
+		r := logs.NewReader(p.store, p.a)
+		r.From(offset)
+		if got := p.rest(r, false); got != "" {
+			t.Errorf("from %d on there is %q", offset, got)
+		}
+	}
+	r = logs.NewReader(p.store, p.a)
+	r.From(9)
+	if got := p.rest(r, false); got != "" {
+		t.Errorf("from 9 on there is %q", got)
+	}
+	p.print("three\n")
+	if got := p.rest(r, false); got != "three\n" {
+		t.Errorf("what comes then is %q", got)
+	}
+	f, _ = p.follow()
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(1 << 40); got != "" {
+		t.Errorf("at last there is %q", got)
+	}
+}
+
+func TestALogWhoseFileWasRemovedBeforeItWasClosedIsClosed(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]func(p *place){
+		"no file":       func(*place) {},
+		"an empty file": func(p *place) { p.print("") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, logs.Attempt{})
+			f, stop := p.follow()
+			p.print("hello\n")
+			f.Ended(p.a.Run, 1)
+			p.until("it is closed", p.closed)
+			stop()
+			// As a daemon leaves it that is killed right after it has removed the file.
+			p.check(p.store.SaveLogs(t.Context(), []logs.Change{{Log: logs.Log{Run: p.a.Run, Number: 1}}}))
+			left(p)
+			f, stop = p.follow()
+			f.Ended(p.a.Run, 1)
+			stop()
+			if open, err := p.store.OpenLogs(t.Context()); err != nil || len(open) > 0 {
+				t.Errorf("open are %+v, %v", open, err)
+			}
+			if got := p.read(0); got != "hello\n" {
+				t.Errorf("it is %q", got)
+			}
+		})
 	}
 }
 

@@ -31,8 +31,26 @@ type watched struct {
 	*store.Store
 	saved chan struct{}
 
-	mu   sync.Mutex
-	fail error // guarded by mu
+	mu       sync.Mutex
+	fail     error  // guarded by mu
+	onceSync func() // guarded by mu; called at the next sync
+}
+
+func (w *watched) SyncLogs(ctx context.Context) error {
+	w.mu.Lock()
+	f := w.onceSync
+	w.onceSync = nil
+	w.mu.Unlock()
+	if f != nil {
+		f()
+	}
+	return w.Store.SyncLogs(ctx)
+}
+
+func (w *watched) atNextSync(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onceSync = f
 }
 
 func (w *watched) SaveLogs(ctx context.Context, changes []logs.Change) error {

@@ -105,11 +105,55 @@ func (m *Masker) Mask(text []byte, final bool) (sure int) {
 		sure = m.begun(text)
 	}
 	for _, hit := range m.hits(text) {
-		for i := hit[0]; i < hit[1]; i++ {
-			text[i] = '*'
-		}
+		star(text[hit[0]:hit[1]])
 	}
 	return sure
+}
+
+// maskCut is Mask for a text that stands behind a hole, or before one, or both: what
+// is left there of a secret that the hole has cut is hidden too, and it is sure
+// of nothing as long as the text may be the middle of one. A few bytes may be
+// hidden that only look like it.
+func (m *Masker) maskCut(text []byte, final, behind, before bool) (sure int) {
+	if m == nil {
+		return len(text)
+	}
+	head, tail := 0, len(text)
+	if behind {
+		var more bool
+		if head, more = m.rest(text); more && !final {
+			return 0
+		} else if more {
+			head = len(text)
+		}
+	}
+	if before {
+		tail = m.begun(text)
+	}
+	sure = m.Mask(text, final)
+	star(text[:head])
+	star(text[tail:])
+	return sure
+}
+
+func star(text []byte) {
+	for i := range text {
+		text[i] = '*'
+	}
+}
+
+// rest gives how long the longest beginning of text is that a secret ends with.
+// more says that all of the text stands within one, of which more may come.
+func (m *Masker) rest(text []byte) (n int, more bool) {
+	for _, s := range m.secrets {
+		for k := min(len(s)-1, len(text)); k > n; k-- {
+			if bytes.HasSuffix(s, text[:k]) {
+				n = k
+			}
+		}
+		more = more || bytes.Contains(s[1:len(s)-1], text)
+	}
+	return n, more
 }
 
 // hits finds where secrets stand, as ranges that do not touch each other.

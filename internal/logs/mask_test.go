@@ -77,6 +77,38 @@ func TestTheBeginningOfASecretWaitsForItsEnd(t *testing.T) {
 	}
 }
 
+func TestWhatAHoleHasLeftOfASecretIsHidden(t *testing.T) {
+	t.Parallel()
+	m := NewMasker([]string{"hunter22", "terminal", "tree-top-tree"})
+	for _, c := range []struct {
+		text                  string
+		final, behind, before bool
+		want                  string
+		sure                  int
+	}{
+		{"er22 hunter22 hunt", true, true, true, "**** ******** ****", 18},
+		{"er22 hunter22 hunt", true, true, false, "**** ******** hunt", 18},
+		{"er22 hunter22 hunt", true, false, true, "er22 ******** ****", 18},
+		{"er22 hunt", false, true, false, "**** hunt", 5},
+		{"tree-top-tree", true, true, true, "*************", 13},
+		{"-tree tree-t", true, true, true, "***** ******", 12},
+		{"ree-top-", true, true, false, "********", 8},
+		{"unter", false, true, false, "unter", 0},
+		{"unter", true, true, false, "*****", 5},
+		{"unter2 ", false, true, false, "unter2 ", 7},
+		{"plain", true, true, true, "plain", 5},
+	} {
+		text := []byte(c.text)
+		if sure := m.maskCut(text, c.final, c.behind, c.before); string(text) != c.want || sure != c.sure {
+			t.Errorf("%q (final %v, behind a hole %v, before one %v) becomes %q, sure of %d, want %q, %d", c.text, c.final, c.behind, c.before, text, sure, c.want, c.sure)
+		}
+	}
+	var none *Masker
+	if sure := none.maskCut([]byte("text"), false, true, true); sure != 4 {
+		t.Errorf("without secrets it is sure of %d bytes, want 4", sure)
+	}
+}
+
 // However a text is cut into reads, it is masked as it would be whole.
 func FuzzMask(f *testing.F) {
 	f.Add("pw=hunter22;hunter2", "hunter22", "ter22;", uint64(1))

@@ -146,6 +146,13 @@ func (r *Reader) find(ctx context.Context) error {
 		r.buf, r.base = text, c.Base
 		r.keep(text, c.End())
 	}
+	if r.pos > c.End() { // it may be an offset that is behind all that there is
+		end, err := r.End(ctx)
+		if err != nil {
+			return err
+		}
+		r.pos = min(r.pos, end)
+	}
 	r.placed = true
 	return nil
 }

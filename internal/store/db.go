@@ -76,24 +76,43 @@ func (s *Store) Vacuum(ctx context.Context) error {
 		}
 		return truncate(ctx, conn)
 	})
-	for free, before := int64(-1), int64(0); free != 0 && free != before && err == nil; {
-		before = free
-		err = s.logs.write.alone(ctx, func(conn *prepared) (err error) {
-			// It gives a row for each page, and does the work as they are read.
-			nothing := func(func(...any) error) error { return nil }
-			if err := each(ctx, conn, nothing, "PRAGMA incremental_vacuum(1000)"); err != nil {
-				return err
-			}
-			if free, err = one(ctx, conn, value[int64], "PRAGMA freelist_count"); err != nil {
-				return err
-			}
-			return truncate(ctx, conn)
-		})
+	for more := true; more && err == nil; {
+		more, err = s.ShrinkLogs(ctx)
+	}
+	if err == nil {
+		err = s.logs.write.alone(ctx, func(conn *prepared) error { return truncate(ctx, conn) })
 	}
 	if err != nil {
 		return s.failed(fmt.Errorf("vacuum the store: %w", err))
 	}
 	return nil
+}
+
+// ShrinkLogs gives some four megabytes of the room that dropped logs have left
+// back to the disk, at the next sync of the logs. more says that there is more.
+func (s *Store) ShrinkLogs(ctx context.Context) (more bool, err error) {
+	if s.logs == nil || s.logs.write == nil {
+		return false, errReadOnly("shrink the logs")
+	}
+	err = s.logs.write.alone(ctx, func(conn *prepared) error {
+		free := func() (int64, error) { return one(ctx, conn, value[int64], "PRAGMA freelist_count") }
+		before, err := free()
+		if err != nil || before == 0 {
+			return err
+		}
+		// It gives a row for each page, and does the work as they are read.
+		nothing := func(func(...any) error) error { return nil }
+		if err := each(ctx, conn, nothing, "PRAGMA incremental_vacuum(1000)"); err != nil {
+			return err
+		}
+		left, err := free()
+		if err != nil {
+			return err
+		}
+		more = left > 0 && left < before
+		return nil
+	})
+	return more, err
 }
 
 // truncate brings the whole write-ahead log into the database, whose file then

@@ -213,16 +213,19 @@ func number(b bool) int {
 	return 0
 }
 
-// DropLogs forgets what the runs printed.
+// DropLogs forgets what the runs printed, one after the other: so what others
+// save comes in between.
 func (s *Store) DropLogs(ctx context.Context, runs []string) error {
-	return s.updateLogs(ctx, "drop logs", func(tx *tx) error {
-		for _, id := range runs {
-			if _, err := tx.exec(`DELETE FROM log WHERE run = $1`, id); err != nil { // its chunks go with it
-				return err
-			}
+	for _, id := range runs {
+		err := s.updateLogs(ctx, "drop logs", func(tx *tx) error {
+			_, err := tx.exec(`DELETE FROM log WHERE run = $1`, id) // its chunks go with it
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // SyncLogs makes what was saved survive a loss of power: a checkpoint copies the

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"belfry/internal/logs"
+	"belfry/internal/run"
 )
 
 func part(start, end int64, at time.Time) logs.Chunk {
@@ -118,4 +121,59 @@ func TestLogsAreOnTheDiskWhenTheyAreSynced(t *testing.T) {
 	}
 	check(t, tx.Rollback())
 	check(t, s.SyncLogs(t.Context()))
+}
+
+func TestLogsOfRunsThatAreNotInTheAccountAreFoundPageByPage(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	known := ended(t, s, "a", run.Succeeded, 3)
+	var changes []logs.Change
+	add := func(run string, attempt int) {
+		changes = append(changes, logs.Change{Log: logs.Log{Run: run, Number: attempt}})
+	}
+	var want []string
+	for i := range pageSize + 10 {
+		id := run.NewID(night.Add(time.Duration(i-pageSize*2) * day))
+		want = append(want, id)
+		add(id, 1)
+		add(id, 2)
+	}
+	slices.Sort(want)
+	add(known, 1)
+	add(run.NewID(night), 1) // too young
+	check(t, s.SaveLogs(t.Context(), changes))
+	find := func(behind string) (runs []string, next string) {
+		runs, next, err := s.LogsWithoutRun(t.Context(), behind, run.NewID(night.Add(-day)))
+		check(t, err)
+		return runs, next
+	}
+	var got []string
+	pages := 0
+	for behind, more := "", true; more; more = behind != "" {
+		var runs []string
+		runs, behind = find(behind)
+		got, pages = append(got, runs...), pages+1
+	}
+	if !slices.Equal(got, want) || pages != 2 {
+		t.Errorf("%d runs were found on %d pages, want %d on 2", len(got), pages, len(want))
+	}
+}
+
+func TestLogsShrinkALittleAtATime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openIn(t, dir)
+	saveLog(t, s, "A", logs.Chunk{Length: 9 << 20, Data: make([]byte, 9<<20), Marks: []byte{}, At: night})
+	check(t, s.SyncLogs(t.Context()))
+	size := func() int64 { return must(os.Stat(filepath.Join(dir, LogsName)))(t).Size() }
+	before := size()
+	check(t, s.DropLogs(t.Context(), []string{"A"}))
+	steps := 1
+	for must(s.ShrinkLogs(t.Context()))(t) {
+		steps++
+	}
+	check(t, s.SyncLogs(t.Context()))
+	if after := size(); steps != 3 || after > 1<<20 {
+		t.Errorf("in %d steps %d bytes have become %d, want 3 steps to less than a megabyte", steps, before, after)
+	}
 }

@@ -54,7 +54,6 @@ func TestHistoryAnswersAtOnce(t *testing.T) {
 		s := openStore(t)
 		fill(t, s, jobs, *million)
 		newest := must(s.Runs(t.Context(), RunFilter{Limit: 1}))(t)[0]
-		day := night.Add(-30 * 24 * time.Hour)
 		for _, c := range []struct {
 			name string
 			ask  func() (int, error)
@@ -99,12 +98,6 @@ func TestHistoryAnswersAtOnce(t *testing.T) {
 				return len(r), err
 			}, 1},
 			{"jobs: last runs", func() (int, error) { r, err := s.LastRuns(t.Context()); return len(r), err }, 50},
-			{"page: days", func() (int, error) { r, err := s.Days(t.Context(), "", day, 31); return len(r), err }, 1},
-			{"page: days of a job", func() (int, error) { r, err := s.Days(t.Context(), newest.Job, day, 31); return len(r), err }, 1},
-			{"page: firings of a job", func() (int, error) {
-				r, err := s.Firings(t.Context(), newest.Job, night.Add(-7*24*time.Hour), night)
-				return len(r), err
-			}, 1},
 		} {
 			best := time.Hour
 			for range 3 { // others use the machine

@@ -39,6 +39,8 @@ type Store struct {
 	logs  *logDB  // nil: nothing was printed
 	watch func(error) error
 
+	closing sync.Once
+
 	pruning sync.Mutex
 	pruned  place // guarded by pruning
 }
@@ -234,13 +236,15 @@ func migrate(ctx context.Context, db *sql.DB, folder string) error {
 	return nil
 }
 
-// Close closes the databases.
-func (s *Store) Close() error {
-	errs := []error{s.logs.close(), s.read.close(), s.pool.Close()}
-	if s.write != nil {
-		errs = append(errs, s.write.close())
-	}
-	return errors.Join(errs...)
+// Close closes the databases. It may be called twice.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() {
+		err = errors.Join(s.logs.close(), s.read.close(), s.pool.Close())
+		if s.write != nil {
+			err = errors.Join(err, s.write.close())
+		}
+	})
+	return err
 }
 
 // update runs f in a durable transaction, which it may share with others.

@@ -179,3 +179,13 @@ func TestAFailedTransactionLeavesTheStoreUsable(t *testing.T) {
 		t.Errorf("half of a failed transaction stands: %q", r.Reason)
 	}
 }
+
+func TestAStoreMayBeClosedTwice(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	owner := must(Open(t.Context(), dir))(t)
+	beside := must(OpenReadOnly(dir))(t)
+	for _, s := range []*Store{beside, beside, owner, owner} {
+		check(t, s.Close())
+	}
+}

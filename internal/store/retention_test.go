@@ -67,9 +67,10 @@ func TestPruneRemovesWhatIsKeptNoLonger(t *testing.T) {
 		{"failures go earlier", Retention{Age: 60 * time.Hour, FailedAge: 12 * time.Hour}, []run.State{succeeded, failed, failed, succeeded}, []bool{true, true, true, false}},
 		{"the newest never", Retention{Age: time.Nanosecond}, []run.State{succeeded, failed}, []bool{true, false}},
 		{"what is open never", Retention{Age: time.Hour, PerJob: 1}, []run.State{queued, running, succeeded, succeeded}, []bool{false, false, true, false}},
-		{"count", Retention{PerJob: 2}, []run.State{succeeded, missed, succeeded, failed, succeeded}, []bool{true, true, true, false, false}},
-		{"count, failures kept longer", Retention{PerJob: 1, FailedAge: 60 * time.Hour}, []run.State{failed, failed, failed, succeeded, succeeded}, []bool{true, true, false, true, false}},
-		{"age and count", Retention{Age: 60 * time.Hour, PerJob: 2}, []run.State{succeeded, succeeded, succeeded, succeeded}, []bool{true, true, false, false}},
+		{"count", Retention{PerJob: 2}, []run.State{succeeded, missed, succeeded, failed, succeeded}, []bool{true, true, false, false, false}},
+		{"count, but others may still ask", Retention{PerJob: 1}, []run.State{run.Skipped, run.Cancelled, run.Skipped, missed, succeeded}, []bool{true, true, false, false, false}},
+		{"count, failures kept longer", Retention{PerJob: 1, FailedAge: 84 * time.Hour}, []run.State{failed, failed, succeeded, failed, succeeded, succeeded, succeeded}, []bool{true, true, true, false, false, false, false}},
+		{"age and count", Retention{Age: 84 * time.Hour, PerJob: 1}, []run.State{succeeded, succeeded, succeeded, succeeded, succeeded}, []bool{true, true, false, false, false}},
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			t.Parallel()

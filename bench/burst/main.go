@@ -9,7 +9,6 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,7 +22,7 @@ import (
 	"time"
 )
 
-const supercronic = "github.com/aptible/supercronic@latest"
+const supercronic = "github.com/aptible/supercronic@v0.2.48"
 
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each has its turn")
@@ -78,7 +77,7 @@ mount -t tmpfs none /run && exec /usr/sbin/cron -f`
 	return exec.Command("unshare", "-m", "sh", "-c", script, "cron", crontab)
 }
 
-// account checks that every run is in Belfry's account.
+// account checks that every run is in Belfry's account, once.
 func account(b *bench) error {
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -96,7 +95,10 @@ func account(b *bench) error {
 				good++
 			}
 		}
-		if good >= b.jobs {
+		switch {
+		case len(runs) != b.jobs:
+			return fmt.Errorf("%d runs are in the account of %d jobs", len(runs), b.jobs)
+		case good == b.jobs:
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -190,8 +192,11 @@ func (b *bench) floor() (float64, error) {
 		return 0, fmt.Errorf("the loop: %w", err)
 	}
 	starts, err := b.starts(begin)
-	if err != nil || len(starts) != b.jobs {
-		return 0, fmt.Errorf("the loop has started %d of %d: %w", len(starts), b.jobs, err)
+	if err != nil {
+		return 0, err
+	}
+	if len(starts) != b.jobs {
+		return 0, fmt.Errorf("the loop has started %d of %d", len(starts), b.jobs)
 	}
 	return starts[len(starts)-1], nil
 }
@@ -232,6 +237,9 @@ func (b *bench) turn(c contender) (first, last float64, err error) {
 		if len(starts) < b.jobs {
 			continue
 		}
+		if len(starts) > b.jobs {
+			return 0, 0, fmt.Errorf("%d jobs have started, of %d", len(starts), b.jobs)
+		}
 		if c.after != nil {
 			if err := c.after(b); err != nil {
 				return 0, 0, err
@@ -261,7 +269,7 @@ func (b *bench) starts(begin time.Time) ([]float64, error) {
 		list = append(list, time.Unix(0, ns).Sub(begin).Seconds())
 	}
 	slices.Sort(list)
-	return list, errors.Join(lines.Err())
+	return list, lines.Err()
 }
 
 func median(list []float64) float64 {

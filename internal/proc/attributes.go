@@ -1,8 +1,11 @@
 package proc
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strconv"
 	"syscall"
@@ -29,16 +32,54 @@ var resources = map[string]int{
 	"stack":      unix.RLIMIT_STACK,
 }
 
-// An attempt that asks for a umask, a niceness or limits begins as a shell
-// that says when it is there, and waits: the keeper sets what it was asked for on that process,
-// and says of each thing why it cannot be had; then the shell executes the
-// program. Limits set on the keeper instead, for as long as it forks, would be
-// the keeper's own, and not all of them could be taken back. Nothing stands
-// between the keeper and all other jobs.
-//
-// It has to say so because fork and exec return before the kernel has done with
-// the exec, whose end sets the limit of the stack.
-const prelude = `umask %s && echo >&3 && read x <&3 && exec 3<&- && exec "$0" "$@"`
+// An attempt that asks for a umask, a niceness or limits begins as this very
+// binary under another name: it sets them on itself, says why one cannot be had,
+// and executes the program. Limits set on the keeper instead, for as long as it
+// forks, would be the keeper's own, and not all of them could be taken back; a
+// shell in between would change the environment. Nothing stands between the
+// keeper and all other jobs.
+const preludeName = "belfry-prelude"
+
+// prelude is what the process between keeper and program is told.
+type prelude struct {
+	Path text
+	wireSpec
+}
+
+// preludeError is what it answers when it does not execute the program.
+type preludeError struct {
+	Text  string        `json:"text,omitempty"`
+	Errno syscall.Errno `json:"errno,omitempty"` // of the exec
+}
+
+// It is an init because every binary that can be a keeper has to answer to the
+// name, the tests' too, and before it has prepared for anything else.
+func init() {
+	if len(os.Args) == 1 && os.Args[0] == preludeName {
+		unix.CloseOnExec(3)
+		keeper := os.NewFile(3, "keeper")
+		_ = json.NewEncoder(keeper).Encode(becomeProgram(keeper)) // else the keeper is dead
+		os.Exit(1)                                                //nolint:forbidigo // the main function must not begin
+	}
+}
+
+// becomeProgram returns only when it fails.
+func becomeProgram(keeper io.Reader) preludeError {
+	var p prelude
+	if err := json.NewDecoder(keeper).Decode(&p); err != nil {
+		return preludeError{Text: err.Error()}
+	}
+	args, env := convert[string](p.Args), convert[string](p.Env)
+	// On this thread, the main one, which is the one that executes.
+	if err := setAttributes(p.spec()); err != nil {
+		return preludeError{Text: err.Error()}
+	}
+	var errno syscall.Errno
+	if err := syscall.Exec(string(p.Path), args, env); !errors.As(err, &errno) {
+		return preludeError{Text: err.Error()}
+	}
+	return preludeError{Errno: errno}
+}
 
 func (s Spec) hasAttributes() bool {
 	return s.Umask != "" || s.Nice != 0 || len(s.Limits) > 0
@@ -47,58 +88,42 @@ func (s Spec) hasAttributes() bool {
 // executeWithAttributes is syscall.ForkExec for an attempt that asks for some.
 // Its caller holds forkMu.
 func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
-	mask := "022"
-	if spec.Umask != "" {
-		n, err := strconv.ParseUint(spec.Umask, 8, 16)
-		if err != nil || n > 0o777 {
-			return 0, fmt.Errorf("umask %q: not an octal number up to 777", spec.Umask)
-		}
-		mask = fmt.Sprintf("%03o", n)
-	}
-	// It could fail later, but then with the shell's words only.
-	if _, err := lookPath(spec, attr.Env); err != nil {
+	path, err := lookPath(spec, attr.Env)
+	if err != nil {
 		return 0, err
 	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
-	ours, theirs := ends[0], ends[1]
-	defer func() { _ = unix.Close(ours) }()
+	ours, theirs := os.NewFile(uintptr(ends[0]), "prelude"), ends[1]
+	defer func() { _ = ours.Close() }()
 	attr.Files = append(slices.Clone(attr.Files), uintptr(theirs))
-	const shell = "/bin/sh"
-	pid, err = syscall.ForkExec(shell, append([]string{shell, "-c", fmt.Sprintf(prelude, mask)}, spec.Args...), &attr)
+	const self = "/proc/self/exe"
+	pid, err = syscall.ForkExec(self, []string{preludeName}, &attr)
 	_ = unix.Close(theirs)
 	if err != nil {
-		return 0, explain(err, shell, spec, attr.Env)
+		return 0, explain(err, self, spec, attr.Env)
 	}
-	var word [1]byte
-	n, err := readAgain(ours, word[:])
-	switch {
-	case err == nil && n == 0:
-		err = fmt.Errorf("%s ended before it was given its attributes", shell)
-	case err == nil:
-		err = setAttributes(pid, spec)
-	}
+	p := prelude{Path: text(path), wireSpec: toWire(spec)}
+	p.Stdin, p.Env = nil, convert[text](attr.Env)
+	err = json.NewEncoder(ours).Encode(p)
 	if err == nil {
-		_, err = unix.Write(ours, word[:])
-	}
-	if err != nil {
-		_ = unix.Kill(pid, unix.SIGKILL)
-		for errors.Is(wait(pid), unix.EINTR) {
-		}
-		return 0, err
-	}
-	return pid, nil
-}
-
-func readAgain(fd int, data []byte) (n int, err error) {
-	for {
-		n, err = unix.Read(fd, data)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		var refusal preludeError
+		err = json.NewDecoder(ours).Decode(&refusal)
+		switch {
+		case errors.Is(err, io.EOF): // closed by the exec
+			return pid, nil
+		case err == nil && refusal.Errno != 0:
+			err = explain(refusal.Errno, path, spec, attr.Env)
+		case err == nil:
+			err = errors.New(refusal.Text)
 		}
 	}
+	_ = unix.Kill(pid, unix.SIGKILL)
+	for errors.Is(wait(pid), unix.EINTR) {
+	}
+	return 0, err
 }
 
 func wait(pid int) error {
@@ -106,9 +131,17 @@ func wait(pid int) error {
 	return err
 }
 
-func setAttributes(pid int, spec Spec) error {
+// setAttributes sets them on this process, of niceness on this thread.
+func setAttributes(spec Spec) error {
+	if spec.Umask != "" {
+		mask, err := strconv.ParseUint(spec.Umask, 8, 16)
+		if err != nil || mask > 0o777 {
+			return fmt.Errorf("umask %q: not an octal number up to 777", spec.Umask)
+		}
+		unix.Umask(int(mask))
+	}
 	if spec.Nice != 0 {
-		if err := unix.Setpriority(unix.PRIO_PROCESS, pid, spec.Nice); err != nil {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, spec.Nice); err != nil {
 			if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 				return fmt.Errorf("nice %d: only root may put a job before others", spec.Nice)
 			}
@@ -124,10 +157,10 @@ func setAttributes(pid int, spec Spec) error {
 		if limit.Value < 0 {
 			value = unix.RLIM_INFINITY
 		}
-		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
+		err := unix.Prlimit(0, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
 		if errors.Is(err, unix.EPERM) {
 			var now unix.Rlimit
-			if unix.Prlimit(pid, resource, nil, &now) == nil && now.Max != unix.RLIM_INFINITY {
+			if unix.Prlimit(0, resource, nil, &now) == nil && now.Max != unix.RLIM_INFINITY {
 				return fmt.Errorf("limit %s to %s: at most %d is allowed here", limit.Resource, limit, now.Max)
 			}
 		}

@@ -89,6 +89,24 @@ func TestAttributesLeaveTheProgramsWordsAndPIDAlone(t *testing.T) {
 	}
 }
 
+func TestAttributesLeaveTheEnvironmentAsItIs(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	env := []string{"PATH=/usr/bin:/bin", "x=1", "no.name=2", "1=3", "=4", "bytes=\xff\n", "OLDPWD=/o", "PWD=/p", "SHLVL=7", "_=u", "IFS=i", "GODEBUG=netdns=go"}
+	environ := func(umask string) string {
+		s := h.spec("")
+		s.Args, s.Env, s.Umask = []string{"/bin/cat", "/proc/self/environ"}, env, umask
+		d.start(s)
+		if exit := d.exit(s); exit.Code != 0 {
+			t.Fatalf("exit %+v", exit)
+		}
+		return strings.ReplaceAll(h.log(s), s.Run, "RUN")
+	}
+	if plain, attributed := environ(""), environ("027"); plain != attributed {
+		t.Errorf("environment\n%q, want\n%q", attributed, plain)
+	}
+}
+
 func TestAttributesThatCannotBeHadAreSaidInWords(t *testing.T) {
 	h := newHost(t)
 	d := h.open()

@@ -72,7 +72,7 @@ func openLogsReadOnly(dir string) (*logDB, error) {
 	_, err = one(context.Background(), db.read, value[int64], `SELECT MAX(version_id) FROM goose_db_version`)
 	var unavailable *UnavailableError
 	if errors.As(err, &unavailable) && quiet(path) { // as in OpenReadOnly
-		return db, errors.Join(db.close(), db.openPool(path, "immutable"))
+		return db, errors.Join(db.close(), db.openPool(path, immutable))
 	}
 	return db, nil // whoever asks for a log is told what is wrong with it
 }
@@ -84,7 +84,10 @@ func (db *logDB) openPool(path, mode string) (err error) {
 	db.pool.SetMaxOpenConns(readers)
 	db.pool.SetMaxIdleConns(1)
 	db.read = newPrepared(db.pool, path)
-	return nil
+	if mode == immutable {
+		db.read.was, err = os.Stat(path)
+	}
+	return err
 }
 
 func (db *logDB) close() error {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"belfry/internal/run"
 )
@@ -269,5 +270,29 @@ func TestAReaderInAnotherProcessIsNeverInTheWayNorLocked(t *testing.T) {
 	}
 	if size := must(os.Stat(wal))(t).Size(); size > walAtMost {
 		t.Errorf("the log still has %d bytes when the reader has gone, want %d at most", size, walAtMost)
+	}
+}
+
+func TestAFileThatItsOwnerChangesUnderAReaderIsNotCalledDamaged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	owner := must(Open(t.Context(), dir))(t)
+	record(t, owner, due(night, save(t, owner, night.Add(-time.Hour), nightly("a"))...), night)
+	check(t, owner.Close())
+	path := filepath.Join(dir, FileName)
+	change := func() {
+		text := must(os.ReadFile(path))(t)
+		clear(text[4096:])
+		check(t, os.WriteFile(path, text, 0o600))
+	}
+	reader := must(look(path, immutable))(t)
+	defer func() { check(t, reader.Close()) }()
+	change()
+	_, err := reader.Runs(t.Context(), RunFilter{})
+	if err == nil || !strings.Contains(err.Error(), "ask again") || errors.As(err, new(*CorruptError)) {
+		t.Errorf("changed after it was opened: %v", err)
+	}
+	if _, err := look(path, immutable); !errors.As(err, new(*CorruptError)) {
+		t.Errorf("damaged before: %v", err)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"regexp"
 	"sync"
 )
@@ -16,6 +19,9 @@ type prepared struct {
 		PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 	}
 	path string
+	// was is what the file was when it was opened as one that nobody changes; nil
+	// when it was not opened like that.
+	was fs.FileInfo
 
 	mu         sync.Mutex
 	statements map[string]*sql.Stmt // guarded by mu
@@ -36,7 +42,7 @@ func (p *prepared) statement(ctx context.Context, query string) (*sql.Stmt, erro
 	}
 	s, err := p.db.PrepareContext(ctx, dialect(query)) //nolint:sqlclosecheck // it is kept, and close closes it
 	if err != nil {
-		return nil, explain(p.path, err)
+		return nil, p.explain(err)
 	}
 	p.statements[query] = s
 	return s, nil
@@ -48,7 +54,7 @@ func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) 
 		return nil, err
 	}
 	rows, err := s.QueryContext(ctx, args...)
-	return rows, explain(p.path, err)
+	return rows, p.explain(err)
 }
 
 func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -57,7 +63,21 @@ func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (
 		return nil, err
 	}
 	result, err := s.ExecContext(ctx, args...)
-	return result, explain(p.path, err)
+	return result, p.explain(err)
+}
+
+// explain is that of the package. A file that was opened as one that nobody
+// changes looks damaged once its owner has changed it.
+func (p *prepared) explain(err error) error {
+	err = explain(p.path, err)
+	var corrupt *CorruptError
+	if p.was == nil || !errors.As(err, &corrupt) {
+		return err
+	}
+	if is, statErr := os.Stat(p.path); statErr == nil && is.Size() == p.was.Size() && is.ModTime().Equal(p.was.ModTime()) {
+		return err
+	}
+	return &UnavailableError{fmt.Sprintf("the owner of %s has just written it: ask again", p.path), corrupt.Err}
 }
 
 func (p *prepared) close() error {

@@ -132,7 +132,7 @@ func OpenReadOnly(dir string) (*Store, error) {
 		// To read a database with a write-ahead log is to write beside it, which
 		// we may not; there is no log, so what the file says is all. An owner who
 		// comes now writes into a log first: the file changes when that is long.
-		s, err = look(path, "immutable")
+		s, err = look(path, immutable)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
@@ -158,6 +158,11 @@ func look(path, mode string) (*Store, error) {
 		return nil, err
 	}
 	s := reading(pool, path)
+	if mode == immutable {
+		if s.read.was, err = os.Stat(path); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	schema, err := one(context.Background(), s.read, value[int64], `SELECT MAX(version_id) FROM goose_db_version`)
 	if err == nil && schema < newest() {
 		err = fmt.Errorf("%s is of an older belfry: belfry serve, or belfry run, brings it up to date", path)
@@ -195,6 +200,10 @@ func OpenEmpty(ctx context.Context) (*Store, error) {
 	return &Store{read: newPrepared(db, "in memory"), pool: db}, nil
 }
 
+// immutable is the mode of a file that is read as if nobody changed it: without
+// locks, and without writing beside it.
+const immutable = "immutable"
+
 // open opens a database file. Pragmas come after those that all have.
 func open(path, mode string, pragmas ...string) (*sql.DB, error) {
 	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}, pragmas...)}
@@ -205,7 +214,7 @@ func open(path, mode string, pragmas ...string) (*sql.DB, error) {
 	} else {
 		query.Set("_txlock", "deferred")
 	}
-	if mode == "immutable" {
+	if mode == immutable {
 		query.Set("mode", "ro")
 		query.Set("immutable", "1")
 	}
@@ -281,7 +290,7 @@ func each(ctx context.Context, db *prepared, f func(scan func(...any) error) err
 			return err
 		}
 	}
-	return explain(db.path, rows.Err())
+	return db.explain(rows.Err())
 }
 
 // list reads all rows of a query.

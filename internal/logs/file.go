@@ -65,10 +65,15 @@ func (p *place) look(end int64) (file *file, truncated bool, err error) {
 	return file, truncated, nil
 }
 
-// same reports whether a file is the one that was read, with what was read.
+// same reports whether a file is the one that was read, with what was read. If
+// not, the next look opens it, whatever its size and time say.
 func (p *place) same(file *file) bool {
 	end := p.guarded - p.base
-	return file.inode == p.inode && file.size >= end && file.holds(p.guard, end)
+	if file.inode == p.inode && file.size >= end && file.holds(p.guard, end) {
+		return true
+	}
+	p.modified = time.Time{}
+	return false
 }
 
 // file is an open log.
@@ -237,11 +242,11 @@ const block = 64 << 10
 
 // punch gives the disk of a part of a log back and leaves its offsets as they are.
 // It reports whether it has: not when the file is no longer the one that was
-// read, as what is there now has not been stored.
+// read, as what is there now has not been stored. One that is gone has no disk.
 func (p *place) punch(from, to int64) (punched bool, err error) {
 	file, err := openLogAs(p.path, os.O_RDWR)
 	if err != nil || file == nil {
-		return false, err
+		return err == nil, err
 	}
 	if p.same(file) {
 		err = punchHole(int(file.Fd()), from, to-from)

@@ -248,6 +248,21 @@ func TestAFileThatWasTruncatedAtItsEndIsNotRemoved(t *testing.T) {
 	}
 }
 
+func TestAJobMayRemoveItsLog(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, logs.Attempt{})
+	text := noise(2 << 20)
+	p.store.atNextSync(func() { p.check(os.Remove(p.log())) })
+	p.print(text)
+	f, _ := p.follow()
+	p.until("it is stored", func() bool { return p.stored() == int64(len(text)) })
+	f.Ended(p.a.Run, 1)
+	p.until("it is closed", p.closed)
+	if got := p.read(0); got != text {
+		t.Errorf("there are %d bytes, want %d", len(got), len(text))
+	}
+}
+
 func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{Secrets: []string{"hunter22", "correct horse"}})
@@ -308,7 +323,7 @@ func TestFromBehindItsEndALogIsReadFromItsEnd(t *testing.T) {
 	if got := p.rest(r, false); got != "" {
 		t.Errorf("before anything is printed there is %q", got)
 	}
-	f, stop := p.follow()
+	_, stop := p.follow()
 	p.print("one\n")
 	p.until("it is stored", func() bool { return p.stored() == 4 })
 	stop()
@@ -329,7 +344,7 @@ func TestFromBehindItsEndALogIsReadFromItsEnd(t *testing.T) {
 	if got := p.rest(r, false); got != "three\n" {
 		t.Errorf("what comes then is %q", got)
 	}
-	f, _ = p.follow()
+	f, _ := p.follow()
 	f.Ended(p.a.Run, 1)
 	p.until("it is closed", p.closed)
 	if got := p.read(1 << 40); got != "" {
@@ -354,12 +369,9 @@ func TestALogWhoseFileWasRemovedBeforeItWasClosedIsClosed(t *testing.T) {
 			// As a daemon leaves it that is killed right after it has removed the file.
 			p.check(p.store.SaveLogs(t.Context(), []logs.Change{{Log: logs.Log{Run: p.a.Run, Number: 1}}}))
 			left(p)
-			f, stop = p.follow()
+			f, _ = p.follow()
 			f.Ended(p.a.Run, 1)
-			stop()
-			if open, err := p.store.OpenLogs(t.Context()); err != nil || len(open) > 0 {
-				t.Errorf("open are %+v, %v", open, err)
-			}
+			p.until("it is closed again", p.closed)
 			if got := p.read(0); got != "hello\n" {
 				t.Errorf("it is %q", got)
 			}

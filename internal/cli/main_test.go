@@ -10,9 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -192,6 +194,30 @@ func (p *place) finished(ref string) api.Run {
 		p.t.Fatalf("wait for %s: %v", ref, err)
 	}
 	return r
+}
+
+// told waits until everything that a run owes to people has been sent.
+func (p *place) told(ref string) {
+	p.t.Helper()
+	client := p.client()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		r, err := client.Run(ctx, ref)
+		if err != nil {
+			p.t.Fatalf("wait for the news of %s: %v", ref, err)
+		}
+		if r.Finished() && !slices.ContainsFunc(r.Notices, func(n api.Notice) bool { return n.State != "sent" }) {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			p.t.Fatalf("the news of %s: %+v", ref, r.Notices)
+		}
+	}
 }
 
 // process is a belfry that runs beside the test.

@@ -72,6 +72,7 @@ func TestAJobThatEndsWhileNobodyServesIsAccountedFor(t *testing.T) {
 	if r.State != "failed" || *r.ExitCode != 3 {
 		t.Errorf("the run ended as %s, exit code %v; want failed, 3", r.State, r.ExitCode)
 	}
+	p.told(r.ID)
 	if mail := p.read("mail/" + jobOwner(t, p)); !strings.Contains(mail, "시작") || !strings.Contains(mail, "끝") {
 		t.Errorf("its mail lacks the output:\n%s", mail)
 	}

@@ -151,6 +151,9 @@ func (r *Reader) find(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if end == 0 {
+			return io.EOF // nothing was printed yet: what comes may well reach so far
+		}
 		r.pos = min(r.pos, end)
 	}
 	r.placed = true

@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"belfry/internal/machine"
 )
 
 func TestTheExampleServiceIsOneThatSystemdTakes(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("this machine lacks systemd-analyze")
+		machine.Lacks(t, "systemd-analyze")
 	}
 	self, err := os.Executable()
 	if err != nil {

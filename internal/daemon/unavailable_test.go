@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/api"
+	"belfry/internal/machine"
 	"belfry/internal/plan"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/run"
@@ -38,7 +39,7 @@ func smallDisk(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m,mode=755"); err != nil {
-		t.Skipf("this machine lacks the right to mount: %v", err)
+		machine.Lacks(t, "the right to mount: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"belfry/internal/machine"
 	"belfry/internal/run"
 )
 
@@ -71,7 +72,7 @@ func smallDisk(t *testing.T, size string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("this machine lacks the right to mount (root): %v", err)
+		machine.Lacks(t, "the right to mount: %v", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
 	return dir

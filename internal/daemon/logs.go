@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 
 // attemptDir is the directory of an attempt: records, log and output.
 func attemptDir(data, id string, attempt int) string {
-	return filepath.Join(runsDir(data), id, strconv.Itoa(attempt))
+	return run.AttemptDir(runsDir(data), id, attempt)
 }
 
 // began has the output of an attempt followed.

@@ -174,7 +174,12 @@ func (r *Runner) definition(ctx context.Context, run Run) (*job.Job, error) {
 
 // Dir is the directory of an attempt: records, log and output.
 func (r *Runner) Dir(run string, attempt int) string {
-	return filepath.Join(r.o.Dir, run, strconv.Itoa(attempt))
+	return AttemptDir(r.o.Dir, run, attempt)
+}
+
+// AttemptDir is the directory of an attempt below the one of all runs.
+func AttemptDir(dir, run string, attempt int) string {
+	return filepath.Join(dir, run, strconv.Itoa(attempt))
 }
 
 const outputName = "output"

@@ -224,11 +224,16 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// newSide sets a machine up and starts what is to be its cron.
-func newSide(t *testing.T, start string, args ...string) *side {
+// newSide sets a machine up, with some files in its /srv, and has a shell there go on with start.
+func newSide(t *testing.T, srv map[string]string, crontabs []file, start string, args ...string) *side {
 	t.Helper()
 	s := &side{t: t, dir: t.TempDir()}
-	script := machineScript(t, s.dir) + start
+	for name, text := range srv {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := machineScript(t, s.dir, crontabs) + start
 	ctx := t.Context()
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", script, "sh", s.dir}, args...)...)
 	cmd.Stdout, cmd.Stderr = &s.out, &s.out
@@ -254,7 +259,7 @@ func newSide(t *testing.T, start string, args ...string) *side {
 }
 
 // machineScript puts the machine's files into place, as a shell does it whose mounts are its own.
-func machineScript(t *testing.T, dir string) string {
+func machineScript(t *testing.T, dir string, crontabs []file) string {
 	t.Helper()
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -303,7 +308,7 @@ func machineScript(t *testing.T, dir string) string {
 		}
 		line("install -m 755 /srv/bin-%s %s", filepath.Base(f.path), f.path)
 	}
-	for i, f := range everyMinute {
+	for i, f := range crontabs {
 		owner, mode := cmp.Or(f.owner, "root"), cmp.Or(f.mode, 0o644)
 		if mode == noMode {
 			mode = 0
@@ -384,20 +389,14 @@ func TestJobsFindTheSameUnderDebiansCronAndUnderBelfry(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", shim, "testdata/syslog.c").CombinedOutput(); err != nil {
 		t.Fatalf("gcc testdata/syslog.c: %v\n%s", err, out)
 	}
-	belfry := filepath.Join(t.TempDir(), "belfry")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", belfry, "belfry/cmd/belfry")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	debian := newSide(t, `exec env LD_PRELOAD="$2" `+cron+` -f -L 5`, shim)
-	ours := newSide(t, `env `+refusals+`=1 "$3" >/srv/refusals
-exec "$2" serve --system`, belfry, self)
+	debian := newSide(t, nil, everyMinute, `exec env LD_PRELOAD="$2" `+cron+` -f -L 5`, shim)
+	ours := newSide(t, nil, everyMinute, `env `+refusals+`=1 "$3" >/srv/refusals
+exec "$2" serve --system`, buildBelfry(t), self)
 
 	for deadline := time.Now().Add(150 * time.Second); !debian.has(both) || !ours.has(both) || !ours.has(slices.Collect(maps.Keys(differences))); {
 		if time.Now().After(deadline) {
@@ -433,6 +432,17 @@ exec "$2" serve --system`, belfry, self)
 	if t.Failed() {
 		t.Logf("Debian's cron said\n%s\nBelfry said\n%s", debian.out.String(), ours.out.String())
 	}
+}
+
+func buildBelfry(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "belfry")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "belfry/cmd/belfry")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
 }
 
 func (s *side) has(names []string) bool { return len(missing(names, s.reports())) == 0 }

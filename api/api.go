@@ -112,6 +112,11 @@ type StopRequest struct {
 	Kill bool `json:"kill"` // at once, without TERM before
 }
 
+// RetryRequest asks for one more attempt of a run that has ended.
+type RetryRequest struct {
+	Publish bool `json:"publish,omitempty"` // only for its output to be published again
+}
+
 // BackupRequest asks for a copy of the account and of what jobs printed.
 type BackupRequest struct {
 	Path string `json:"path"` // absolute, of a folder that is not there yet

@@ -158,9 +158,9 @@ func (c *Client) Stop(ctx context.Context, ref string, r StopRequest) (Run, erro
 	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/stop", r)
 }
 
-// Retry has a run that has ended tried once more.
-func (c *Client) Retry(ctx context.Context, ref string) (Run, error) {
-	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/retry", nil)
+// Retry has a run that has ended tried once more, or its output published again.
+func (c *Client) Retry(ctx context.Context, ref string, r RetryRequest) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/retry", r)
 }
 
 // Pause makes a job fire no more, or again from now on.

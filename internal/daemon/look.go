@@ -108,7 +108,7 @@ func (l *onlooker) Request(context.Context, api.RunRequest) ([]run.Run, error) {
 
 func (l *onlooker) Stop(context.Context, string, bool) error { return errNobody }
 
-func (l *onlooker) Retry(context.Context, string) error { return errNobody }
+func (l *onlooker) Retry(context.Context, string, bool) error { return errNobody }
 
 func (l *onlooker) Pause(context.Context, string, bool) (server.Job, error) {
 	return server.Job{}, errNobody

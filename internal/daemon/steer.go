@@ -21,10 +21,13 @@ func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
 	return refusal(id, b.d.runner.Stop(ctx, id, kill))
 }
 
-// Retry has a run that has ended tried once more.
-func (b *backend) Retry(ctx context.Context, id string) error {
+// Retry has a run that has ended tried once more, or only its publish.
+func (b *backend) Retry(ctx context.Context, id string, publish bool) error {
 	if err := b.working(); err != nil {
 		return err
+	}
+	if publish {
+		return refusal(id, b.d.runner.PublishAgain(ctx, id))
 	}
 	return refusal(id, b.d.runner.Retry(ctx, id))
 }
@@ -32,12 +35,12 @@ func (b *backend) Retry(ctx context.Context, id string) error {
 // refusal says for people why a run was not steered.
 func refusal(id string, err error) error {
 	var stop run.StopError
-	var retry run.RetryError
+	var retry *run.RetryError
 	switch {
 	case errors.As(err, &stop):
 		return &api.Error{Code: api.Refused, Message: stop.Error()}
 	case errors.As(err, &retry):
-		return &api.Error{Code: api.Refused, Message: retry.Error()}
+		return &api.Error{Code: api.Refused, Message: retry.Message, Hint: retry.Hint}
 	case errors.Is(err, run.ErrConflict), errors.Is(err, proc.ErrUnknownAttempt):
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("run %s was just changing its state", id), Hint: "try again"}
 	}

@@ -1072,7 +1072,7 @@ func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
 		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) {
 			s.t.Errorf("it runs as %+v", r)
 		}
-		var refused run.RetryError
+		var refused *run.RetryError
 		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
 			s.t.Errorf("a running run is tried again: %v", err)
 		}

@@ -115,29 +115,3 @@ func (r *Runner) dropPublish(ctx context.Context, run Run) error {
 	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item}
 	return r.steer(ctx, m)
 }
-
-// RetryError says why a run cannot be tried again.
-type RetryError string
-
-func (e RetryError) Error() string { return string(e) }
-
-// Retry has a run that has ended tried once more.
-func (r *Runner) Retry(ctx context.Context, id string) error {
-	return r.do(ctx, func(ctx context.Context) error {
-		run, err := r.o.Store.Run(ctx, id)
-		if err != nil {
-			return err
-		}
-		_, known := r.job(run)
-		switch {
-		case !run.State.CanBecome(Queued) || !run.State.Finished():
-			return RetryError(fmt.Sprintf("run %s is %s: only one that failed, was lost, cancelled, skipped or missed is tried again", id, run.State))
-		case run.Count > 1:
-			return RetryError(fmt.Sprintf("run %s is the account of %d firings; belfry backfill makes a run of each", id, run.Count))
-		case !known:
-			return RetryError(fmt.Sprintf("the job of run %s was removed", id))
-		}
-		now := r.o.Now()
-		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now})
-	})
-}

@@ -169,11 +169,17 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) retryRun(w http.ResponseWriter, r *http.Request) error {
+	var request api.RetryRequest
+	if r.ContentLength != 0 {
+		if err := read(r, &request); err != nil {
+			return err
+		}
+	}
 	found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
 	if err != nil {
 		return err
 	}
-	if err := s.backend.Retry(r.Context(), found.ID); err != nil {
+	if err := s.backend.Retry(r.Context(), found.ID, request.Publish); err != nil {
 		return err
 	}
 	return s.steered(w, r, found.ID)

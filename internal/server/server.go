@@ -32,7 +32,8 @@ type Backend interface {
 	ItemsOf(ctx context.Context, run string) ([]outbox.Item, error)
 	Request(ctx context.Context, r api.RunRequest) ([]run.Run, error)
 	Stop(ctx context.Context, run string, kill bool) error
-	Retry(ctx context.Context, run string) error
+	// Retry has a run tried once more or, with publish, only its output published.
+	Retry(ctx context.Context, run string, publish bool) error
 	Pause(ctx context.Context, job string, paused bool) (Job, error)
 	// Backfill gives the backfill's id and its runs.
 	Backfill(ctx context.Context, r api.BackfillRequest) (string, []run.Run, error)

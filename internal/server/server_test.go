@@ -144,8 +144,8 @@ func (h *house) Stop(_ context.Context, id string, kill bool) error {
 	return h.failure()
 }
 
-func (h *house) Retry(_ context.Context, id string) error {
-	h.note("retry %s", id)
+func (h *house) Retry(_ context.Context, id string, publish bool) error {
+	h.note("retry %s %v", id, publish)
 	return h.failure()
 }
 
@@ -308,11 +308,11 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 	if stopped.ID != id || !slices.Contains(h.asked, "stop "+id+" true") || !slices.Contains(h.asked, "request {Job:top Date:2026-07-10 At: WithAfter:true DryRun:false}") {
 		t.Errorf("stopped is %+v, asked were %v", stopped, h.asked)
 	}
-	again, err := client.Retry(ctx, "01K")
+	again, err := client.Retry(ctx, "01K", api.RetryRequest{Publish: true})
 	check(t, err)
 	paused, err := client.Pause(ctx, api.PauseRequest{Job: "top", Paused: true})
 	check(t, err)
-	if again.ID != id || paused.Name != "top" || !slices.Contains(h.asked, "retry "+id) || !slices.Contains(h.asked, "pause top true") {
+	if again.ID != id || paused.Name != "top" || !slices.Contains(h.asked, "retry "+id+" true") || !slices.Contains(h.asked, "pause top true") {
 		t.Errorf("tried again is %+v, paused %+v, asked were %v", again, paused, h.asked)
 	}
 

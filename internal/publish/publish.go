@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -38,21 +39,9 @@ type Order struct {
 	// Lock is the absolute path of a file beside Output. Whoever publishes it
 	// holds a flock on that, so the child of a daemon that died and the child
 	// of the next one never work at the same time.
-	Lock    string   `json:"lock"`
-	Targets []Target `json:"targets"`
-	IfEmpty string   `json:"if_empty"` // what to do when there are no files: IfEmptyError (also "") or IfEmptyOK
-}
-
-// The values of Order.IfEmpty.
-const (
-	IfEmptyError = "error"
-	IfEmptyOK    = "ok"
-)
-
-// Target is one place for one part of the output.
-type Target struct {
-	From string `json:"from"` // a folder of the output; "" is all of it
-	To   string `json:"to"`   // "s3://bucket/prefix/" or an absolute directory, expanded
+	Lock    string       `json:"lock"`
+	Targets []job.Target `json:"targets"`  // To is "s3://bucket/prefix/" or an absolute directory, expanded
+	IfEmpty job.IfEmpty  `json:"if_empty"` // "" is IfEmptyError
 }
 
 // Result is what the Sender gives back for an item that was sent.

@@ -65,7 +65,20 @@ type Options struct {
 	// Env gives the whole environment of a run's job. It is asked at each try
 	// and handed to the child; it is stored nowhere.
 	Env func(ctx context.Context, run string) ([]string, error)
-	Log *slog.Logger // nil is no log
+	// Progress, when there is one, is told how far a run's publish has come, at
+	// most four times a second; it must not block.
+	Progress func(run string, p Progress)
+	Log      *slog.Logger // nil is no log
+}
+
+// Progress is how far the work on one target has come. Files and Bytes count
+// what has arrived, or was read back.
+type Progress struct {
+	Target     string `json:"target"`
+	Files      int    `json:"files"`
+	FilesTotal int    `json:"files_total"`
+	Bytes      int64  `json:"bytes"`
+	BytesTotal int64  `json:"bytes_total"`
 }
 
 // Sender is the outbox.Sender of results.

@@ -172,8 +172,8 @@ var errTorn = errors.New("torn")
 
 // accept does what docs tell a reader: wait for _SUCCESS, read the manifest,
 // compare the files. fs.ErrNotExist is "not now".
-func accept(dir fs.FS) (manifest, error) {
-	var m manifest
+func accept(dir fs.FS) (Manifest, error) {
+	var m Manifest
 	if _, err := fs.Stat(dir, successName); err != nil {
 		return m, err
 	}

@@ -17,12 +17,12 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), "publish.lock"), IfEmpty: string(j.IfEmpty),
+		Output: output, Lock: filepath.Join(filepath.Dir(output), "publish.lock"), IfEmpty: j.IfEmpty,
+		Targets: targets,
 	}
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
-		order.Targets = append(order.Targets, publish.Target{From: t.From, To: t.To})
-		item.Targets = append(item.Targets, t.To)
+		item.Targets = append(item.Targets, publish.Place(t.To))
 	}
 	item.Payload = mustJSON(order)
 	return item

@@ -154,6 +154,9 @@ func crontabOptions(j *Job, entry *crontab.Entry, pools map[string]int, file str
 		if line, taken := names[option.Value]; err == nil && option.Key == "name" && taken {
 			err = fmt.Errorf("%q is the name of line %d already", option.Value, line)
 		}
+		if err == nil && option.Key == "publish_mode" && !slices.ContainsFunc(entry.Options, func(o crontab.Option) bool { return o.Key == "publish" }) {
+			err = fmt.Errorf("publish_mode says nothing without a target; write publish=TARGET beside it")
+		}
 		if err != nil {
 			errs = append(errs, &crontab.Error{
 				File: file, Line: option.Line, Column: option.Column,
@@ -167,7 +170,7 @@ func crontabOptions(j *Job, entry *crontab.Entry, pools map[string]int, file str
 // options are the keys of a #belfry: line, as they are told to people.
 var options = []string{
 	"name", "timeout", "kill_after", "retry", "catch_up", "catch_up_window", "overlap", "pools",
-	"start_within", "finish_by", "umask", "nice", "log_limit", "publish",
+	"start_within", "finish_by", "umask", "nice", "log_limit", "publish", "publish_mode",
 }
 
 func crontabOption(j *Job, pools map[string]int, key, value string) (err error) {
@@ -212,14 +215,24 @@ func crontabOption(j *Job, pools map[string]int, key, value string) (err error) 
 		if value == "" {
 			return fmt.Errorf("publish needs a target: a folder or s3://bucket/prefix/")
 		}
-		j.Publish, j.IfEmpty = []Target{{To: value}}, IfEmptyError
+		j.target().To, j.IfEmpty = value, IfEmptyError
 		if !j.Notify.Wants(OnFailure) {
 			j.Notify.On = append(j.Notify.On, OnFailure) // of the publish: cron's rule knows output only
 		}
+	case "publish_mode":
+		j.target().Mode, err = OneOf(value, Modes)
 	default:
 		return fmt.Errorf("%q is not an option%s", key, Suggestion(key, options))
 	}
 	return err
+}
+
+// target is the one that an entry can have.
+func (s *Settings) target() *Target {
+	if s.Publish == nil {
+		s.Publish = []Target{{}}
+	}
+	return &s.Publish[0]
 }
 
 // tellLate makes a time that is not kept news: an entry has no other way to ask
@@ -234,8 +247,10 @@ func (s *Settings) tellLate() {
 // no more.
 var DefaultRetry = Retry{Backoff: time.Minute, MaxBackoff: time.Hour}
 
-// CatchUps and Overlaps are the policies in the order they are told to people.
+// CatchUps, Overlaps and Modes are the policies in the order they are told to
+// people.
 var (
+	Modes    = []Mode{ModeReplace, ModeAppend, ModeFail}
 	CatchUps = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
 	Overlaps = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
 )

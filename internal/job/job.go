@@ -167,7 +167,20 @@ type Retry struct {
 type Target struct {
 	From string `json:"from,omitempty"`
 	To   string `json:"to"`
+	Mode Mode   `json:"mode,omitempty"`
 }
+
+// Mode says what becomes of a set that stands at a target already. Empty means
+// that the job did not say: as ModeReplace, but then no two of its firings may
+// share a target.
+type Mode string
+
+// The modes.
+const (
+	ModeReplace Mode = "replace"        // the new set takes its place
+	ModeAppend  Mode = "append"         // the new files are added to it
+	ModeFail    Mode = "fail_if_exists" // it stays, and the publish fails
+)
 
 // Event is news about a run that people may want to be told.
 type Event string

@@ -544,6 +544,9 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 						p.errorf(n, "%q does not lie in the output", target.From)
 					}
 				}},
+				{"mode", func(n *yaml.Node) {
+					read(p, n, "a mode", &target.Mode, oneOf(job.Modes))
+				}},
 				{"if_empty", func(n *yaml.Node) {
 					read(p, n, "error or ok", &j.IfEmpty, oneOf([]job.IfEmpty{job.IfEmptyError, job.IfEmptyOK}))
 				}},

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -182,6 +183,13 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		jobs := parsed(t, "jobs:\n  a:\n    command: x\n    "+strings.ReplaceAll(text, "\n", "\n    ")+"\n").Jobs
 		return jobs[0]
 	}
+	targets := func(j *job.Job) string {
+		text, err := json.Marshal(j.Publish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	command := func(text string) string {
 		return fmt.Sprintf("%q", parsed(t, "jobs: {a: {command: "+text+"}}").Jobs[0].Command.Argv())
 	}
@@ -192,9 +200,9 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		{"a nickname", fmt.Sprint(get(`schedule: "@hourly"`).Schedules), "[@hourly]"},
 		{"retry as a number", fmt.Sprint(get(`retry: 5`).Retry), "{5 1m0s 1h0m0s []}"},
 		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s []}"},
-		{"a target", fmt.Sprint(get(`publish: out/`).Publish), "[{ out/}]"},
-		{"a target as a mapping", fmt.Sprint(get(`publish: {to: "s3://b/p/", from: x, if_empty: ok}`).Publish), "[{x s3://b/p/}]"},
-		{"targets", fmt.Sprint(get("publish:\n  - a\n  - {from: x, to: b}").Publish), "[{ a} {x b}]"},
+		{"a target", targets(get(`publish: out/`)), `[{"to":"out/"}]`},
+		{"a target as a mapping", targets(get(`publish: {to: "s3://b/p/", from: x, mode: append, if_empty: ok}`)), `[{"from":"x","to":"s3://b/p/","mode":"append"}]`},
+		{"targets", targets(get("publish:\n  - a\n  - {from: x, to: b}")), `[{"to":"a"},{"from":"x","to":"b"}]`},
 		{"if_empty is the job's", string(get(`publish: {to: a, if_empty: ok}`).IfEmpty), "ok"},
 		{"an address", fmt.Sprint(get(`notify: {to: "mailto:me", on: success}`).Notify), "{[me] [success]}"},
 		{"addresses", fmt.Sprint(get(`notify: {to: ["mailto:me", "mailto:you@example.com"]}`).Notify), "{[me you@example.com] [failure recovery late]}"},
@@ -234,12 +242,12 @@ defaults:
 `)
 	var got []string
 	for _, j := range p.Jobs {
-		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, j.Publish))
+		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, len(j.Publish) > 0 && j.Publish[0].To == "out/$BELFRY_JOB"))
 	}
 	want := []string{
-		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
-		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s []} {[me] [success]} []",
-		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
+		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} true",
+		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s []} {[me] [success]} false",
+		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} true",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

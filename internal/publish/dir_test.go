@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"belfry/internal/job"
 )
 
 var (
@@ -29,7 +31,7 @@ func TestDirectoryIsReplacedWhole(t *testing.T) {
 				w.env = append(w.env, noExchangeEnv+"=1")
 			}
 			to := filepath.Join(t.TempDir(), "new parent", "target")
-			r := w.mustSend(w.order("R1", Target{To: to + "/"}))
+			r := w.mustSend(w.order("R1", job.Target{To: to + "/"}))
 			wantSet(t, to, "R1", first)
 			if got := r.Targets[0]; got.Files != 3 || got.Bytes != 8 || got.To != to+"/" {
 				t.Errorf("result is %+v", got)
@@ -51,7 +53,7 @@ func TestDirectoryIsReplacedWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.write(second)
-			w.mustSend(w.order("R2", Target{To: to}))
+			w.mustSend(w.order("R2", job.Target{To: to}))
 			wantSet(t, to, "R2", second)
 			wantAlone(t, to)
 			if info, _ := os.Stat(to); info.Mode().Perm() != 0o750 {
@@ -96,11 +98,11 @@ func TestDirectoryWithAStrangeFileIsLeftAsItIs(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first)
 			to := filepath.Join(t.TempDir(), "target")
-			w.mustSend(w.order("R1", Target{To: to}))
+			w.mustSend(w.order("R1", job.Target{To: to}))
 			c.make(t, to)
 			before := tree(t, to)
 			w.write(second)
-			_, err := w.send(w.order("R2", Target{To: to}))
+			_, err := w.send(w.order("R2", job.Target{To: to}))
 			wantError(t, err, true, c.want, "nothing was touched")
 			if got := tree(t, to); fmt.Sprint(got) != fmt.Sprint(before) {
 				t.Errorf("it held %q and now %q", before, got)
@@ -144,10 +146,10 @@ func TestTargetsThatCannotBeAreFinal(t *testing.T) {
 		{filepath.Join(w.output, "sub"), "in one another"},
 		{filepath.Dir(w.output), "in one another"},
 	} {
-		_, err := w.send(w.order("R1", Target{To: c.to}))
+		_, err := w.send(w.order("R1", job.Target{To: c.to}))
 		wantError(t, err, true, c.want)
 	}
-	_, err := w.send(w.order("R1", Target{To: filepath.Join(dir, "x")}, Target{From: "sub", To: filepath.Join(dir, "x", "y")}))
+	_, err := w.send(w.order("R1", job.Target{To: filepath.Join(dir, "x")}, job.Target{From: "sub", To: filepath.Join(dir, "x", "y")}))
 	wantError(t, err, true, "not apart")
 	wantTree(t, w.output, first)
 }
@@ -158,7 +160,7 @@ func TestDirectoryBehindALinkIsReplacedThere(t *testing.T) {
 	dir := t.TempDir()
 	mkdir(t, filepath.Join(dir, "real"))
 	symlink(t, filepath.Join(dir, "real"), filepath.Join(dir, "link"))
-	w.mustSend(w.order("R1", Target{To: filepath.Join(dir, "link")}))
+	w.mustSend(w.order("R1", job.Target{To: filepath.Join(dir, "link")}))
 	wantSet(t, filepath.Join(dir, "real"), "R1", first)
 	if _, err := os.Readlink(filepath.Join(dir, "link")); err != nil {
 		t.Error("the link is gone")
@@ -180,15 +182,15 @@ func TestStrangeOutputIsRefusedAndNamed(t *testing.T) {
 	put(t, out(successName), "")
 	put(t, out("bad\xff"), "")
 	to := filepath.Join(t.TempDir(), "target")
-	_, err := w.send(w.order("R1", Target{To: to}))
+	_, err := w.send(w.order("R1", job.Target{To: to}))
 	wantError(t, err, true, `"sub/link" is a symbolic link`, `"etc" is a symbolic link`, `"hard.csv" is a hard link`, `"a.csv" is a hard link`,
 		`"pipe" is a FIFO`, `"_SUCCESS" has a name`, `"bad\xff" has a name`)
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the target is there: %v", err)
 	}
-	_, err = w.send(w.order("R1", Target{From: "etc", To: to}))
+	_, err = w.send(w.order("R1", job.Target{From: "etc", To: to}))
 	wantError(t, err, true, `"etc" of the output is not a folder`)
-	_, err = w.send(w.order("R1", Target{From: "../x", To: to}))
+	_, err = w.send(w.order("R1", job.Target{From: "../x", To: to}))
 	wantError(t, err, true, `"../x" is not a folder of the output`)
 }
 
@@ -224,12 +226,12 @@ func TestEmptyOutput(t *testing.T) {
 	w := newWorld(t, nil)
 	mkdir(t, filepath.Join(w.output, "hollow"))
 	to := filepath.Join(t.TempDir(), "target")
-	_, err := w.send(w.order("R1", Target{To: to}))
+	_, err := w.send(w.order("R1", job.Target{To: to}))
 	wantError(t, err, true, "the output is empty", "if_empty")
-	_, err = w.send(w.order("R1", Target{From: "hollow", To: to}, Target{From: "tracks", To: to + "2"}))
+	_, err = w.send(w.order("R1", job.Target{From: "hollow", To: to}, job.Target{From: "tracks", To: to + "2"}))
 	wantError(t, err, true, `the folder "hollow" of the output is empty`, `no folder "tracks"`, "if_empty")
-	o := w.order("R1", Target{From: "tracks", To: to})
-	o.IfEmpty = IfEmptyOK
+	o := w.order("R1", job.Target{From: "tracks", To: to})
+	o.IfEmpty = job.IfEmptyOK
 	w.mustSend(o)
 	wantSet(t, to, "R1", nil)
 	if data, _ := os.ReadFile(filepath.Join(to, manifestName)); !strings.Contains(string(data), `"files": []`) {
@@ -275,10 +277,10 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 			}
 			to := filepath.Join(t.TempDir(), "target")
 			if !c.fresh {
-				w.mustSend(w.order("R1", Target{To: to}))
+				w.mustSend(w.order("R1", job.Target{To: to}))
 			}
 			w.write(second)
-			_, err := w.send(w.order("R2", Target{To: to}), fmt.Sprintf("%s=%s:%d", killEnv, c.kill, max(c.nth, 1)))
+			_, err := w.send(w.order("R2", job.Target{To: to}), fmt.Sprintf("%s=%s:%d", killEnv, c.kill, max(c.nth, 1)))
 			wantError(t, err, false, "killed")
 			switch c.now {
 			case "R1":
@@ -291,7 +293,7 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 				}
 			}
 			if c.kill == stepMoved { // refused now, but the old version is back
-				o := w.order("R3", Target{To: to}, Target{To: filepath.Join(to, "..", "file", "x")})
+				o := w.order("R3", job.Target{To: to}, job.Target{To: filepath.Join(to, "..", "file", "x")})
 				put(t, filepath.Join(filepath.Dir(to), "file"), "")
 				_, err := w.send(o)
 				wantError(t, err, true, "a file and not a folder")
@@ -299,7 +301,7 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 				if err := os.Remove(filepath.Join(filepath.Dir(to), "file")); err != nil {
 					t.Fatal(err)
 				}
-				w.mustSend(w.order("R2", Target{To: to}))
+				w.mustSend(w.order("R2", job.Target{To: to}))
 			} else if _, err := w.again(); err != nil {
 				t.Fatal(err)
 			}
@@ -320,7 +322,7 @@ func TestOnlyOurOwnStagesAreRemoved(t *testing.T) {
 	put(t, filepath.Join(dir, ".target.belfry-R0-1/new/x"), "")
 	put(t, filepath.Join(dir, ".target.belfry-R0-2/stage.json"), "")
 	mkdir(t, filepath.Join(dir, ".target.belfry-R0-3"))
-	w.mustSend(w.order("R1", Target{To: to}))
+	w.mustSend(w.order("R1", job.Target{To: to}))
 	wantSet(t, to, "R1", first)
 	got := fmt.Sprint(tree(t, dir))
 	if strings.Contains(got, "R0-") || !strings.Contains(got, ".target.belfry-mine/x") || !strings.Contains(got, ".target.belfry-odd/") {
@@ -335,7 +337,7 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, first)
 	to := filepath.Join(t.TempDir(), "target")
-	w.mustSend(w.order("R00", Target{To: to}))
+	w.mustSend(w.order("R00", job.Target{To: to}))
 	stop, ended := make(chan struct{}), make(chan int)
 	go func() {
 		accepted := 0
@@ -376,7 +378,7 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 		c := &child{out: json.NewEncoder(io.Discard), acks: make(chan saved, 2)}
 		c.acks <- saved{}
 		c.acks <- saved{}
-		if _, err := c.locked(t.Context(), request{Order: w.order(fmt.Sprintf("R%02d", i), Target{To: to})}); err != nil {
+		if _, err := c.locked(t.Context(), request{Order: w.order(fmt.Sprintf("R%02d", i), job.Target{To: to})}); err != nil {
 			t.Fatal(err)
 		}
 	}

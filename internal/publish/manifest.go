@@ -19,19 +19,19 @@ const (
 // maxManifest bounds the manifests that we read; ten million short names fit.
 const maxManifest = 1 << 30
 
-// manifest is the content of _manifest.json: the list that makes files count.
-type manifest struct {
+// Manifest is the content of _manifest.json: the list that makes files count.
+type Manifest struct {
 	Job     string  `json:"job"`
 	Run     string  `json:"run"`
 	Attempt int     `json:"attempt"`
 	FiresAt string  `json:"fires_at"` // RFC 3339 in UTC; "" for none
 	Date    string  `json:"date"`
 	Release string  `json:"release"`
-	Files   []entry `json:"files"` // sorted by path
+	Files   []Entry `json:"files"` // sorted by path
 }
 
-// entry is one file of a manifest.
-type entry struct {
+// Entry is one file of a manifest.
+type Entry struct {
 	Path   string `json:"path"` // relative to the manifest, with slashes
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // hex
@@ -40,12 +40,12 @@ type entry struct {
 // manifestOf is the manifest of files, which are sorted. The same order and the
 // same files make the same bytes.
 func manifestOf(o Order, files []file) ([]byte, error) {
-	m := manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: []entry{}}
+	m := Manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: []Entry{}}
 	if !o.FiresAt.IsZero() {
 		m.FiresAt = o.FiresAt.UTC().Format(time.RFC3339Nano)
 	}
 	for _, f := range files {
-		m.Files = append(m.Files, entry{f.path, f.size, hex.EncodeToString(f.sum[:])})
+		m.Files = append(m.Files, Entry{f.path, f.size, hex.EncodeToString(f.sum[:])})
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -59,14 +59,14 @@ func manifestOf(o Order, files []file) ([]byte, error) {
 
 // parseManifest reads a manifest that stands at a target. Paths that would lead
 // elsewhere, or name Belfry's own files, are an error: what it lists is deleted.
-func parseManifest(data []byte) (manifest, error) {
-	var m manifest
+func parseManifest(data []byte) (Manifest, error) {
+	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
-		return manifest{}, err
+		return Manifest{}, err
 	}
 	for _, f := range m.Files {
 		if !fs.ValidPath(f.Path) || f.Path == "." || reserved(f.Path) {
-			return manifest{}, fmt.Errorf("it lists %q, which cannot be a file of the target", f.Path)
+			return Manifest{}, fmt.Errorf("it lists %q, which cannot be a file of the target", f.Path)
 		}
 	}
 	return m, nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -166,7 +167,7 @@ func (c *child) parts(ctx context.Context, o Order, out *output) ([]*part, error
 		}
 		parts = append(parts, &part{place: where, order: o, from: t.From, out: out, files: files, warn: c.warn})
 	}
-	if len(empty) > 0 && o.IfEmpty != IfEmptyOK {
+	if len(empty) > 0 && o.IfEmpty != job.IfEmptyOK {
 		return nil, outbox.Final(fmt.Errorf("the run left nothing to publish: %s; write the results to $BELFRY_OUTPUT, or set publish.if_empty to ok when having none is right",
 			strings.Join(empty, ", ")))
 	}

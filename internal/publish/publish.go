@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -38,21 +39,9 @@ type Order struct {
 	// Lock is the absolute path of a file beside Output. Whoever publishes it
 	// holds a flock on that, so the child of a daemon that died and the child
 	// of the next one never work at the same time.
-	Lock    string   `json:"lock"`
-	Targets []Target `json:"targets"`
-	IfEmpty string   `json:"if_empty"` // what to do when there are no files: IfEmptyError (also "") or IfEmptyOK
-}
-
-// The values of Order.IfEmpty.
-const (
-	IfEmptyError = "error"
-	IfEmptyOK    = "ok"
-)
-
-// Target is one place for one part of the output.
-type Target struct {
-	From string `json:"from"` // a folder of the output; "" is all of it
-	To   string `json:"to"`   // "s3://bucket/prefix/" or an absolute directory, expanded
+	Lock    string       `json:"lock"`
+	Targets []job.Target `json:"targets"`  // To is "s3://bucket/prefix/" or an absolute directory, expanded
+	IfEmpty job.IfEmpty  `json:"if_empty"` // "" is IfEmptyError
 }
 
 // Result is what the Sender gives back for an item that was sent.
@@ -76,7 +65,20 @@ type Options struct {
 	// Env gives the whole environment of a run's job. It is asked at each try
 	// and handed to the child; it is stored nowhere.
 	Env func(ctx context.Context, run string) ([]string, error)
-	Log *slog.Logger // nil is no log
+	// Progress, when there is one, is told how far a run's publish has come, at
+	// most four times a second; it must not block.
+	Progress func(run string, p Progress)
+	Log      *slog.Logger // nil is no log
+}
+
+// Progress is how far the work on one target has come. Files and Bytes count
+// what has arrived, or was read back.
+type Progress struct {
+	Target     string `json:"target"`
+	Files      int    `json:"files"`
+	FilesTotal int    `json:"files_total"`
+	Bytes      int64  `json:"bytes"`
+	BytesTotal int64  `json:"bytes_total"`
 }
 
 // Sender is the outbox.Sender of results.

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -99,7 +100,7 @@ func put(t *testing.T, name, text string) {
 }
 
 // order makes a new item of an order to the targets.
-func (w *world) order(run string, targets ...Target) Order {
+func (w *world) order(run string, targets ...job.Target) Order {
 	return Order{
 		Job: "music/top-tracks", Run: run, Attempt: 1, FiresAt: time.Date(2026, 11, 22, 1, 0, 0, 0, time.FixedZone("KST", 9*3600)),
 		Date: "2026-11-21", Release: "r1", Output: w.output, Lock: w.output + ".lock", Targets: targets,
@@ -171,8 +172,8 @@ var errTorn = errors.New("torn")
 
 // accept does what docs tell a reader: wait for _SUCCESS, read the manifest,
 // compare the files. fs.ErrNotExist is "not now".
-func accept(dir fs.FS) (manifest, error) {
-	var m manifest
+func accept(dir fs.FS) (Manifest, error) {
+	var m Manifest
 	if _, err := fs.Stat(dir, successName); err != nil {
 		return m, err
 	}
@@ -315,7 +316,7 @@ func TestChildLeavesWhenTheDaemonIsGone(t *testing.T) {
 	if err := flock(lock, unix.LOCK_EX); err != nil { // it would wait for this
 		t.Fatal(err)
 	}
-	order, _ := json.Marshal(request{Order: w.order("R1", Target{To: filepath.Join(t.TempDir(), "x")})})
+	order, _ := json.Marshal(request{Order: w.order("R1", job.Target{To: filepath.Join(t.TempDir(), "x")})})
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

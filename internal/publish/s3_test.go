@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"belfry/internal/job"
 	"belfry/internal/publish/s3test"
 )
 
@@ -35,7 +36,7 @@ func wantObjects(t *testing.T, s *s3test.Server, prefix, run string, files map[s
 func TestS3IsReplacedWhole(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, first)
-	to := Target{To: "s3://lake/top-tracks/dt=2026-11-21/"}
+	to := job.Target{To: "s3://lake/top-tracks/dt=2026-11-21/"}
 	put(t, filepath.Join(t.TempDir(), "mine"), "")
 	r := w.mustSend(w.order("R1", to))
 	wantObjects(t, s, "top-tracks/dt=2026-11-21/", "R1", first)
@@ -65,7 +66,7 @@ func TestS3IsReplacedWhole(t *testing.T) {
 	}
 	w.write(nil)
 	o := w.order("R3", to)
-	o.IfEmpty = IfEmptyOK
+	o.IfEmpty = job.IfEmptyOK
 	w.mustSend(o)
 	if got := s.List(t); len(got) != 3 {
 		t.Errorf("after an empty output there is %q", got)
@@ -95,7 +96,7 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 			w := newWorld(t, first)
 			w.env = append(w.env, server.Env()...)
 			prefix := fmt.Sprintf("t%d/", i)
-			to := Target{To: "s3://lake/" + prefix}
+			to := job.Target{To: "s3://lake/" + prefix}
 			w.mustSend(w.order("R1", to))
 			w.write(second)
 			_, err := w.send(w.order("R2", to), killEnv+"="+c.kill)
@@ -123,7 +124,7 @@ func TestSeveralTargetsAreMarkedAfterTheDataOfAll(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, map[string]string{"tracks/a.csv": "1", "audio/b.csv": "2", "audio/x/c.csv": "3"})
 	dir := filepath.Join(t.TempDir(), "copy")
-	o := w.order("R1", Target{"tracks", "s3://lake/tracks/"}, Target{"", dir}, Target{"audio/", "s3://lake/audio"})
+	o := w.order("R1", job.Target{From: "tracks", To: "s3://lake/tracks/"}, job.Target{From: "", To: dir}, job.Target{From: "audio/", To: "s3://lake/audio"})
 	for _, kill := range []string{"some-data:6", "data:1", "data:3", "checked:1", "manifest:1"} {
 		_, err := w.send(o, killEnv+"="+kill)
 		wantError(t, err, false, "killed")
@@ -159,7 +160,7 @@ func TestS3ManyFilesAndOneLargeOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Once cut off in the midst, which leaves an upload without an end behind.
-	o := w.order("R1", Target{To: "s3://lake/many/"})
+	o := w.order("R1", job.Target{To: "s3://lake/many/"})
 	_, err := w.send(o, killEnv+"=some-part:3")
 	wantError(t, err, false, "killed")
 	if r, err := w.again(); err != nil || r.Targets[0].Files != 305 || r.Targets[0].Bytes < 70<<20 {
@@ -195,8 +196,8 @@ func TestPartSize(t *testing.T) {
 func TestS3RefusalsAreFinalAndSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, first)
-	to := Target{To: "s3://lake/x/"}
-	_, err := w.send(w.order("R1", Target{To: "s3://no-such-lake/x/"}))
+	to := job.Target{To: "s3://lake/x/"}
+	_, err := w.send(w.order("R1", job.Target{To: "s3://no-such-lake/x/"}))
 	wantError(t, err, true, `no bucket "no-such-lake"`, s.Endpoint, "create it")
 	_, err = w.send(w.order("R1", to), "AWS_SECRET_ACCESS_KEY=wrong")
 	wantError(t, err, true, "AWS_SECRET_ACCESS_KEY")
@@ -208,7 +209,7 @@ func TestS3RefusalsAreFinalAndSayWhatToDo(t *testing.T) {
 	wantError(t, err, true, "nobody")
 	_, err = w.send(w.order("R1", to), "AWS_ENDPOINT_URL_S3=", "AWS_REGION=")
 	wantError(t, err, true, "set AWS_REGION")
-	_, err = w.send(w.order("R1", Target{To: "s3://lake/" + strings.Repeat("x", 1020)}))
+	_, err = w.send(w.order("R1", job.Target{To: "s3://lake/" + strings.Repeat("x", 1020)}))
 	wantError(t, err, true, "too long")
 	if got := s.List(t); len(got) != 0 {
 		t.Errorf("refused publishes left %q", got)
@@ -224,7 +225,7 @@ func TestS3ThatIsDownIsTriedAgain(t *testing.T) {
 	_ = l.Close()
 	w := newWorld(t, first)
 	w.env = append(w.env, "AWS_ENDPOINT_URL_S3=http://"+l.Addr().String(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-	_, err = w.send(w.order("R1", Target{To: "s3://lake/x/"}))
+	_, err = w.send(w.order("R1", job.Target{To: "s3://lake/x/"}))
 	wantError(t, err, false, "nothing listens", l.Addr().String(), "AWS_ENDPOINT_URL_S3")
 }
 
@@ -286,7 +287,7 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 			defer front.Close()
 			w := newWorld(t, first)
 			w.env = append(w.env, "AWS_ENDPOINT_URL_S3="+front.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-			_, err := w.send(w.order("R1", Target{To: "s3://lake/x/"}))
+			_, err := w.send(w.order("R1", job.Target{To: "s3://lake/x/"}))
 			wantError(t, err, c.final, c.want)
 		})
 	}
@@ -346,9 +347,9 @@ func TestS3FaultsOnTheWay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w, s := newLake(t, first)
-			w.mustSend(w.order("R1", Target{To: "s3://lake/x/"}))
+			w.mustSend(w.order("R1", job.Target{To: "s3://lake/x/"}))
 			w.write(map[string]string{"a.csv": "changed", "gone.csv": "", "sub/b.json": ""})
-			r, err := w.send(w.order("R2", Target{To: "s3://lake/x/"}), fault(t, s, c.answer(s)))
+			r, err := w.send(w.order("R2", job.Target{To: "s3://lake/x/"}), fault(t, s, c.answer(s)))
 			if c.fails != "" {
 				wantError(t, err, false, c.fails)
 				if got := s.List(t); slices.Contains(got, "x/"+successName) {

@@ -235,7 +235,8 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 		if Inside(to, output) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
 		}
-		list = append(list, job.Target{From: t.From, To: to})
+		t.To = to
+		list = append(list, t)
 	}
 	return list, nil
 }

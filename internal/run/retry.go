@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -42,9 +44,9 @@ func (r *Runner) Retry(ctx context.Context, id string) error {
 }
 
 // PublishAgain has the output of a run that could not be published put to the
-// targets that its attempt had, without another attempt. The environment, and
-// whether there may be nothing to publish, are today's: they may be what was
-// mended.
+// targets that its attempt had, without another attempt. Where that is is as it
+// was; how it is done, and in which environment, is as the job has it now: that
+// may be what was mended.
 func (r *Runner) PublishAgain(ctx context.Context, id string) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		run, err := r.o.Store.Run(ctx, id)
@@ -104,5 +106,21 @@ func (r *Runner) publishAgain(ctx context.Context, run Run) (item outbox.Item, e
 	mended.IfEmpty = now.IfEmpty
 	with := *j
 	with.Settings = &mended
-	return r.o.Publish(&with, run, output, targets), nil
+	return r.o.Publish(&with, run, output, asNow(targets, now.Publish)), nil
+}
+
+// asNow gives an attempt's targets with the options that the job has for them
+// now.
+func asNow(targets, now []job.Target) []job.Target {
+	if len(now) != len(targets) {
+		return targets
+	}
+	mended := slices.Clone(now)
+	for i, t := range targets {
+		if mended[i].From != t.From {
+			return targets
+		}
+		mended[i].To = t.To
+	}
+	return mended
 }

@@ -164,6 +164,7 @@ type scene struct {
 	heard []string // guarded by mu; by the log follower
 
 	dropped []string // items, by the Runner's goroutine
+	ordered []string // what was to be published, by the Runner's goroutine
 
 	runner *run.Runner
 	stop   func()
@@ -213,7 +214,8 @@ func (s *scene) begin() {
 			j, ok := s.jobs[key]
 			return j, ok
 		},
-		Publish: func(_ *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+		Publish: func(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+			s.ordered = append(s.ordered, fmt.Sprintf("%v %s", targets, j.IfEmpty))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
 		DropPublish: func(item string) { s.dropped = append(s.dropped, item) },
@@ -1057,48 +1059,6 @@ func TestTheNextDaemonKnowsWhatWasReplaced(t *testing.T) {
 		s.want(first, run.Cancelled, "replaced by run "+second)
 		s.want(second, run.Running, "")
 	}, replacing("a"))
-}
-
-func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
-	play(t, func(s *scene) {
-		id := s.queue("a", time.Now())
-		s.exits(id, proc.Exit{Code: 3})
-		s.want(id, run.Failed, "exit status 3")
-		s.later(48 * time.Hour)
-		if err := s.runner.Retry(s.t.Context(), id); err != nil {
-			s.t.Fatal(err)
-		}
-		r := s.want(id, run.Running, "")
-		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) {
-			s.t.Errorf("it runs as %+v", r)
-		}
-		var refused *run.RetryError
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
-			s.t.Errorf("a running run is tried again: %v", err)
-		}
-		s.exits(id, proc.Exit{})
-		s.want(id, run.Succeeded, "")
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
-			s.t.Errorf("a run that succeeded is tried again: %v", err)
-		}
-		if err := s.runner.Retry(s.t.Context(), "nobody"); !errors.Is(err, run.ErrNotFound) {
-			s.t.Errorf("a run that is not there: %v", err)
-		}
-	}, simple("a"))
-}
-
-func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
-	play(t, func(s *scene) {
-		first := s.queue("a", time.Now())
-		s.exits(first, proc.Exit{Code: 3})
-		second := s.queue("a", time.Now().Add(time.Hour))
-		if err := s.runner.Retry(s.t.Context(), first); err != nil {
-			s.t.Fatal(err)
-		}
-		s.want(first, run.Queued, "turn: run "+second+" has not ended")
-		s.exits(second, proc.Exit{})
-		s.want(first, run.Running, "")
-	}, simple("a"))
 }
 
 func TestAJobThatIsPausedStartsNothingByItself(t *testing.T) {

@@ -28,7 +28,8 @@ type history struct {
 	byKey func(key string) (plan.Job, bool)
 	now   func() time.Time
 	// secrets gives what is hidden in the output of a run's newest attempt.
-	secrets func(ctx context.Context, run string) ([]string, error)
+	secrets   func(ctx context.Context, run string) ([]string, error)
+	publisher *publisher
 }
 
 func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
@@ -301,7 +302,7 @@ type backend struct {
 }
 
 func newBackend(d *Daemon) *backend {
-	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets}, d}
+	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets, publisher: d.publisher}, d}
 }
 
 func (b *backend) Health(ctx context.Context) api.Health { return b.d.health(ctx) }

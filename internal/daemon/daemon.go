@@ -70,22 +70,23 @@ type Options struct {
 
 // Daemon is the owner of a data folder.
 type Daemon struct {
-	o       Options
-	since   time.Time
-	store   *account
-	procs   *proc.Client
-	runner  *run.Runner
-	outbox  *outbox.Worker
-	logs    *logs.Follower
-	jobs    *jobs
-	changes changes
-	folder  *lock         // on the data folder
-	listen  net.Listener  // the socket in the folder
-	public  net.Listener  // nil: there is no address for anyone
-	last    *plan.Reading // of the newest decision
-	finish  chan struct{} // closed when whoever opened it asks for nothing more
-	woken   chan struct{} // there is something new to plan
-	beats   heartbeat
+	o         Options
+	since     time.Time
+	store     *account
+	procs     *proc.Client
+	runner    *run.Runner
+	outbox    *outbox.Worker
+	publisher *publisher
+	logs      *logs.Follower
+	jobs      *jobs
+	changes   changes
+	folder    *lock         // on the data folder
+	listen    net.Listener  // the socket in the folder
+	public    net.Listener  // nil: there is no address for anyone
+	last      *plan.Reading // of the newest decision
+	finish    chan struct{} // closed when whoever opened it asks for nothing more
+	woken     chan struct{} // there is something new to plan
+	beats     heartbeat
 	supervisor
 }
 
@@ -150,16 +151,17 @@ func (d *Daemon) wire() {
 	}
 	d.runner = run.NewRunner(run.Options{
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
-		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
+		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
 		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
+	d.publisher = newPublisher(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
-			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")}),
+			outbox.Publish: d.publisher,
 			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {

@@ -284,6 +284,8 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 		m := Move{Run: run.ID, From: Publishing, To: Succeeded, Token: run.Token, At: r.o.Now(), Settled: &item}
 		if sendErr != nil {
 			m.To, m.Reason = Failed, sendErr.Error()
+		} else {
+			m.Published = r.o.Published(item.Result)
 		}
 		m.Owed = r.news(ctx, j, run, m)
 		void, err := r.o.Store.Move(ctx, m)

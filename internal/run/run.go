@@ -118,6 +118,25 @@ type Attempt struct {
 	MaxRSS    int64 // bytes
 }
 
+// Published is the set of files that a run put to one of its targets. A Runner
+// knows the fields from To on; the others come with the run.
+type Published struct {
+	Run        string
+	Number     int    // its place among the targets of the run, from 0
+	Job        string // the store's id of the job
+	Project    string
+	Name       string // of the job
+	Date       string // 2006-01-02, the run's logical date
+	At         time.Time
+	ReplacedBy string // the run that has put another set there; empty: it is what stands there
+
+	To       string // as it was written
+	Place    string // the target's one name, however it is written
+	Files    int
+	Bytes    int64
+	Manifest string // SHA-256 of its manifest, in hex
+}
+
 // crockford is base 32 without the letters that look like digits.
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 

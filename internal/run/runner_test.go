@@ -218,6 +218,12 @@ func (s *scene) begin() {
 			s.ordered = append(s.ordered, fmt.Sprintf("%v %s", targets, j.IfEmpty))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
+		Published: func(result json.RawMessage) (sets []run.Published) {
+			if err := json.Unmarshal(result, &sets); err != nil {
+				s.t.Error(err)
+			}
+			return sets
+		},
 		DropPublish: func(item string) { s.dropped = append(s.dropped, item) },
 		Notices: func(n run.News) []outbox.Item {
 			s.mu.Lock()
@@ -828,7 +834,7 @@ func TestARunIsPublishedBeforeItHasSucceeded(t *testing.T) {
 					s.t.Errorf("a run that is published keeps the next from starting")
 				}
 				item := items[0]
-				item.State, item.Result = outbox.Sent, json.RawMessage(`{"targets":[]}`)
+				item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 				if c.err != nil {
 					item.State, item.Error, item.Result = outbox.Refused, c.err.Error(), nil
 				}
@@ -859,7 +865,7 @@ func TestAPublishThatCannotBeWrittenDownIsAnError(t *testing.T) {
 		id := s.queue("a", time.Now())
 		s.exits(id, proc.Exit{})
 		item := s.items(id)[0]
-		item.State = outbox.Sent
+		item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 		s.store.mu.Lock()
 		s.store.fail["Move"] = 1
 		s.store.mu.Unlock()
@@ -986,7 +992,7 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 				s.t.Errorf("what it owed is %s, want refused", got.State)
 			}
 			// It had just been sent after all: the person's word stands.
-			item.State, item.Result = outbox.Sent, json.RawMessage(`{}`)
+			item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 			if err := s.runner.Published(s.t.Context(), item, nil); err != nil {
 				s.t.Fatal(err)
 			}

@@ -88,4 +88,5 @@ type Move struct {
 	Ended     *Attempt      // the attempt that ends with it
 	Owed      []outbox.Item // to be delivered
 	Settled   *outbox.Item  // the publish that ends with it
+	Published []Published   // what that has put where, when it was sent
 }

@@ -39,6 +39,13 @@ type Backend interface {
 	Backfill(ctx context.Context, r api.BackfillRequest) (string, []run.Run, error)
 	BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error)
 	StopBackfill(ctx context.Context, backfill string, running bool) error
+	// Publishing gives how far the publishes that are under way have come, by run.
+	Publishing() map[string]api.Progress
+	// EachPublished gives each what was published, the newest first, until it
+	// gives an error.
+	EachPublished(ctx context.Context, f PublishedFilter, each func(run.Published) error) error
+	// Inspect has a look at what stands at a target, and tells how far that is.
+	Inspect(ctx context.Context, r api.InspectRequest, progress func(api.Progress)) (api.Inspection, error)
 	// LogPath is where an attempt prints to while it runs.
 	LogPath(run string, attempt int) string
 	// Log gives a Reader of what an attempt printed.
@@ -112,6 +119,8 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
 		{"POST " + api.Path + "/runs/{ref}/retry", Owner, false, s.retryRun},
 		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
+		{"GET " + api.Path + "/published", Owner, false, s.published},
+		{"GET " + api.Path + "/published/inspect", Owner, true, s.inspect},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},

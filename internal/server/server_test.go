@@ -175,6 +175,21 @@ func (h *house) StopBackfill(_ context.Context, id string, running bool) error {
 	return h.failure()
 }
 
+func (h *house) Publishing() map[string]api.Progress {
+	return map[string]api.Progress{id: {Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4}}
+}
+
+func (h *house) EachPublished(_ context.Context, f server.PublishedFilter, each func(run.Published) error) error {
+	h.note("published %+v", f)
+	return errors.Join(each(run.Published{Run: id, Job: "K1", Project: "cron.d/ops", Name: "top", Date: "2026-07-10", At: night, To: "/x", Files: 2, Bytes: 3, Manifest: "m", ReplacedBy: "R2"}), h.failure())
+}
+
+func (h *house) Inspect(_ context.Context, r api.InspectRequest, progress func(api.Progress)) (api.Inspection, error) {
+	h.note("inspect %+v", r)
+	progress(api.Progress{Target: r.To, Files: 1})
+	return api.Inspection{Run: r.Run, Files: []api.File{{Path: "a", Size: 3, SHA256: "s"}}, Problems: []string{}}, h.failure()
+}
+
 func (h *house) LogPath(id string, attempt int) string {
 	return filepath.Join(h.attemptDir(id, attempt), logs.FileName)
 }
@@ -372,6 +387,52 @@ func raw(t *testing.T, srv *httptest.Server, method, path, body string) (int, st
 	return recorder.Code, recorder.Body.String()
 }
 
+func TestWhatWasPublishedIsListedAndLookedAt(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	var sets []api.Published
+	each := func(p api.Published) error { sets = append(sets, p); return nil }
+	check(t, client.EachPublished(t.Context(), api.PublishedFilter{Job: "a&b", Date: "2026-07-10", All: true, Limit: 3}, each))
+	want := api.Published{Run: id, Project: "cron.d/ops", Job: "top", Date: "2026-07-10", To: "/x", Files: 2, Bytes: 3, Manifest: "m", At: night, ReplacedBy: "R2", Timezone: "Asia/Seoul"}
+	if len(sets) != 1 || sets[0] != want || !slices.Contains(h.asked, "published {Job:a&b Date:2026-07-10 All:true Limit:3}") {
+		t.Errorf("published are %+v, want %+v; asked were %v", sets, want, h.asked)
+	}
+
+	var told []api.Progress
+	progress := func(p api.Progress) { told = append(told, p) }
+	found, err := client.Inspect(t.Context(), api.InspectRequest{Run: id, To: "/x y", Verify: true}, progress)
+	check(t, err)
+	if found.Run != id || len(found.Files) != 1 || found.Files[0].Path != "a" || !found.Whole() || len(told) != 1 || told[0].Target != "/x y" || !slices.Contains(h.asked, fmt.Sprintf("inspect {Run:%s To:/x y Verify:true}", id)) {
+		t.Errorf("found is %+v, told %+v, asked were %v", found, told, h.asked)
+	}
+	h.mu.Lock()
+	h.fail = &api.Error{Code: api.NotFound, Message: "nothing is there"}
+	h.mu.Unlock()
+	var problem *api.Error
+	if _, err := client.Inspect(t.Context(), api.InspectRequest{Run: id, To: "/x"}, progress); !errors.As(err, &problem) || problem.Code != api.NotFound {
+		t.Errorf("an error after progress is %v", err)
+	}
+	if err := client.EachPublished(t.Context(), api.PublishedFilter{}, each); err == nil {
+		t.Error("half a list is taken for a whole one")
+	}
+}
+
+func TestHowFarAPublishIsIsToldWhileItIsUnderWay(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	if r, err := client.Run(t.Context(), id); err != nil || r.Publishing != nil {
+		t.Errorf("a running run publishes %+v, %v", r.Publishing, err)
+	}
+	h.change(func(r *run.Run) { r.State, r.Backfill = run.Publishing, "B1" })
+	want := api.Progress{Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4}
+	if r, err := client.Run(t.Context(), id); err != nil || r.Publishing == nil || *r.Publishing != want {
+		t.Errorf("it publishes %+v, %v", r.Publishing, err)
+	}
+	if b, err := client.Backfill(t.Context(), "B1"); err != nil || b.Publishing == nil || *b.Publishing != want {
+		t.Errorf("its backfill publishes %+v, %v", b.Publishing, err)
+	}
+}
+
 func TestBadInputIsRefusedWithASentence(t *testing.T) {
 	t.Parallel()
 	_, _, srv := serve(t)
@@ -380,7 +441,7 @@ func TestBadInputIsRefusedWithASentence(t *testing.T) {
 		status             int
 		says               string
 	}{
-		{"GET", "/api/v1/runs?limit=x", "", 400, `\"x\" is not a number of runs`},
+		{"GET", "/api/v1/runs?limit=x", "", 400, `\"x\" is not a number that bounds a list`},
 		{"GET", "/api/v1/runs?limit=-1", "", 400, "is not a number"},
 		{"GET", "/api/v1/runs?limit=0", "", 200, id},
 		{"GET", "/api/v1/runs/NONE", "", 404, "there is no run or job"},

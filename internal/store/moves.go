@@ -184,6 +184,9 @@ func (t *tx) move(m run.Move) error {
 			if _, err := t.exec(`UPDATE run SET published = $1 WHERE id = $2`, string(m.Settled.Result), m.Run); err != nil {
 				return err
 			}
+			if err := t.publish(m.Run, m.Published, m.At.UnixMilli()); err != nil {
+				return err
+			}
 		}
 	}
 	return t.settleChildren(m.Run, m.To, m.At)

@@ -9,7 +9,7 @@ import (
 )
 
 func (c *command) retryCommand() *cobra.Command {
-	var asJSON bool
+	var answer answerFlag
 	var request api.RetryRequest
 	cmd := &cobra.Command{
 		Use:   "retry RUN",
@@ -27,7 +27,7 @@ allowed). That is for runs that failed because they could not be published.
 		Example: "  belfry retry top-tracks\n  belfry retry top-tracks@2026-07-09\n  belfry retry --publish top-tracks",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			how := attending{json: asJSON, printed: request.Publish}
+			how := attending{answer: answer, printed: request.Publish}
 			return c.foreground(cmd.Context(), how, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
 				r, err := client.Retry(ctx, args[0], request)
 				return []api.Run{r}, err
@@ -35,6 +35,6 @@ allowed). That is for runs that failed because they could not be published.
 		},
 	}
 	cmd.Flags().BoolVar(&request.Publish, "publish", false, "only publish what it left, which its targets had refused")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array with the run as it ended; its output goes to standard error")
+	answer.of(cmd)
 	return cmd
 }

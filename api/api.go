@@ -36,7 +36,7 @@ type Run struct {
 	QueuedAt   time.Time  `json:"queued_at"`
 	StartedAt  *time.Time `json:"started_at"`
 	EndedAt    *time.Time `json:"ended_at"`
-	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry is due
+	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry, or the next try to publish, is due
 	Node       string     `json:"node"`
 	Published  []Target   `json:"published"`
 	Publishing *Progress  `json:"publishing,omitempty"` // how far that is, while it is under way

@@ -170,7 +170,8 @@ func (d *Daemon) wire() {
 			}
 			return d.store.Settle(ctx, item)
 		},
-		Changed: d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
+		Patience: d.patience,
+		Changed:  d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
 	})
 	d.store.writable = func() {
 		d.wake()
@@ -192,6 +193,14 @@ func (d *Daemon) limits() run.Limits {
 }
 
 func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+
+// patience is how long what is owed is tried.
+func (d *Daemon) patience(kind outbox.Kind) time.Duration {
+	if kind == outbox.Publish {
+		return cmp.Or(d.jobs.settings().PublishPatience, outbox.DefaultPatience)
+	}
+	return outbox.DefaultPatience
+}
 
 // wake has the planner look now.
 func (d *Daemon) wake() {

@@ -109,7 +109,7 @@ func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 		t.Errorf("limits %+v, want %+v", j.Limits, limits)
 	}
 	want := Daemon{
-		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail",
+		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail", PublishPatience: 24 * time.Hour,
 		Retention: Retention{Age: DefaultRetention.Age, FailedAge: DefaultRetention.FailedAge, PerJob: 1000},
 	}
 	if !reflect.DeepEqual(p.Daemon, want) {

@@ -34,6 +34,9 @@ type Daemon struct {
 	Retention Retention
 	Listen    string // address of the web page; empty: none
 	MailSpool string // folder of mailboxes; empty: the system's
+	// PublishPatience is how long a publish is tried that fails for what may go by
+	// itself; 0: the default.
+	PublishPatience time.Duration
 }
 
 // Retention says how long the account of what has ended is kept.

@@ -79,7 +79,7 @@ type Run struct {
 	FiresUntil time.Time // the last of Count firings
 	Count      int
 	Named      time.Time // the local date and time that was meant, as a reading in UTC
-	NotBefore  time.Time // a retry's time, while Queued
+	NotBefore  time.Time // a retry's time, while Queued; the next try's, while Publishing
 	Attempt    int       // how many there have been
 	Token      int64     // of the newest claim; only grows
 	Node       string

@@ -45,6 +45,7 @@ type Run struct {
 	Attempts   []Attempt  `json:"attempts,omitempty"`
 	Waits      []string   `json:"waits_for,omitempty"` // ids of the runs it comes after
 	Notices    []Notice   `json:"notices,omitempty"`
+	Audit      []Act      `json:"audit,omitempty"` // what people did to it, the newest first
 }
 
 // Finished reports whether nothing more comes of the run by itself.
@@ -64,6 +65,20 @@ type Attempt struct {
 	CPUSeconds float64    `json:"cpu_seconds"`
 	MaxRSS     int64      `json:"max_rss"` // bytes
 	Log        string     `json:"log"`     // path of its output on the node, until it has ended
+}
+
+// Act is a change that a person made.
+type Act struct {
+	At       time.Time `json:"at"`
+	UID      int       `json:"uid"`    // -1: it is not known
+	Person   string    `json:"person"` // the user's name
+	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill
+	Project  string    `json:"project,omitempty"`
+	Job      string    `json:"job,omitempty"`
+	Run      string    `json:"run,omitempty"`
+	Backfill string    `json:"backfill,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+	Timezone string    `json:"timezone"` // the job's
 }
 
 // Target is one place that a run's output was published to.

@@ -248,6 +248,16 @@ func (c *Client) Inspect(ctx context.Context, r InspectRequest, progress func(Pr
 	}
 }
 
+// Audit lists what people did, to a job or, with an empty name, at all, the newest
+// first; with a limit of 0 all of it.
+func (c *Client) Audit(ctx context.Context, job string, limit int) ([]Act, error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if job != "" {
+		query.Set("job", job)
+	}
+	return call[[]Act](ctx, c, http.MethodGet, "/audit?"+query.Encode(), nil)
+}
+
 // LogRequest says which part of a run's output is wanted.
 type LogRequest struct {
 	Attempt int       // 0: the newest

@@ -76,6 +76,9 @@ func (c *command) printRun(r api.Run) error {
 	for _, target := range r.Published {
 		t.row("published", fmt.Sprintf("%s (%s, %s)", target.To, count(target.Files, "file"), size(target.Bytes)))
 	}
+	for _, a := range r.Audit {
+		t.row("by "+a.Person, strings.TrimSuffix(a.Action+" at "+when(&a.At, a.Timezone)+": "+a.Detail, ": "))
+	}
 	for _, a := range r.Attempts {
 		t.row(fmt.Sprintf("attempt %d", a.Number), attemptLine(a, r.Timezone))
 		t.row("", fmt.Sprintf("belfry logs %s --attempt %d", r.ID, a.Number))

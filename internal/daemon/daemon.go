@@ -366,6 +366,7 @@ func (d *Daemon) serve(ctx context.Context, listener net.Listener, access server
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(d.o.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)

@@ -206,12 +206,16 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 }
 
 // pause makes a job fire no more, or again: then from now on.
-func (j *jobs) pause(ctx context.Context, key string, paused bool) error {
+func (j *jobs) pause(ctx context.Context, key string, paused bool, by run.Person) error {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	j.turn.Lock()
 	defer j.turn.Unlock()
-	since, err := j.store.Pause(ctx, key, paused, j.o.Clock().Wall)
+	now, action := j.o.Clock().Wall, run.ActResume
+	if paused {
+		action = run.ActPause
+	}
+	since, err := j.store.Pause(ctx, key, paused, now, &run.Act{Person: by, At: now, Action: action, Job: key})
 	if err != nil {
 		return err
 	}

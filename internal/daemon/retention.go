@@ -92,6 +92,9 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		}
 		folders++
 	}
+	if _, err := d.store.PruneActs(ctx, kept(d.jobs.settings().Retention), now, pruneRound); err != nil && ctx.Err() == nil {
+		log.Error("remove what people did long ago", "error", err)
+	}
 	if !more && err == nil {
 		orphans, err := d.orphans(ctx, now)
 		if err != nil && ctx.Err() == nil {

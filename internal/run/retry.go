@@ -23,7 +23,7 @@ func noRetry(hint, format string, args ...any) error {
 }
 
 // Retry has a run that has ended tried once more.
-func (r *Runner) Retry(ctx context.Context, id string) error {
+func (r *Runner) Retry(ctx context.Context, id string, by Person) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		run, err := r.o.Store.Run(ctx, id)
 		if err != nil {
@@ -39,7 +39,7 @@ func (r *Runner) Retry(ctx context.Context, id string) error {
 			return noRetry("", "the job of run %s was removed", id)
 		}
 		now := r.o.Now()
-		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now})
+		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now, Act: r.act(by, ActRetry, run)})
 	})
 }
 
@@ -47,7 +47,7 @@ func (r *Runner) Retry(ctx context.Context, id string) error {
 // targets that its attempt had, without another attempt. Where that is is as it
 // was; how it is done, and in which environment, is as the job has it now: that
 // may be what was mended.
-func (r *Runner) PublishAgain(ctx context.Context, id string) error {
+func (r *Runner) PublishAgain(ctx context.Context, id string, by Person) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		run, err := r.o.Store.Run(ctx, id)
 		if err != nil {
@@ -58,7 +58,9 @@ func (r *Runner) PublishAgain(ctx context.Context, id string) error {
 			return err
 		}
 		now := r.o.Now()
-		return r.steer(ctx, Move{Run: id, From: Failed, To: Publishing, Token: run.Token, At: now, AskedAt: now, Owed: []outbox.Item{item}})
+		return r.steer(ctx, Move{
+			Run: id, From: Failed, To: Publishing, Token: run.Token, At: now, AskedAt: now, Owed: []outbox.Item{item}, Act: r.act(by, ActPublish, run),
+		})
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"belfry/internal/plan"
 	"belfry/internal/proc"
 	"belfry/internal/run"
+	"belfry/internal/store"
 )
 
 func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
@@ -24,7 +25,7 @@ func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
 		s.exits(id, proc.Exit{Code: 3})
 		s.want(id, run.Failed, "exit status 3")
 		s.later(48 * time.Hour)
-		if err := s.runner.Retry(s.t.Context(), id); err != nil {
+		if err := s.runner.Retry(s.t.Context(), id, alice); err != nil {
 			s.t.Fatal(err)
 		}
 		r := s.want(id, run.Running, "")
@@ -32,15 +33,15 @@ func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
 			s.t.Errorf("it runs as %+v", r)
 		}
 		var refused *run.RetryError
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
+		if err := s.runner.Retry(s.t.Context(), id, alice); !errors.As(err, &refused) {
 			s.t.Errorf("a running run is tried again: %v", err)
 		}
 		s.exits(id, proc.Exit{})
 		s.want(id, run.Succeeded, "")
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
+		if err := s.runner.Retry(s.t.Context(), id, alice); !errors.As(err, &refused) {
 			s.t.Errorf("a run that succeeded is tried again: %v", err)
 		}
-		if err := s.runner.Retry(s.t.Context(), "nobody"); !errors.Is(err, run.ErrNotFound) {
+		if err := s.runner.Retry(s.t.Context(), "nobody", alice); !errors.Is(err, run.ErrNotFound) {
 			s.t.Errorf("a run that is not there: %v", err)
 		}
 	}, simple("a"))
@@ -51,7 +52,7 @@ func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
 		first := s.queue("a", time.Now())
 		s.exits(first, proc.Exit{Code: 3})
 		second := s.queue("a", time.Now().Add(time.Hour))
-		if err := s.runner.Retry(s.t.Context(), first); err != nil {
+		if err := s.runner.Retry(s.t.Context(), first, alice); err != nil {
 			s.t.Fatal(err)
 		}
 		s.want(first, run.Queued, "turn: run "+second+" has not ended")
@@ -97,7 +98,7 @@ func TestARefusedPublishIsMadeAgainWithoutAnotherAttempt(t *testing.T) {
 		s.redefine("a", func(j *job.Job) { // the next attempt would go elsewhere, and otherwise
 			j.Publish, j.IfEmpty = []job.Target{{To: "/pond", Mode: job.ModeReplace}}, job.IfEmptyOK
 		})
-		if err := s.runner.PublishAgain(s.t.Context(), id); err != nil {
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err != nil {
 			s.t.Fatal(err)
 		}
 		r := s.want(id, run.Publishing, "")
@@ -134,7 +135,7 @@ func TestOnlyAPublishThatWasRefusedIsMadeAgain(t *testing.T) {
 		{"it is under way", published, "is being published already"},
 		{"it was given up", func(s *scene) string {
 			id := published(s)
-			if err := s.runner.Stop(s.t.Context(), id, false); err != nil {
+			if err := s.runner.Stop(s.t.Context(), id, false, alice); err != nil {
 				s.t.Fatal(err)
 			}
 			return id
@@ -153,7 +154,7 @@ func TestOnlyAPublishThatWasRefusedIsMadeAgain(t *testing.T) {
 		{"a later attempt failed", func(s *scene) string {
 			id := published(s)
 			s.refuse(id)
-			if err := s.runner.Retry(s.t.Context(), id); err != nil {
+			if err := s.runner.Retry(s.t.Context(), id, alice); err != nil {
 				s.t.Fatal(err)
 			}
 			s.want(id, run.Running, "")
@@ -182,7 +183,7 @@ func TestOnlyAPublishThatWasRefusedIsMadeAgain(t *testing.T) {
 				id := c.make(s)
 				before, n := s.read(id), len(s.items(id))
 				var refused *run.RetryError
-				if err := s.runner.PublishAgain(s.t.Context(), id); !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), id) {
+				if err := s.runner.PublishAgain(s.t.Context(), id, alice); !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), id) {
 					s.t.Errorf("got %v, want it refused: %q", err, c.want)
 				}
 				if after := s.read(id); after.State != before.State || len(s.items(id)) != n {
@@ -191,4 +192,39 @@ func TestOnlyAPublishThatWasRefusedIsMadeAgain(t *testing.T) {
 			}, publisher("a"))
 		})
 	}
+}
+
+func TestWhatAPersonDoesToARunIsNoted(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		do := func(f func() error) {
+			s.t.Helper()
+			if err := f(); err != nil {
+				s.t.Fatal(err)
+			}
+			s.later(time.Second) // each has a time of its own
+		}
+		do(func() error { return s.runner.Stop(s.t.Context(), id, false, alice) })
+		do(func() error { return s.runner.Stop(s.t.Context(), id, true, run.Person{UID: 0, Name: "root"}) })
+		s.exits(id, proc.Exit{Signal: "SIGKILL", Stopped: true})
+		do(func() error { return s.runner.Retry(s.t.Context(), id, alice) })
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		do(func() error { return s.runner.PublishAgain(s.t.Context(), id, alice) })
+		do(func() error { return s.runner.Stop(s.t.Context(), id, false, alice) })
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err == nil {
+			s.t.Error("what was given up is published")
+		}
+		acts, err := s.store.Acts(s.t.Context(), store.ActFilter{Run: id})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var got []string
+		for _, a := range slices.Backward(acts) {
+			got = append(got, a.Name+" "+string(a.Action))
+		}
+		if want := []string{"alice stop", "root stop --kill", "alice retry", "alice retry --publish", "alice stop"}; !slices.Equal(got, want) {
+			s.t.Errorf("noted are %q, want %q", got, want)
+		}
+	}, publisher("a"))
 }

@@ -147,6 +147,9 @@ func (f *flaky) Definition(ctx context.Context, hash string) ([]byte, error) {
 	return f.Store.Definition(ctx, hash)
 }
 
+// alice asks for what people ask for.
+var alice = run.Person{UID: 1000, Name: "alice"}
+
 // scene is a Runner in the real store, in a bubble of time.
 type scene struct {
 	t      *testing.T
@@ -262,7 +265,7 @@ func (s *scene) queue(name string, firesAt time.Time) string {
 	s.t.Helper()
 	id := run.NewID(time.Now())
 	r := run.Run{ID: id, Job: s.keys[name], Key: "m/" + id, Cause: plan.Scheduled, State: run.Queued, FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: firesAt, QueuedAt: time.Now()}
-	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}); err != nil {
+	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}, nil); err != nil {
 		s.t.Fatal(err)
 	}
 	s.runner.Kick()
@@ -895,7 +898,7 @@ func TestAnOutputWhoseTargetsWereNeverKnownIsNotTakenForPublished(t *testing.T) 
 func TestStopEndsARunInEveryState(t *testing.T) {
 	stop := func(s *scene, id string, kill bool) error {
 		s.t.Helper()
-		err := s.runner.Stop(s.t.Context(), id, kill)
+		err := s.runner.Stop(s.t.Context(), id, kill, alice)
 		synctest.Wait()
 		return err
 	}
@@ -1018,7 +1021,7 @@ func TestCallsEndWithTheirContextWhenNoRunnerIsThere(t *testing.T) {
 		s.stop()
 		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 		defer cancel()
-		if err := s.runner.Stop(ctx, id, false); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.runner.Stop(ctx, id, false, alice); !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Errorf("got %v", err)
 		}
 	}, simple("a"))
@@ -1102,7 +1105,7 @@ func (s *scene) promised(name string, start, finish time.Duration) string {
 	if finish > 0 {
 		r.FinishBy = now.Add(finish)
 	}
-	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}); err != nil {
+	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}, nil); err != nil {
 		s.t.Fatal(err)
 	}
 	s.runner.Kick()
@@ -1188,7 +1191,7 @@ func TestManyRunsAreStartedInBatches(t *testing.T) {
 			runs = append(runs, run.Run{ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: at, FiresUntil: at, Count: 1, Named: at, QueuedAt: time.Now()})
 			definitions = append(definitions, j.Definition())
 		}
-		if err := s.store.AddRuns(s.t.Context(), runs, definitions); err != nil {
+		if err := s.store.AddRuns(s.t.Context(), runs, definitions, nil); err != nil {
 			s.t.Fatal(err)
 		}
 		s.runner.Kick()
@@ -1255,7 +1258,7 @@ func TestWhatWaitsIsGivenUpAndNothingElse(t *testing.T) {
 			ids = append(ids, s.queue("a", time.Now().Add(time.Duration(i)*time.Minute)))
 		}
 		s.want(ids[0], run.Running, "")
-		err := s.runner.GiveUp(s.t.Context(), func(ctx context.Context) ([]run.Run, error) {
+		err := s.runner.GiveUp(s.t.Context(), run.Act{Person: alice, At: time.Now(), Action: run.ActStopBackfill, Backfill: "B1"}, func(ctx context.Context) ([]run.Run, error) {
 			return s.store.Runs(ctx, store.RunFilter{State: run.Queued})
 		})
 		if err != nil {

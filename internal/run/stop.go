@@ -16,7 +16,7 @@ func (e StopError) Error() string { return string(e) }
 
 // Stop ends a run: a queued one is cancelled, a running one gets TERM and,
 // after kill_after or at once when kill is set, KILL.
-func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
+func (r *Runner) Stop(ctx context.Context, id string, kill bool, by Person) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		run, err := r.o.Store.Run(ctx, id)
 		if err != nil {
@@ -24,23 +24,26 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 		}
 		switch run.State {
 		case Queued:
-			return r.steer(ctx, Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()})
+			return r.steer(ctx, Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now(), Act: r.act(by, ActStop, run)})
 		case Running:
-			kind := proc.Stop
+			kind, action := proc.Stop, ActStop
 			if kill {
-				kind = proc.Kill
+				kind, action = proc.Kill, ActKill
+			}
+			if err := r.o.Store.Act(ctx, *r.act(by, action, run)); err != nil {
+				return err
 			}
 			return r.stop(ctx, run, kind, stopped)
 		case Publishing:
-			return r.dropPublish(ctx, run)
+			return r.dropPublish(ctx, run, by)
 		}
 		return StopError(fmt.Sprintf("run %s has ended: %s", id, run.State))
 	})
 }
 
-// GiveUp cancels queued runs, all or none. None of them begins between being
-// listed and being cancelled.
-func (r *Runner) GiveUp(ctx context.Context, queued func(ctx context.Context) ([]Run, error)) error {
+// GiveUp cancels queued runs, all or none, as a person wants it. None of them
+// begins between being listed and being cancelled.
+func (r *Runner) GiveUp(ctx context.Context, act Act, queued func(ctx context.Context) ([]Run, error)) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		runs, err := queued(ctx)
 		if err != nil || len(runs) == 0 {
@@ -50,6 +53,7 @@ func (r *Runner) GiveUp(ctx context.Context, queued func(ctx context.Context) ([
 		for i, run := range runs {
 			moves[i] = Move{Run: run.ID, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()}
 		}
+		moves[0].Act = &act
 		return r.drop(ctx, runs, moves)
 	})
 }
@@ -105,13 +109,13 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 
 // dropPublish gives up the publish of a run. What it has put at its target so
 // far stays there without a _SUCCESS, until the next publish.
-func (r *Runner) dropPublish(ctx context.Context, run Run) error {
+func (r *Runner) dropPublish(ctx context.Context, run Run, by Person) error {
 	item, err := r.o.Store.PublishOf(ctx, run.ID)
 	if err != nil {
 		return err
 	}
 	r.o.DropPublish(item.ID)
 	item.State, item.Error = outbox.Refused, stopped
-	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item}
+	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item, Act: r.act(by, ActStop, run)}
 	return r.steer(ctx, m)
 }

@@ -125,6 +125,11 @@ func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: path,
 		})
 	}
+	acts, err := s.backend.ActsOn(ctx, r)
+	if err != nil {
+		return api.Run{}, err
+	}
+	out.Audit = s.actsOf(ctx, acts)
 	items, err := s.backend.ItemsOf(ctx, r.ID)
 	if err != nil {
 		return api.Run{}, err

@@ -46,6 +46,10 @@ type Backend interface {
 	EachPublished(ctx context.Context, f PublishedFilter, each func(run.Published) error) error
 	// Inspect has a look at what stands at a target, and tells how far that is.
 	Inspect(ctx context.Context, r api.InspectRequest, progress func(api.Progress)) (api.Inspection, error)
+	// Acts lists what people did, to a job or, with an empty name, at all, the
+	// newest first; ActsOn what concerns a run.
+	Acts(ctx context.Context, job string, limit int) ([]run.Act, error)
+	ActsOn(ctx context.Context, r run.Run) ([]run.Act, error)
 	// LogPath is where an attempt prints to while it runs.
 	LogPath(run string, attempt int) string
 	// Log gives a Reader of what an attempt printed.
@@ -121,6 +125,7 @@ func (s *server) routes() []route {
 		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
 		{"GET " + api.Path + "/published", Owner, false, s.published},
 		{"GET " + api.Path + "/published/inspect", Owner, true, s.inspect},
+		{"GET " + api.Path + "/audit", Owner, false, s.audit},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},

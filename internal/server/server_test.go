@@ -190,6 +190,15 @@ func (h *house) Inspect(_ context.Context, r api.InspectRequest, progress func(a
 	return api.Inspection{Run: r.Run, Files: []api.File{{Path: "a", Size: 3, SHA256: "s"}}, Problems: []string{}}, h.failure()
 }
 
+func (h *house) Acts(_ context.Context, job string, limit int) ([]run.Act, error) {
+	h.note("acts %s %d", job, limit)
+	return []run.Act{{Person: run.Person{UID: 7, Name: "bob"}, At: night, Action: run.ActPause, Job: "K1", Project: "cron.d/ops", JobName: "top"}}, h.failure()
+}
+
+func (h *house) ActsOn(_ context.Context, r run.Run) ([]run.Act, error) {
+	return []run.Act{{Person: run.Person{UID: 7, Name: "bob"}, At: night, Action: run.ActStop, Job: "K1", Run: r.ID}}, nil
+}
+
 func (h *house) LogPath(id string, attempt int) string {
 	return filepath.Join(h.attemptDir(id, attempt), logs.FileName)
 }
@@ -414,6 +423,20 @@ func TestWhatWasPublishedIsListedAndLookedAt(t *testing.T) {
 	}
 	if err := client.EachPublished(t.Context(), api.PublishedFilter{}, each); err == nil {
 		t.Error("half a list is taken for a whole one")
+	}
+}
+
+func TestWhatPeopleDidIsTold(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	acts, err := client.Audit(t.Context(), "a&b", 3)
+	check(t, err)
+	want := api.Act{At: night, UID: 7, Person: "bob", Action: "pause", Project: "cron.d/ops", Job: "top", Timezone: "Asia/Seoul"}
+	if len(acts) != 1 || acts[0] != want || !slices.Contains(h.asked, "acts a&b 3") {
+		t.Errorf("it is %+v, want %+v; asked were %v", acts, want, h.asked)
+	}
+	if r, err := client.Run(t.Context(), id); err != nil || len(r.Audit) != 1 || r.Audit[0].Action != "stop" || r.Audit[0].Run != id {
+		t.Errorf("of the run it is %+v, %v", r.Audit, err)
 	}
 }
 

@@ -285,15 +285,21 @@ func (s *Store) Definition(ctx context.Context, hash string) ([]byte, error) {
 
 // Pause makes a job fire no more, or again, and gives its since: a job that is
 // resumed fires from now on, and nothing of what passed.
-func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time) (since time.Time, err error) {
+func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time, act *run.Act) (since time.Time, err error) {
 	err = s.update(ctx, "pause or resume a job", func(tx *tx) error {
 		var flag int
 		if paused {
 			flag = 1
 		}
-		if _, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
-			flag, now.UnixMilli(), key); err != nil {
+		changed, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
+			flag, now.UnixMilli(), key)
+		if err != nil {
 			return err
+		}
+		if changed > 0 {
+			if err := tx.act(act); err != nil {
+				return err
+			}
 		}
 		at, err := one(tx.ctx, tx.raw, value[sql.NullInt64], `SELECT since FROM job WHERE id = $1`, key)
 		since = fromMillis(at)

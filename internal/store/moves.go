@@ -159,6 +159,9 @@ func (t *tx) move(m run.Move) error {
 	if n == 0 {
 		return run.ErrConflict
 	}
+	if err := t.act(m.Act); err != nil {
+		return err
+	}
 	if !m.AskedAt.IsZero() {
 		if _, err := t.exec(`UPDATE run SET asked_at = $1, queued_at = $1 WHERE id = $2`, m.AskedAt.UnixMilli(), m.Run); err != nil {
 			return err

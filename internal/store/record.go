@@ -178,10 +178,13 @@ func deadline(firesAt time.Time, within time.Duration) time.Time {
 	return firesAt.Add(within)
 }
 
-// AddRuns records runs that a person asked for, all or none. Parents come
-// before the runs that wait for them.
-func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition) error {
+// AddRuns records runs that a person asked for, all or none, and that they did.
+// Parents come before the runs that wait for them.
+func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition, act *run.Act) error {
 	return s.update(ctx, "record a run", func(tx *tx) error {
+		if err := tx.act(act); err != nil {
+			return err
+		}
 		for i, r := range runs {
 			if _, err := tx.addRun(r, definitions[i]); err != nil {
 				return err

@@ -105,7 +105,7 @@ func TestNoStatementReadsTheWholeHistory(t *testing.T) {
 	all, count := statements(t), 0
 	for name, queries := range all {
 		for _, query := range queries {
-			if name == "runsQuery" || name == "publishedQuery" {
+			if name == "runsQuery" || name == "publishedQuery" || name == "actsQuery" {
 				continue // built, see below
 			}
 			count++
@@ -179,6 +179,26 @@ func TestWhatWasPublishedIsReadInOrderFromAnIndex(t *testing.T) {
 	}
 }
 
+func TestWhatPeopleDidIsReadInOrderFromAnIndex(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for _, c := range []struct {
+		filter ActFilter
+		index  string
+	}{
+		{ActFilter{Limit: 50}, "sqlite_autoindex_audit_1"},
+		{ActFilter{Run: "x"}, "audit_run"},
+		{ActFilter{Backfill: "x"}, "audit_backfill"},
+		{ActFilter{Job: "x", Action: run.ActPause, Limit: 1}, "audit_job"},
+	} {
+		query, args := actsQuery(c.filter)
+		steps := strings.Join(plans(t, s, query, args), "; ")
+		if !strings.Contains(steps, c.index) || strings.Contains(steps, "ORDER BY") {
+			t.Errorf("%+v is read by %s, want %s and no sorting", c.filter, steps, c.index)
+		}
+	}
+}
+
 func TestSQLIsWrittenForBothDatabases(t *testing.T) {
 	t.Parallel()
 	query, _ := runsQueryOf(t, RunFilter{Job: "j", State: "failed", Covering: time.Unix(1, 0), Limit: 3})
@@ -186,6 +206,8 @@ func TestSQLIsWrittenForBothDatabases(t *testing.T) {
 	all["runsQuery"] = []string{query}
 	query, _ = publishedQuery(PublishedFilter{Run: "r", Job: "j", Date: "d", after: &run.Published{}})
 	all["publishedQuery"] = []string{query}
+	query, _ = actsQuery(ActFilter{Run: "r", Backfill: "b", Job: "j", Action: run.ActPause, Limit: 3})
+	all["actsQuery"] = []string{query}
 	for name, queries := range all {
 		for _, query := range queries {
 			for _, c := range []struct{ pattern, why string }{

@@ -177,11 +177,21 @@ type Target struct {
 
 	PartSize     int64             `json:"part_size,omitempty"`     // bytes; 0: DefaultPartSize
 	StorageClass string            `json:"storage_class,omitempty"` // "STANDARD_IA"; empty: the bucket's
-	SSE          string            `json:"sse,omitempty"`           // "AES256", "aws:kms", "aws:kms:dsse"; empty: the bucket's
+	SSE          Encryption        `json:"sse,omitempty"`           // empty: the bucket's
 	KMSKey       string            `json:"kms_key,omitempty"`       // id or ARN
 	Metadata     map[string]string `json:"metadata,omitempty"`      // of each file; values may hold $NAME
 	PathStyle    *bool             `json:"path_style,omitempty"`    // the bucket in the path; nil: with AWS_ENDPOINT_URL_S3
 }
+
+// Encryption is how S3 encrypts what it keeps.
+type Encryption string
+
+// The encryptions of S3.
+const (
+	EncryptAES256 Encryption = "AES256"
+	EncryptKMS    Encryption = "aws:kms"
+	EncryptDSSE   Encryption = "aws:kms:dsse"
+)
 
 // How files go to S3 when the job does not say.
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,11 @@ func readSettings(ctx context.Context) (*aws.Config, error) {
 
 // newStore makes the client for a target.
 func newStore(cfg *aws.Config, target job.Target) (*bucketStore, error) {
+	for name, value := range target.Metadata {
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, outbox.Final(fmt.Errorf("publish to %s: metadata %s is %q: S3 takes plain ASCII there", target.To, name, value))
+		}
+	}
 	s := &bucketStore{}
 	s.client = s3.NewFromConfig(*cfg, func(o *s3.Options) {
 		// We hand in the SHA-256 of every body; a second checksum is only work.

@@ -89,6 +89,12 @@ var advices = []advice{
 	{[]string{"InvalidBucketName"}, true, func(b *objects, _ string, _ error) string {
 		return fmt.Sprintf("%q is not a name for a bucket there: correct publish.to", b.bucket)
 	}},
+	{[]string{"InvalidStorageClass"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the service has no storage class %q: correct publish.storage_class", b.target.StorageClass)
+	}},
+	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.InvalidKeyUsageException", "KMS.InvalidArnException", "KMS.UnrecognizedClientException"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the key %q cannot be used: correct publish.kms_key, or enable the key in the bucket's region", b.target.KMSKey)
+	}},
 	{[]string{"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}, false, func(*objects, string, error) string {
 		return errChanged.Error()
 	}},

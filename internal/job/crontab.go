@@ -247,10 +247,10 @@ func (s *Settings) tellLate() {
 // no more.
 var DefaultRetry = Retry{Backoff: time.Minute, MaxBackoff: time.Hour}
 
-// CatchUps, Overlaps and Modes are the policies in the order they are told to
-// people.
+// The choices in the order they are told to people.
 var (
-	Modes    = []Mode{ModeReplace, ModeAppend, ModeFail}
-	CatchUps = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
-	Overlaps = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
+	Encryptions = []Encryption{EncryptAES256, EncryptKMS, EncryptDSSE}
+	Modes       = []Mode{ModeReplace, ModeAppend, ModeFail}
+	CatchUps    = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
+	Overlaps    = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
 )

@@ -163,7 +163,7 @@ func TestOptionsOfAnEntryAreApplied(t *testing.T) {
 	if want := (Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}); !reflect.DeepEqual(j.Retry, want) {
 		t.Errorf("retry %+v, want %+v: the waits of a belfry.yaml", j.Retry, want)
 	}
-	if want := []Target{{To: "/lake/dt=$BELFRY_DATE/", Mode: ModeAppend}}; !slices.Equal(j.Publish, want) || j.IfEmpty != IfEmptyError {
+	if want := []Target{{To: "/lake/dt=$BELFRY_DATE/", Mode: ModeAppend}}; !reflect.DeepEqual(j.Publish, want) || j.IfEmpty != IfEmptyError {
 		t.Errorf("publish %+v, if empty %q, want %+v and error", j.Publish, j.IfEmpty, want)
 	}
 	if !j.Notify.Wants(OnFailure) || !j.Notify.Wants(OnOutput) {

@@ -168,7 +168,37 @@ type Target struct {
 	From string `json:"from,omitempty"`
 	To   string `json:"to"`
 	Mode Mode   `json:"mode,omitempty"`
+
+	// Parallel is how many files, or parts of large ones, are on their way at
+	// once; 0: DefaultParallel.
+	Parallel int `json:"parallel,omitempty"`
+
+	// What follows is for S3 alone.
+
+	PartSize     int64             `json:"part_size,omitempty"`     // bytes; 0: DefaultPartSize
+	StorageClass string            `json:"storage_class,omitempty"` // "STANDARD_IA"; empty: the bucket's
+	SSE          Encryption        `json:"sse,omitempty"`           // empty: the bucket's
+	KMSKey       string            `json:"kms_key,omitempty"`       // id or ARN
+	Metadata     map[string]string `json:"metadata,omitempty"`      // of each file; values may hold $NAME
+	PathStyle    *bool             `json:"path_style,omitempty"`    // the bucket in the path; nil: with AWS_ENDPOINT_URL_S3
 }
+
+// Encryption is how S3 encrypts what it keeps.
+type Encryption string
+
+// The encryptions of S3.
+const (
+	EncryptAES256 Encryption = "AES256"
+	EncryptKMS    Encryption = "aws:kms"
+	EncryptDSSE   Encryption = "aws:kms:dsse"
+)
+
+// How files go to S3 when the job does not say.
+const (
+	DefaultParallel = 8
+	MaxParallel     = 64
+	DefaultPartSize = 8 << 20
+)
 
 // Mode says what becomes of a set that stands at a target already. Empty means
 // that the job did not say: as ModeReplace, but then no two of its firings may

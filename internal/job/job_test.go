@@ -113,7 +113,7 @@ func someJob(t *rapid.T) *Job {
 	}
 	if rapid.Bool().Draw(t, "more") {
 		j.After = []string{"a", "b"}
-		j.Publish = []Target{{From: "x", To: "s3://lake/dt=$BELFRY_DATE/", Mode: ModeAppend}, {To: "lake"}}
+		j.Publish = []Target{{From: "x", To: "s3://lake/dt=$BELFRY_DATE/", Mode: ModeAppend, Parallel: 2, PartSize: 16 << 20, StorageClass: "GLACIER", SSE: EncryptKMS, KMSKey: "k", Metadata: map[string]string{"team": "$TEAM"}, PathStyle: new(bool)}, {To: "lake"}}
 		j.IfEmpty = IfEmptyOK
 		j.Pools, j.Retry.OnExit = []string{"api", "gpu"}, []int{1, 75}
 		j.Limits = []Limit{{"open_files", 1024}, {"core_size", 0}, {"memory", Unlimited}}

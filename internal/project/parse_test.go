@@ -69,7 +69,7 @@ func TestTheExampleIsRead(t *testing.T) {
 	if top.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || !reflect.DeepEqual(top.Retry, job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
 		t.Errorf("top-tracks is %+v", top)
 	}
-	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !slices.Equal(top.Publish, want) {
+	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !reflect.DeepEqual(top.Publish, want) {
 		t.Errorf("top-tracks publishes %+v, want %+v", top.Publish, want)
 	}
 	if got := top.Next(time.Date(2024, 5, 15, 0, 0, 0, 0, time.UTC)).UTC().Format(time.RFC3339); got != "2024-05-15T16:00:00Z" {
@@ -78,7 +78,7 @@ func TestTheExampleIsRead(t *testing.T) {
 	if !slices.Equal(related.After, []string{"top-tracks"}) || len(related.Inherited) != 1 || !related.Inherited[0].Equal(top.Rhythms()[0]) || related.Schedules != nil || related.Timeout != 30*time.Minute {
 		t.Errorf("related-artists is %+v", related)
 	}
-	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !slices.Equal(related.Publish, want) {
+	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !reflect.DeepEqual(related.Publish, want) {
 		t.Errorf("related-artists publishes %+v, want %+v", related.Publish, want)
 	}
 }
@@ -202,6 +202,8 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s []}"},
 		{"a target", targets(get(`publish: out/`)), `[{"to":"out/"}]`},
 		{"a target as a mapping", targets(get(`publish: {to: "s3://b/p/", from: x, mode: append, if_empty: ok}`)), `[{"from":"x","to":"s3://b/p/","mode":"append"}]`},
+		{"options of S3", targets(get(`publish: {to: "s3://b/", parallel: 4, part_size: 16MiB, storage_class: STANDARD_IA, kms_key: $KEY, metadata: {team: $TEAM, v: 1}, path_style: false}`)), `[{"to":"s3://b/","parallel":4,"part_size":16777216,"storage_class":"STANDARD_IA","sse":"aws:kms","kms_key":"$KEY","metadata":{"team":"$TEAM","v":"1"},"path_style":false}]`},
+		{"options of a bucket in a variable", targets(get(`publish: {to: $LAKE/, sse: AES256}`)), `[{"to":"$LAKE/","sse":"AES256"}]`},
 		{"targets", targets(get("publish:\n  - a\n  - {from: x, to: b}")), `[{"to":"a"},{"from":"x","to":"b"}]`},
 		{"if_empty is the job's", string(get(`publish: {to: a, if_empty: ok}`).IfEmpty), "ok"},
 		{"an address", fmt.Sprint(get(`notify: {to: "mailto:me", on: success}`).Notify), "{[me] [success]}"},
@@ -332,7 +334,7 @@ jobs:
 `)
 	a, b := p.Jobs[0], p.Jobs[1]
 	if !slices.Equal(a.Command.Args, b.Command.Args) || !slices.Equal(a.Env, []crontab.Var{{Name: "A", Value: "1"}}) || !slices.Equal(a.Env, b.Env) ||
-		len(b.Schedules) != 2 || b.Schedules[0] != a.Schedules[0] || !slices.Equal(a.Notify.To, b.Notify.To) || !slices.Equal(a.Publish, b.Publish) {
+		len(b.Schedules) != 2 || b.Schedules[0] != a.Schedules[0] || !slices.Equal(a.Notify.To, b.Notify.To) || !reflect.DeepEqual(a.Publish, b.Publish) {
 		t.Errorf("a %+v\nb %+v", a, b)
 	}
 }

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -375,10 +374,11 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 		files := map[string]string{"a.csv": strings.Repeat(fmt.Sprint(i), 1000), fmt.Sprintf("only-%d.csv", i): "x", "sub/b.json": fmt.Sprint(i)}
 		w.write(files)
 		// Within this process: starting fifty is not what is tested.
-		c := &child{out: json.NewEncoder(io.Discard), acks: make(chan saved, 2)}
-		c.acks <- saved{}
-		c.acks <- saved{}
-		if _, err := c.locked(t.Context(), request{Order: w.order(fmt.Sprintf("R%02d", i), job.Target{To: to})}); err != nil {
+		c := newChild(io.Discard)
+		c.acks = make(chan renewed, 2)
+		c.acks <- renewed{}
+		c.acks <- renewed{}
+		if _, err := c.locked(t.Context(), w.order(fmt.Sprintf("R%02d", i), job.Target{To: to})); err != nil {
 			t.Fatal(err)
 		}
 	}

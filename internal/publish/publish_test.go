@@ -27,6 +27,7 @@ import (
 const (
 	killEnv       = "BELFRY_TEST_KILL"        // "some-data:2" dies the second time it comes there
 	noExchangeEnv = "BELFRY_TEST_NO_EXCHANGE" // the file system cannot exchange
+	noLinkEnv     = "BELFRY_TEST_NO_LINK"     // nor give a file two names
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +54,9 @@ func testChild() int {
 	}
 	if os.Getenv(noExchangeEnv) != "" {
 		renameExchange = func(string, string) error { return unix.ENOSYS }
+	}
+	if os.Getenv(noLinkEnv) != "" {
+		linkFile = func(string, string) error { return unix.EPERM }
 	}
 	return Child(os.Stdin, os.Stdout)
 }
@@ -120,18 +124,7 @@ func (w *world) send(o Order, env ...string) (Result, error) {
 
 func (w *world) again(env ...string) (Result, error) {
 	w.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s := New(Options{
-		Command: []string{self, "publish"},
-		Env:     func(context.Context, string) ([]string, error) { return slices.Concat(w.env, env), nil },
-	})
-	data, err := s.Send(w.t.Context(), w.item, func(p json.RawMessage) error {
-		w.item.Progress = slices.Clone(p)
-		return nil
-	})
+	data, err := w.sender(nil, env...).Send(w.t.Context(), w.item, noSave)
 	if err != nil {
 		return Result{}, err
 	}
@@ -287,7 +280,7 @@ func TestSendOfAChildThatFailsIsTriedAgain(t *testing.T) {
 		{"killed", `kill -9 $$`, "killed"},
 		{"silent", `echo it is broken >&2; exit 3`, "exit status 3: it is broken"},
 		{"babble", `read line; echo hello`, "invalid character"},
-		{"refusal to save", `read line; echo '{"save":{}}'; read line; exit 0`, "disk on fire"},
+		{"refusal to renew", `read line; echo '{"renew":true}'; read line; exit 0`, "disk on fire"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -299,7 +292,7 @@ func TestSendOfAChildThatFailsIsTriedAgain(t *testing.T) {
 	t.Run("context", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := sh(`read line; echo '{"save":{}}'; while :; do read line || /bin/sleep 100; done`).
+		_, err := sh(`read line; echo '{"renew":true}'; while :; do read line || /bin/sleep 100; done`).
 			Send(ctx, outbox.Item{Payload: []byte(`{}`)}, func(json.RawMessage) error { cancel(); return nil })
 		wantError(t, err, false, "interrupted")
 	})

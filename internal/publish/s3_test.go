@@ -89,6 +89,7 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 		{"stale:1", false, ""},
 		{"checked:1", false, ""},
 		{"manifest:1", false, ""},
+		{"listed:1", false, ""},
 		{"marked:1", true, "R2"},
 	} {
 		t.Run(c.kill, func(t *testing.T) {
@@ -105,17 +106,25 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 			if m, err := accept(os.DirFS(dir)); (err == nil) != c.success || m.Run != c.run {
 				t.Errorf("after the kill a reader accepts run %q (%v), want %q: %q", m.Run, err, c.run, tree(t, dir))
 			}
-			// Killed once more, where the new manifest is in place already: what the
-			// old one listed is known from the progress alone.
-			_, err = w.again(killEnv + "=manifest:1")
+			// Another run, which knows nothing of the first two, is killed there too;
+			// it leaves what neither the old manifest nor its own lists.
+			w.write(map[string]string{"third.csv": "3", "a.csv": "of the third"})
+			_, err = w.send(w.order("R3", to), killEnv+"=some-data:2")
 			wantError(t, err, false, "killed")
-			if dir := server.Fetch(t, prefix); slices.Contains(tree(t, dir), successName) {
-				t.Errorf("_SUCCESS is there while data is replaced: %q", tree(t, dir))
+			if names := tree(t, server.Fetch(t, prefix)); slices.Contains(names, successName) || !slices.Contains(names, "third.csv") {
+				t.Errorf("while data is replaced there is %q", names)
+			}
+			fourth := map[string]string{"fourth.csv": "4"}
+			w.write(fourth)
+			w.mustSend(w.order("R4", to))
+			wantObjects(t, server, prefix, "R4", fourth)
+			if again, err := w.again(killEnv + "=noted:1"); err == nil {
+				t.Errorf("it was not killed: %+v", again)
 			}
 			if _, err := w.again(); err != nil {
 				t.Fatal(err)
 			}
-			wantObjects(t, server, prefix, "R2", second)
+			wantObjects(t, server, prefix, "R4", fourth)
 		})
 	}
 }
@@ -179,15 +188,10 @@ func TestS3ManyFilesAndOneLargeOne(t *testing.T) {
 
 func TestPartSize(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int64{0, 1, singleMax, singleMax + 1, 70 << 20, 80 << 30, 1 << 40, 5 << 40} {
-		part := partSize(size)
-		if size <= singleMax {
-			if part != 0 {
-				t.Errorf("partSize(%d) = %d, want one request", size, part)
-			}
-			continue
-		}
-		if n := (size + part - 1) / part; part < minPart || n > maxParts {
+	b := &objects{part: &part{}}
+	for _, size := range []int64{1, 8 << 20, 70 << 20, 78 << 30, 80 << 30, 1 << 40, 5 << 40} {
+		part := b.partSize(size)
+		if n := (size + part - 1) / part; part < job.DefaultPartSize || n > maxParts {
 			t.Errorf("partSize(%d) = %d, which is %d parts", size, part, n)
 		}
 	}
@@ -265,7 +269,7 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 		final  bool
 		want   string
 	}{
-		{403, "AccessDenied", true, "allow s3:DeleteObject"},
+		{403, "AccessDenied", true, "allow s3:PutObject"},
 		{301, "PermanentRedirect", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "AuthorizationHeaderMalformed", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "ExpiredToken", true, "sign in again"},
@@ -330,7 +334,7 @@ func TestS3FaultsOnTheWay(t *testing.T) {
 		}},
 		{name: "somebody else published meanwhile", fails: "somebody else", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
-				return conditional(r) && refuse(w, 412, "PreconditionFailed")
+				return conditional(r) && isManifest(r) && refuse(w, 412, "PreconditionFailed")
 			}
 		}},
 		{name: "the body is another one on the way", fails: "a.csv", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {

@@ -33,6 +33,19 @@ func isAbsent(err error) bool {
 	return isStatus(err, http.StatusNotFound) && isCode(err, "NoSuchKey", "NotFound", "")
 }
 
+func isDenied(err error) bool {
+	return isStatus(err, http.StatusForbidden) && isCode(err, "AccessDenied", "Forbidden", "")
+}
+
+// refusesHeaders reports whether err may be an answer to a header that the
+// service does not know. Many say so in words of their own.
+func refusesHeaders(err error) bool {
+	if !isStatus(err, http.StatusNotImplemented) && !isStatus(err, http.StatusBadRequest) {
+		return false
+	}
+	return !slices.ContainsFunc(advices, func(a advice) bool { return slices.Contains(a.codes, codeOf(err)) })
+}
+
 // isCode reports whether err is an answer with one of the codes.
 func isCode(err error, codes ...string) bool { return slices.Contains(codes, codeOf(err)) }
 
@@ -76,6 +89,12 @@ var advices = []advice{
 	{[]string{"InvalidBucketName"}, true, func(b *objects, _ string, _ error) string {
 		return fmt.Sprintf("%q is not a name for a bucket there: correct publish.to", b.bucket)
 	}},
+	{[]string{"InvalidStorageClass"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the service has no storage class %q: correct publish.storage_class", b.target.StorageClass)
+	}},
+	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.InvalidKeyUsageException", "KMS.InvalidArnException", "KMS.UnrecognizedClientException"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the key %q cannot be used: correct publish.kms_key, or enable the key in the bucket's region", b.target.KMSKey)
+	}},
 	{[]string{"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}, false, func(*objects, string, error) string {
 		return errChanged.Error()
 	}},
@@ -117,7 +136,7 @@ func (b *objects) explain(action, name string, err error) error {
 	}
 	what := "s3://" + b.bucket + "/" + b.prefix + name
 	say := func(final bool, format string, args ...any) error {
-		err := fmt.Errorf("publish %s: %s (%w)", what, fmt.Sprintf(format, args...), err)
+		err := fmt.Errorf("%s %s: %s (%w)", b.doing, what, fmt.Sprintf(format, args...), err)
 		if final {
 			return outbox.Final(err)
 		}
@@ -156,7 +175,7 @@ func (b *objects) explain(action, name string, err error) error {
 	var authority x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, errChanged), errors.Is(err, context.Canceled):
-		return fmt.Errorf("publish %s: %w", what, err)
+		return fmt.Errorf("%s %s: %w", b.doing, what, err)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return say(false, "nothing listens%s: is the service up, and AWS_ENDPOINT_URL_S3 right?", b.store.where())
 	case errors.As(err, &dns):

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -236,6 +237,15 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
 		}
 		t.To = to
+		if t.KMSKey, err = Expand(t.KMSKey, env); err != nil {
+			return nil, fmt.Errorf("publish to %s: kms_key: %w", t.To, err)
+		}
+		t.Metadata = maps.Clone(t.Metadata)
+		for name, value := range t.Metadata {
+			if t.Metadata[name], err = Expand(value, env); err != nil {
+				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
+			}
+		}
 		list = append(list, t)
 	}
 	return list, nil

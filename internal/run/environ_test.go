@@ -3,6 +3,7 @@ package run
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -238,9 +239,19 @@ func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
 		{"out", "", "/home/alice/out", "relative to home, for a crontab"},
 	} {
 		got, err := targets(&job.Job{Settings: &job.Settings{Dir: c.dir, Publish: []job.Target{{From: "f", To: c.to}}}}, env)
-		if err != nil || len(got) != 1 || got[0] != (job.Target{From: "f", To: c.want}) {
+		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], job.Target{From: "f", To: c.want}) {
 			t.Errorf("%s: %+v, %v, want %s", c.why, got, err, c.want)
 		}
+	}
+	written := job.Target{To: "s3://x/", KMSKey: "$KEY", Metadata: map[string]string{"day": "of $BELFRY_DATE"}, Mode: job.ModeAppend, Parallel: 3}
+	want := job.Target{To: "s3://x/", KMSKey: "arn", Metadata: map[string]string{"day": "of 2026-07-10"}, Mode: job.ModeAppend, Parallel: 3}
+	settings := &job.Settings{Publish: []job.Target{written}}
+	got, err := targets(&job.Job{Settings: settings}, append(env, vars("KEY=arn")...))
+	if err != nil || !reflect.DeepEqual(got, []job.Target{want}) || settings.Publish[0].Metadata["day"] != "of $BELFRY_DATE" {
+		t.Errorf("got %+v, %v, want %+v; the job has %+v now", got, err, want, settings.Publish)
+	}
+	if _, err := targets(&job.Job{Settings: settings}, env); err == nil || !strings.Contains(err.Error(), "kms_key: $KEY is not set") {
+		t.Errorf("a key that is not set gives %v", err)
 	}
 	if _, err := targets(&job.Job{Settings: &job.Settings{Publish: []job.Target{{To: "s3://x/$NO"}}}}, env); err == nil || !strings.Contains(err.Error(), "$NO") || !strings.Contains(err.Error(), "s3://x/") {
 		t.Errorf("a name that is not set gives %v", err)

@@ -313,7 +313,7 @@ func TestClaimTakesARunOnceAndOnlyUnderTheTokenItFollows(t *testing.T) {
 	if len(attempts) != 1 || attempts[0].Number != 1 || attempts[0].Token != 1 || attempts[0].Boot != "boot" || !attempts[0].StartedAt.Equal(at) || !attempts[0].EndedAt.IsZero() {
 		t.Errorf("its attempts are %+v", attempts)
 	}
-	if targets := must(s.Targets(t.Context(), a.ID, 1))(t); len(targets) != 1 || targets[0] != (job.Target{From: "a", To: "/lake/a"}) {
+	if targets := must(s.Targets(t.Context(), a.ID, 1))(t); !cmp.Equal(targets, []job.Target{{From: "a", To: "/lake/a"}}) {
 		t.Errorf("its targets are %+v", targets)
 	}
 	if _, err := s.Targets(t.Context(), a.ID, 2); !errors.Is(err, ErrNotFound) {

@@ -169,18 +169,29 @@ func (w *watcher) await(ctx context.Context, seen api.Run) error {
 
 // awaitPublished is await for a run that publishes: it tells how far that is.
 func (w *watcher) awaitPublished(ctx context.Context, seen api.Run) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := make(chan error, 1)
+	go func() {
+		for {
+			r, err := w.client.Await(ctx, seen)
+			if err != nil || api.Version(r) != api.Version(seen) {
+				changed <- err
+				return
+			}
+		}
+	}()
 	ticker := time.NewTicker(250 * time.Millisecond)
 	defer ticker.Stop()
-	for r := seen; ; {
-		w.publishing(r)
+	w.publishing(seen)
+	for {
 		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		var err error
-		if r, err = w.client.Run(ctx, seen.ID); err != nil || api.Version(r) != api.Version(seen) {
+		case err := <-changed:
 			return err
+		case <-ticker.C:
+			if r, err := w.client.Run(ctx, seen.ID); err == nil {
+				w.publishing(r)
+			}
 		}
 	}
 }

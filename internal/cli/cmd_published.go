@@ -86,7 +86,7 @@ func (c *command) published(ctx context.Context, f api.PublishedFilter, look loo
 		return err
 	}
 	if len(sets) == 0 {
-		fmt.Fprintln(c.err, "nothing was published"+that(f))
+		fmt.Fprintln(c.err, "nothing "+sought(f))
 		return nil
 	}
 	if len(sets) == 1 && f.Job != "" && f.Date != "" {
@@ -108,9 +108,12 @@ func (c *command) published(ctx context.Context, f api.PublishedFilter, look loo
 	return i.conclusion()
 }
 
-// that says of what nothing was published.
-func that(f api.PublishedFilter) string {
-	text := ""
+// sought says what a filter is about.
+func sought(f api.PublishedFilter) string {
+	text := "that was published"
+	if f.All {
+		text = "was published"
+	}
 	if f.Job != "" {
 		text += " by " + f.Job
 	}
@@ -118,7 +121,7 @@ func that(f api.PublishedFilter) string {
 		text += " for " + f.Date
 	}
 	if !f.All {
-		text += " that stands at its target still"
+		text += " stands at its target"
 	}
 	return text
 }

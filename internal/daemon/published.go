@@ -171,13 +171,8 @@ func (h *history) Inspect(ctx context.Context, r api.InspectRequest, progress fu
 	for _, f := range found.Manifest.Files {
 		out.Files = append(out.Files, api.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256})
 	}
-	switch {
-	case out.Run == "":
-		out.Problems = append(out.Problems, "there is no _manifest.json")
-	case out.Run != r.Run:
+	if out.Run != "" && out.Run != r.Run {
 		out.Problems = append(out.Problems, "another set stands there, of run "+out.Run)
-	case !out.Complete:
-		out.Problems = append(out.Problems, "there is no _SUCCESS")
 	}
 	out.Problems = append(out.Problems, found.Problems...)
 	return out, nil

@@ -111,6 +111,13 @@ func (b *backend) Backfill(ctx context.Context, r api.BackfillRequest) (string, 
 		told += ", only " + r.Only
 	}
 	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: person(ctx), At: now, Action: run.ActBackfill, Job: j.Key, Backfill: id, Detail: told}); err != nil {
+		var twice *store.BackfillError
+		if errors.As(err, &twice) {
+			return "", nil, &api.Error{
+				Code: api.Refused, Message: fmt.Sprintf("backfill %s of %s has not ended, and makes %s too", twice.Backfill, j.Name, twice.Date),
+				Hint: "belfry runs " + j.Name + " tells how far it is; try again when it has ended, or leave out what it makes",
+			}
+		}
 		return "", nil, err
 	}
 	b.d.o.Log.Info("a person asked for a backfill", "job", j.String(), "backfill", id, "runs", len(runs), "parallel", max(r.Parallel, 1))

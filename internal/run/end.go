@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,6 +192,8 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 // outcome says what the exit of an attempt means for its run, before retries.
 func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 	switch {
+	case exit.LeaseLost: // another node may have it since
+		return Lost, cmp.Or(exit.Error, "its lease ran out, and its keeper ended it")
 	case exit.Error != "":
 		return Failed, exit.Error
 	case exit.Stopped && strings.HasPrefix(run.Reason, replacedReason):

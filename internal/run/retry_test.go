@@ -29,7 +29,7 @@ func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
 			s.t.Fatal(err)
 		}
 		r := s.want(id, run.Running, "")
-		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) {
+		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) || !r.StartedAt.Equal(time.Now()) { // what it takes is not counted from the first
 			s.t.Errorf("it runs as %+v", r)
 		}
 		var refused *run.RetryError
@@ -102,11 +102,11 @@ func TestARefusedPublishIsMadeAgainWithoutAnotherAttempt(t *testing.T) {
 			s.t.Fatal(err)
 		}
 		r := s.want(id, run.Publishing, "")
-		if r.Attempt != 1 || !r.EndedAt.IsZero() || !r.AskedAt.Equal(time.Now()) || r.ExitCode == nil || *r.ExitCode != 0 {
+		if r.Attempt != 1 || !r.EndedAt.IsZero() || !r.AskedAt.Equal(time.Now()) || !r.StartedAt.Equal(time.Now()) || r.ExitCode == nil || *r.ExitCode != 0 {
 			s.t.Errorf("it is published as %+v", r)
 		}
 		s.starts(1)
-		if want := []string{"[{ /lake/2026-07-09 }] ", "[{ /lake/2026-07-09 replace}] ok"}; !slices.Equal(s.ordered, want) {
+		if want := []string{"/lake/2026-07-09", "/lake/2026-07-09 replace ok"}; !slices.Equal(s.ordered, want) {
 			s.t.Errorf("to be published were %q, want %q", s.ordered, want)
 		}
 		item, err := s.store.PublishOf(s.t.Context(), id)

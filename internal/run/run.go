@@ -89,7 +89,7 @@ type Run struct {
 	FinishBy   time.Time // so for its end
 	Backfill   string    // id of the backfill it belongs to
 	Parallel   int       // of the backfill: so many of its runs may run beside each other
-	StartedAt  time.Time // of the first attempt; zero: not yet
+	StartedAt  time.Time // of the first attempt, or publish, since a person asked last; zero: not yet
 	EndedAt    time.Time
 	ExitCode   *int   // of the newest attempt
 	Signal     string // that ended it

@@ -218,7 +218,7 @@ func (s *scene) begin() {
 			return j, ok
 		},
 		Publish: func(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
-			s.ordered = append(s.ordered, fmt.Sprintf("%v %s", targets, j.IfEmpty))
+			s.ordered = append(s.ordered, strings.TrimSpace(fmt.Sprintf("%s %s %s", targets[0].To, targets[0].Mode, j.IfEmpty)))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
 		Published: func(result json.RawMessage) (sets []run.Published) {

@@ -25,6 +25,7 @@ type gate struct {
 	reached chan struct{} // closed when an upload waits
 	once    sync.Once
 	opened  chan struct{}
+	open    func() // may be called twice
 }
 
 func newGate(t *testing.T, endpoint string) *gate {
@@ -33,6 +34,7 @@ func newGate(t *testing.T, endpoint string) *gate {
 		t.Fatal(err)
 	}
 	g := &gate{reached: make(chan struct{}), opened: make(chan struct{})}
+	g.open = sync.OnceFunc(func() { close(g.opened) })
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it was signed
@@ -48,7 +50,10 @@ func newGate(t *testing.T, endpoint string) *gate {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
-	t.Cleanup(g.Close)
+	t.Cleanup(func() {
+		g.open() // what waits does not see that its client is gone
+		g.Close()
+	})
 	return g
 }
 
@@ -84,7 +89,7 @@ jobs:
 	if r := p.show(runs[0].ID); r.State != "publishing" {
 		t.Errorf("after the kill the run is %s", r.State)
 	}
-	close(gate.opened)
+	gate.open()
 	p.serve()
 	r := p.finished(runs[0].ID)
 	if r.State != "succeeded" || r.Attempt != 1 || p.read("ledger") != "ran\n" {

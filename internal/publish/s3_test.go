@@ -86,10 +86,10 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 		{"some-data:1", false, ""},
 		{"some-data:4", false, ""},
 		{"data:1", false, ""},
-		{"stale:1", false, ""},
 		{"checked:1", false, ""},
 		{"manifest:1", false, ""},
-		{"listed:1", false, ""},
+		{"stale:1", false, ""},
+		{"swept:1", false, ""},
 		{"marked:1", true, "R2"},
 	} {
 		t.Run(c.kill, func(t *testing.T) {

@@ -48,7 +48,9 @@ func TestServicesThatKnowLessAreServedToo(t *testing.T) {
 		},
 		{
 			"no SHA-256 for parts",
-			func(r *http.Request) bool { return len(sumHeaders(r.Header)) > 0 && r.URL.RawQuery != "x-id=PutObject" && r.Method != http.MethodHead },
+			func(r *http.Request) bool {
+				return len(sumHeaders(r.Header)) > 0 && r.URL.RawQuery != "x-id=PutObject" && r.Method != http.MethodHead
+			},
 			"NotImplemented", http.StatusNotImplemented,
 			func(*http.Request) bool { return true },
 		},

@@ -148,7 +148,8 @@ func (b *objects) explain(action, name string, err error) error {
 		switch {
 		case strings.Contains(text, "no EC2 IMDS role found"), strings.Contains(text, "static credentials are empty"):
 			return say(true, "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the job's environment (env_file)")
-		case statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
+		case strings.Contains(text, "unable to read file at"), // of a web identity
+			statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
 			strings.Contains(text, "SSO session has expired"), strings.Contains(text, "read cached SSO token"):
 			return say(true, "the job's AWS credentials could not be got: sign in again, or correct the profile")
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -77,10 +78,10 @@ var advices = []advice{
 	{[]string{"SignatureDoesNotMatch", "InvalidSecurity"}, true, func(*objects, string, error) string {
 		return "the secret key does not fit the access key: correct AWS_SECRET_ACCESS_KEY in the job's environment, or the profile it uses"
 	}},
-	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}, true, func(*objects, string, error) string {
+	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}, true, func(*objects, string, error) string {
 		return "the session token has expired or is not valid: sign in again, or give the job credentials that last"
 	}},
-	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture"}, false, func(*objects, string, error) string {
+	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"}, false, func(*objects, string, error) string {
 		return "this machine's clock is too far from the right time: synchronise it (timedatectl set-ntp true)"
 	}},
 	{[]string{"PermanentRedirect", "TemporaryRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}, true, func(b *objects, _ string, err error) string {
@@ -117,8 +118,14 @@ func (s *bucketStore) where() string {
 	return " in " + s.region
 }
 
+// expected is how services say in words which region they are.
+var expected = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)`)
+
 func (b *objects) wrongRegion(err error) string {
 	right := "the bucket's"
+	if said := expected.FindStringSubmatch(err.Error()); said != nil {
+		right = said[1]
+	}
 	var r *awshttp.ResponseError
 	if errors.As(err, &r) && r.Response != nil {
 		if region := r.Response.Header.Get("X-Amz-Bucket-Region"); region != "" {

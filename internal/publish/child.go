@@ -25,10 +25,10 @@ const (
 	stepSomeData  step = "some-data" // a file was uploaded or staged (3)
 	stepSomePart  step = "some-part" // a part of a large file was uploaded (3)
 	stepData      step = "data"      // a target has all its files, or its stage has (3)
-	stepStale     step = "stale"     // the objects that the new manifest does not list are gone (4)
 	stepChecked   step = "checked"   // every target's data was compared (5)
 	stepManifest  step = "manifest"  // every S3 target has its manifest (6)
-	stepListed    step = "listed"    // nothing is at the S3 target but what its manifest lists
+	stepStale     step = "stale"     // the objects that an S3 target's manifest does not list are gone
+	stepSwept     step = "swept"     // so is what noted them, at all targets
 	stepMoved     step = "moved"     // no exchange: the old directory is away, the new one not yet there
 	stepExchanged step = "exchanged" // a directory is the new one, the old one still to be removed
 	stepMarked    step = "marked"    // a target is complete (7)

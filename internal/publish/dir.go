@@ -411,6 +411,8 @@ var linkFile = os.Link
 
 func (d *folder) list(context.Context) error { return nil } // it is in the stage
 
+func (d *folder) sweep(context.Context) error { return nil } // the whole directory is another one
+
 func (d *folder) mark(context.Context) error {
 	if err := d.swap(); err != nil {
 		return d.explain(err)

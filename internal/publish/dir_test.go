@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/internal/job"
+	"belfry/internal/machine"
 )
 
 var (
@@ -191,6 +193,80 @@ func TestStrangeOutputIsRefusedAndNamed(t *testing.T) {
 	wantError(t, err, true, `"etc" of the output is not a folder`)
 	_, err = w.send(w.order("R1", job.Target{From: "../x", To: to}))
 	wantError(t, err, true, `"../x" is not a folder of the output`)
+}
+
+func TestEachKindOfStrangeFileIsRefused(t *testing.T) {
+	t.Parallel()
+	for what, make := range map[string]func(name string) error{
+		"a symbolic link": func(name string) error { return os.Symlink("a.csv", name) },
+		"a hard link":     func(name string) error { return os.Link(filepath.Join(filepath.Dir(name), "a.csv"), name) },
+		"a FIFO":          func(name string) error { return unix.Mkfifo(name, 0o644) },
+		"a socket": func(name string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		},
+		"a device": func(name string) error { return unix.Mknod(name, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if what == "a device" {
+				machine.NeedsRoot(t)
+			}
+			w := newWorld(t, first)
+			if err := make(filepath.Join(w.output, "strange")); err != nil {
+				t.Fatal(err)
+			}
+			to := filepath.Join(t.TempDir(), "target")
+			_, err := w.send(w.order("R1", job.Target{To: to}))
+			wantError(t, err, true, `"strange" is `+what, "only regular files")
+			if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the target is there: %v", err)
+			}
+		})
+	}
+}
+
+func TestDirectoryOnAnotherFileSystem(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	mounted := t.TempDir()
+	if err := unix.Mount("none", mounted, "tmpfs", 0, "size=16m"); errors.Is(err, unix.EPERM) {
+		machine.Lacks(t, "the right to mount: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mounted, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, first)
+	to := filepath.Join(mounted, "x", "y")
+	w.mustSend(w.order("R1", job.Target{To: to}))
+	w.write(second)
+	w.mustSend(w.order("R2", job.Target{To: to}))
+	wantSet(t, to, "R2", second)
+	wantAlone(t, to)
+	w.write(map[string]string{"large": strings.Repeat("x", 17<<20)})
+	_, err := w.send(w.order("R3", job.Target{To: to}))
+	wantError(t, err, false, "the disk is full", "free some space")
+	wantSet(t, to, "R2", second)
+	wantAlone(t, to)
+	_, err = w.send(w.order("R3", job.Target{To: mounted}))
+	wantError(t, err, true, `holds "x", which this job did not publish`)
+	empty := filepath.Join(mounted, "empty")
+	mkdir(t, empty)
+	if err := unix.Mount("none", empty, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(empty, 0) }()
+	w.write(first)
+	_, err = w.send(w.order("R3", job.Target{To: empty}))
+	wantError(t, err, true, "a mount point", "publish to a folder in it")
 }
 
 func TestOpenBeneathFollowsNothing(t *testing.T) {

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -159,9 +158,4 @@ func TestUploadsOfAnotherRunThatWasKilledAreEnded(t *testing.T) {
 		t.Errorf("uploads are left: %s", left)
 	}
 	wantObjects(t, s, "x/", "R2", first)
-}
-
-// sets are what several publishers put at one target.
-func sets(run int) map[string]string {
-	return map[string]string{"a.csv": strings.Repeat(fmt.Sprint(run), 1000), fmt.Sprintf("only-%d.csv", run): "x", "sub/b.json": fmt.Sprint(run)}
 }

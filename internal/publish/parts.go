@@ -28,10 +28,13 @@ type site interface {
 	note(ctx context.Context) error
 	// unmark takes _SUCCESS away where data will be replaced in place.
 	unmark(ctx context.Context) error
-	// put puts the data, removes what is not to stay, and compares.
+	// put puts the data and compares.
 	put(ctx context.Context) error
 	// list puts the manifest.
 	list(ctx context.Context) error
+	// sweep removes what the manifest does not list: only now, when no other
+	// publish can come before.
+	sweep(ctx context.Context) error
 	// mark puts _SUCCESS: from here on the target is complete.
 	mark(ctx context.Context) error
 	// leave lets go of what the site made for itself, whether it came to an end
@@ -108,6 +111,12 @@ func (c *child) publish(ctx context.Context, o Order) (*Result, error) {
 		}
 	}
 	at(stepManifest)
+	for _, s := range sites {
+		if err := s.sweep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	at(stepSwept)
 	for _, s := range sites {
 		if err := s.mark(ctx); err != nil {
 			return nil, err
@@ -263,8 +272,8 @@ func (p *part) begin() {
 // parallel is how many files are worked on at once.
 func (p *part) parallel() int { return cmp.Or(p.target.Parallel, job.DefaultParallel) }
 
-// stale returns the paths that are not to stay.
-func (p *part) stale(old []Entry, left []string) []string {
+// stale returns those of paths that are not to stay.
+func (p *part) stale(paths []string) []string {
 	stay := make(map[string]bool, len(p.files)+len(p.kept))
 	for _, f := range p.files {
 		stay[f.path] = true
@@ -272,11 +281,7 @@ func (p *part) stale(old []Entry, left []string) []string {
 	for _, e := range p.kept {
 		stay[e.Path] = true
 	}
-	paths := make([]string, len(old))
-	for i, e := range old {
-		paths[i] = e.Path
-	}
-	return slices.DeleteFunc(union(paths, left), func(path string) bool { return stay[path] })
+	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return stay[path] })
 }
 
 // union returns the sorted members of both.

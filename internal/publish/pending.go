@@ -8,15 +8,15 @@ import (
 	"net/http"
 )
 
-// pending is the content of _pending.json: what a publish to S3 will put there,
-// written before the first of it. It goes when the manifest lists that. One that
-// is found is of a publish that came to no end, or is under way elsewhere: the
-// next publish removes what it lists, whoever began it, without having to list
-// the bucket.
+// pending is the content of _pending.json: all that may be at the target while a
+// publish to S3 is under way, written before it puts anything. It goes when there
+// is nothing left but what the manifest lists. One that is found is of a publish
+// that came to no end, or is under way elsewhere: the next one removes what it
+// lists, whoever began it, without having to list the bucket.
 type pending struct {
 	Job   string   `json:"job"`
 	Run   string   `json:"run"`
-	Files []string `json:"files"` // its own paths, and those of the one that stood there before
+	Files []string `json:"files"` // its own paths, and those that may have been there before
 }
 
 // lookPending reads what an earlier publish left unfinished.
@@ -40,7 +40,8 @@ func (b *objects) lookPending(ctx context.Context) error {
 		b.warn("%s: the %s there is not one of Belfry's, so what it lists stays: %v", b.to, pendingName, err)
 		return nil
 	}
-	b.left = left.Files
+	b.left = union(b.left, left.Files)
+	b.cutOff = true
 	return nil
 }
 

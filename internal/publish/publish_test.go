@@ -27,6 +27,7 @@ import (
 const (
 	killEnv       = "BELFRY_TEST_KILL"        // "some-data:2" dies the second time it comes there
 	noExchangeEnv = "BELFRY_TEST_NO_EXCHANGE" // the file system cannot exchange
+	stallEnv      = "BELFRY_TEST_STALL"       // stallAfter
 	noLinkEnv     = "BELFRY_TEST_NO_LINK"     // nor give a file two names
 )
 
@@ -54,6 +55,13 @@ func testChild() int {
 	}
 	if os.Getenv(noExchangeEnv) != "" {
 		renameExchange = func(string, string) error { return unix.ENOSYS }
+	}
+	if text := os.Getenv(stallEnv); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			panic(err)
+		}
+		stallAfter = d
 	}
 	if os.Getenv(noLinkEnv) != "" {
 		linkFile = func(string, string) error { return unix.EPERM }

@@ -26,8 +26,8 @@ type objects struct {
 	store *bucketStore
 	slots chan struct{} // holds one for each request that carries data
 
-	old           []Entry  // what the manifest there lists
-	left          []string // what an earlier publish may have left there
+	left          []string // the paths that may be there: the manifest there lists them, or an unfinished publish put them
+	cutOff        bool     // there is such a publish
 	manifestThere standing
 	pendingThere  standing
 	pendingData   []byte
@@ -89,7 +89,9 @@ func (b *objects) lookManifest(ctx context.Context) (*Manifest, error) {
 	case m.Job != b.order.Job && !b.needsOld():
 		b.warn("%s held the output of the job %s and is replaced", b.to, m.Job)
 	}
-	b.old = m.Files
+	for _, e := range m.Files {
+		b.left = append(b.left, e.Path)
+	}
 	return m, nil
 }
 
@@ -125,7 +127,7 @@ func (b *objects) remove(ctx context.Context, name string) error {
 	return b.explain("s3:DeleteObject", name, err)
 }
 
-// put uploads (3), deletes what is stale (4) and compares (5).
+// put uploads (3) and compares (4).
 func (b *objects) put(ctx context.Context) error {
 	b.abortOld(ctx)
 	err := each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
@@ -141,12 +143,6 @@ func (b *objects) put(ctx context.Context) error {
 		return err
 	}
 	at(stepData)
-	stale := b.stale(b.old, b.left)
-	err = each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
-	if err != nil {
-		return err
-	}
-	at(stepStale)
 	unread := make([]bool, len(b.files))
 	err = each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
 		err := b.compare(ctx, &b.files[i])
@@ -202,7 +198,7 @@ func (b *objects) compare(ctx context.Context, f *file) error {
 	return nil
 }
 
-// list puts the manifest (6), if it is still the one we read that stands there
+// list puts the manifest (5), if it is still the one we read that stands there
 // and no other publish has begun.
 func (b *objects) list(ctx context.Context) error {
 	if err := b.describe(); err != nil {
@@ -215,13 +211,19 @@ func (b *objects) list(ctx context.Context) error {
 	return err
 }
 
-// mark puts _SUCCESS (7). There is nothing left then that the manifest does not
-// list.
-func (b *objects) mark(ctx context.Context) error {
-	if err := b.remove(ctx, pendingName); err != nil {
+// sweep deletes what is stale, and then the note of it (6).
+func (b *objects) sweep(ctx context.Context) error {
+	stale := b.stale(b.left)
+	err := each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
+	if err != nil {
 		return err
 	}
-	at(stepListed)
+	at(stepStale)
+	return b.remove(ctx, pendingName)
+}
+
+// mark puts _SUCCESS (7).
+func (b *objects) mark(ctx context.Context) error {
 	_, err := b.putSmall(ctx, successName, nil, standing{})
 	return b.explain("s3:PutObject", successName, err)
 }

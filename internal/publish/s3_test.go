@@ -86,10 +86,10 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 		{"some-data:1", false, ""},
 		{"some-data:4", false, ""},
 		{"data:1", false, ""},
-		{"stale:1", false, ""},
 		{"checked:1", false, ""},
 		{"manifest:1", false, ""},
-		{"listed:1", false, ""},
+		{"stale:1", false, ""},
+		{"swept:1", false, ""},
 		{"marked:1", true, "R2"},
 	} {
 		t.Run(c.kill, func(t *testing.T) {
@@ -199,10 +199,16 @@ func TestPartSize(t *testing.T) {
 
 func TestS3RefusalsAreFinalAndSayWhatToDo(t *testing.T) {
 	t.Parallel()
-	w, s := newLake(t, first)
+	s := s3test.Start(t, "--iam-dir", t.TempDir())
+	w := newWorld(t, first)
+	w.env = append(w.env, s.Env()...)
 	to := job.Target{To: "s3://lake/x/"}
 	_, err := w.send(w.order("R1", job.Target{To: "s3://no-such-lake/x/"}))
 	wantError(t, err, true, `no bucket "no-such-lake"`, s.Endpoint, "create it")
+	_, err = w.send(w.order("R1", to), s.AddUser(t, "stranger")...)
+	wantError(t, err, true, "access denied: allow s3:PutObject")
+	_, err = w.send(w.order("R1", to), "AWS_REGION=ap-northeast-2")
+	wantError(t, err, true, `"lake" is not in the region ap-northeast-2`, "set AWS_REGION to us-east-1")
 	_, err = w.send(w.order("R1", to), "AWS_SECRET_ACCESS_KEY=wrong")
 	wantError(t, err, true, "AWS_SECRET_ACCESS_KEY")
 	_, err = w.send(w.order("R1", to), "AWS_ACCESS_KEY_ID=nobody")
@@ -269,15 +275,25 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 		final  bool
 		want   string
 	}{
+		{404, "NoSuchBucket", true, `there is no bucket "lake"`},
 		{403, "AccessDenied", true, "allow s3:PutObject"},
+		{403, "InvalidAccessKeyId", true, "correct AWS_ACCESS_KEY_ID"},
+		{403, "SignatureDoesNotMatch", true, "correct AWS_SECRET_ACCESS_KEY"},
 		{301, "PermanentRedirect", true, "set AWS_REGION to ap-northeast-2"},
+		{307, "TemporaryRedirect", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "AuthorizationHeaderMalformed", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "ExpiredToken", true, "sign in again"},
-		{403, "RequestTimeTooSkewed", false, "clock"},
+		{400, "InvalidToken", true, "sign in again"},
+		{403, "RequestTimeTooSkewed", false, "timedatectl set-ntp true"},
+		{403, "RequestExpired", false, "timedatectl set-ntp true"},
+		{400, "InvalidStorageClass", true, `no storage class "COLD"`},
+		{400, "KMS.NotFoundException", true, `the key "k" cannot be used`},
 		{503, "SlowDown", false, "not up to it"},
+		{400, "RequestTimeout", false, "not up to it"},
 		{500, "Whatever", false, "answered 500"},
 		{507, "XMinioStorageFull", false, "space"},
 		{400, "Whatever", true, "refuses"},
+		{501, "Whatever", true, "refuses"},
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			t.Parallel()
@@ -291,8 +307,8 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 			defer front.Close()
 			w := newWorld(t, first)
 			w.env = append(w.env, "AWS_ENDPOINT_URL_S3="+front.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-			_, err := w.send(w.order("R1", job.Target{To: "s3://lake/x/"}))
-			wantError(t, err, c.final, c.want)
+			_, err := w.send(w.order("R1", job.Target{To: "s3://lake/x/", StorageClass: "COLD", KMSKey: "k"}))
+			wantError(t, err, c.final, "s3://lake/x/", c.want)
 		})
 	}
 }

@@ -20,12 +20,12 @@ import (
 	"belfry/internal/outbox"
 )
 
-const (
-	// stallAfter is how long a connection may move no byte in either direction.
-	stallAfter = 2 * time.Minute
-	// slowest is the rate, in bytes a second, below which a request is given up.
-	slowest = 64 << 10
-)
+// stallAfter is how long a connection may move no byte in either direction; the
+// tests have less patience.
+var stallAfter = 2 * time.Minute
+
+// slowest is the rate, in bytes a second, below which a request is given up.
+const slowest = 64 << 10
 
 // bucketStore is an S3 service, as the job's environment names it.
 type bucketStore struct {

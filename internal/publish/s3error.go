@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -77,10 +78,10 @@ var advices = []advice{
 	{[]string{"SignatureDoesNotMatch", "InvalidSecurity"}, true, func(*objects, string, error) string {
 		return "the secret key does not fit the access key: correct AWS_SECRET_ACCESS_KEY in the job's environment, or the profile it uses"
 	}},
-	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}, true, func(*objects, string, error) string {
+	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}, true, func(*objects, string, error) string {
 		return "the session token has expired or is not valid: sign in again, or give the job credentials that last"
 	}},
-	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture"}, false, func(*objects, string, error) string {
+	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"}, false, func(*objects, string, error) string {
 		return "this machine's clock is too far from the right time: synchronise it (timedatectl set-ntp true)"
 	}},
 	{[]string{"PermanentRedirect", "TemporaryRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}, true, func(b *objects, _ string, err error) string {
@@ -117,8 +118,14 @@ func (s *bucketStore) where() string {
 	return " in " + s.region
 }
 
+// expected is how services say in words which region they are.
+var expected = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)`)
+
 func (b *objects) wrongRegion(err error) string {
 	right := "the bucket's"
+	if said := expected.FindStringSubmatch(err.Error()); said != nil {
+		right = said[1]
+	}
 	var r *awshttp.ResponseError
 	if errors.As(err, &r) && r.Response != nil {
 		if region := r.Response.Header.Get("X-Amz-Bucket-Region"); region != "" {
@@ -148,7 +155,8 @@ func (b *objects) explain(action, name string, err error) error {
 		switch {
 		case strings.Contains(text, "no EC2 IMDS role found"), strings.Contains(text, "static credentials are empty"):
 			return say(true, "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the job's environment (env_file)")
-		case statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
+		case strings.Contains(text, "unable to read file at"), // of a web identity
+			statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
 			strings.Contains(text, "SSO session has expired"), strings.Contains(text, "read cached SSO token"):
 			return say(true, "the job's AWS credentials could not be got: sign in again, or correct the profile")
 		}

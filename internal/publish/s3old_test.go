@@ -48,7 +48,9 @@ func TestServicesThatKnowLessAreServedToo(t *testing.T) {
 		},
 		{
 			"no SHA-256 for parts",
-			func(r *http.Request) bool { return len(sumHeaders(r.Header)) > 0 && r.URL.RawQuery != "x-id=PutObject" && r.Method != http.MethodHead },
+			func(r *http.Request) bool {
+				return len(sumHeaders(r.Header)) > 0 && r.URL.RawQuery != "x-id=PutObject" && r.Method != http.MethodHead
+			},
 			"NotImplemented", http.StatusNotImplemented,
 			func(*http.Request) bool { return true },
 		},
@@ -103,44 +105,44 @@ func TestServicesThatKnowLessAreServedToo(t *testing.T) {
 	}
 }
 
-// ignorant stands before a server as one that takes no notice of what it does
-// not know: it drops the headers, and signs what is left for the server.
-func ignorant(t *testing.T, s *s3test.Server) string {
+// resigned stands before a server and signs its requests anew, with the server's
+// keys, when change has had its way with their headers.
+func resigned(t *testing.T, s *s3test.Server, change func(h http.Header), answer func(h http.Header)) string {
 	t.Helper()
 	to, err := url.Parse(s.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-	proxy := &httputil.ReverseProxy{
+	front := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
-			for _, name := range append(sumHeaders(r.Out.Header), "Authorization", "If-Match", "If-None-Match") {
-				r.Out.Header.Del(name)
-			}
+			change(r.Out.Header)
+			r.Out.Header.Del("Authorization")
 			keys := aws.Credentials{AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey}
-			sum := r.Out.Header.Get("X-Amz-Content-Sha256")
-			if err := signer.SignHTTP(t.Context(), keys, r.Out, sum, "s3", s.Region, time.Now(), nil...); err != nil {
+			if err := signer.SignHTTP(t.Context(), keys, r.Out, r.Out.Header.Get("X-Amz-Content-Sha256"), "s3", s.Region, time.Now()); err != nil {
 				t.Error(err)
 			}
 		},
 		ModifyResponse: func(r *http.Response) error {
-			for _, name := range sumHeaders(r.Header) {
-				r.Header.Del(name)
-			}
+			answer(r.Header)
 			return nil
 		},
-	}
-	front := httptest.NewServer(proxy)
+	})
 	t.Cleanup(front.Close)
-	return "AWS_ENDPOINT_URL_S3=" + front.URL
+	return front.URL
 }
 
 func TestAServiceThatIgnoresWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"a.csv": "one", "empty": "", "large.bin": strings.Repeat("0123456789abcdef", 1<<20)}
 	w, s := newLake(t, files)
-	front := ignorant(t, s)
+	drop := func(h http.Header) {
+		for _, name := range append(sumHeaders(h), "If-Match", "If-None-Match") {
+			h.Del(name)
+		}
+	}
+	front := "AWS_ENDPOINT_URL_S3=" + resigned(t, s, drop, drop)
 	to := job.Target{To: "s3://lake/x/"}
 	w.mustSend(w.order("R1", to), front)
 	wantObjects(t, s, "x/", "R1", files)

@@ -263,8 +263,8 @@ func (b *objects) sendPart(ctx context.Context, f *file, id *string, number int3
 // abortOld ends the uploads that a killed publish began; they would cost money
 // for ever. A service or a policy without that is no obstacle.
 func (b *objects) abortOld(ctx context.Context) {
-	if b.left == nil {
-		return // nothing was cut off
+	if !b.cutOff {
+		return
 	}
 	ours := map[string]bool{}
 	for _, path := range b.left {

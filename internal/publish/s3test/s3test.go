@@ -96,6 +96,23 @@ func Start(t testing.TB, flags ...string) *Server {
 	}
 }
 
+// AddUser makes a user of the server, who may do nothing in the bucket, and
+// returns the environment of a job of that user.
+func (s *Server) AddUser(t testing.TB, name string) []string {
+	t.Helper()
+	binary, err := gateway()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := name + "-secret"
+	out, err := exec.Command(binary, "admin", "--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--endpoint-url", s.Endpoint,
+		"create-user", "--access", name, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		t.Fatalf("make a user: %v\n%s", err, out)
+	}
+	return []string{"AWS_ACCESS_KEY_ID=" + name, "AWS_SECRET_ACCESS_KEY=" + secret}
+}
+
 // S3cmd runs s3cmd on the server and returns what it printed.
 func (s *Server) S3cmd(t testing.TB, args ...string) string {
 	t.Helper()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"belfry/internal/job"
 	"belfry/internal/outbox"
@@ -128,18 +130,24 @@ func TestProgressIsTold(t *testing.T) {
 
 func TestAMeterSpeaksFourTimesASecond(t *testing.T) {
 	t.Parallel()
-	var told []Progress
-	m := &meter{say: func(p Progress) { told = append(told, p) }}
-	m.begin("x", 1000, 1000)
-	for range 1000 {
-		m.add(1, 1)
-	}
-	if len(told) != 1 || m.p.Files != 1000 {
-		t.Errorf("at once it said %d things, and counts %+v", len(told), m.p)
-	}
-	m.said = m.said.Add(-meterEvery)
-	m.add(0, 0)
-	if want := (Progress{"x", 1000, 1000, 1000, 1000}); len(told) != 2 || told[1] != want {
-		t.Errorf("a quarter of a second later it said %+v", told)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var told []Progress
+		m := &meter{say: func(p Progress) { told = append(told, p) }}
+		m.begin("x", 1000, 1000)
+		for range 1000 {
+			m.add(1, 1)
+		}
+		time.Sleep(10 * meterEvery) // in the bubble
+		synctest.Wait()
+		if want := []Progress{{"x", 0, 1000, 0, 1000}, {"x", 1000, 1000, 1000, 1000}}; !slices.Equal(told, want) {
+			t.Errorf("told %+v, want %+v", told, want)
+		}
+		told = nil
+		m.add(0, 1)
+		m.add(0, 1)
+		m.begin("y", 1, 1)
+		if want := []Progress{{"x", 1000, 1000, 1001, 1000}, {"x", 1000, 1000, 1002, 1000}}; !slices.Equal(told, want) {
+			t.Errorf("before it begins anew it told %+v, want %+v", told, want)
+		}
+	})
 }

@@ -92,10 +92,10 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		}
 		folders++
 	}
-	if _, err := d.store.PruneActs(ctx, kept(d.jobs.settings().Retention), now, pruneRound); err != nil && ctx.Err() == nil {
-		log.Error("remove what people did long ago", "error", err)
-	}
 	if !more && err == nil {
+		if _, err := d.store.PruneActs(ctx, kept(d.jobs.settings().Retention), now, pruneRound); err != nil && ctx.Err() == nil {
+			log.Error("remove what people did long ago", "error", err)
+		}
 		orphans, err := d.orphans(ctx, now)
 		if err != nil && ctx.Err() == nil {
 			log.Error("look for folders of unknown runs", "error", err)

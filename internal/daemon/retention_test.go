@@ -69,6 +69,66 @@ func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
 	}
 }
 
+func TestOutputThatIsNotAtItsTargetIsKeptAsLongAsItsRun(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	lake := filepath.Join(filepath.Dir(o.Project), "lake")
+	strange := filepath.Join(lake, "2026-07-09", "strange")
+	if err := os.MkdirAll(strange, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	inPlace(t, o.Project, "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"echo x > $BELFRY_OUTPUT/x\", publish: \"lake/$BELFRY_DATE\"}\n"+
+		"daemon: {retention: {age: 2d, failed_age: 30d, runs: 1}}\n")
+	finished := func(client *api.Client, r api.Run, want string) string {
+		t.Helper()
+		var err error
+		for !r.Finished() {
+			if r, err = client.Await(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.State != want {
+			t.Fatalf("the run for %s is %s (%s), want %s", r.Date, r.State, r.Reason, want)
+		}
+		return r.ID
+	}
+	made := func(client *api.Client, date, want string) string {
+		t.Helper()
+		runs, err := client.Start(t.Context(), api.RunRequest{Job: "nightly", Date: date})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return finished(client, runs[0], want)
+	}
+	_, client, stop := serveDaemon(t, o)
+	refused := made(client, "2026-07-09", "failed")
+	clock.by.Add(int64(time.Second))
+	sent := made(client, "2026-07-10", "succeeded")
+	clock.by.Add(int64(time.Second))
+	made(client, "2026-07-11", "succeeded")
+	stop()
+	clock.by.Add(int64(20 * 24 * time.Hour))
+	d, client, _ := serveDaemon(t, o)
+	clock.by.Add(int64(untilQuiet(d.now())))
+	d.prune(t.Context())
+	if _, err := client.Run(t.Context(), sent); err == nil {
+		t.Error("the run that was published is still in the account: nothing was removed")
+	}
+	if err := os.Remove(strange); err != nil {
+		t.Fatal(err)
+	}
+	again, err := client.Retry(t.Context(), refused, api.RetryRequest{Publish: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished(client, again, "succeeded")
+	if text, err := os.ReadFile(filepath.Join(lake, "2026-07-09", "x")); err != nil || string(text) != "x\n" {
+		t.Errorf("at its target is %q, %v", text, err)
+	}
+}
+
 func TestLogsOfRunsThatAreNotInTheStoreAreDropped(t *testing.T) {
 	t.Parallel()
 	d, client, _ := serveDaemon(t, options(t, t.TempDir()))

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ type kind struct {
 	code     int
 	state    string
 	replaced bool // or cancelled, when the next one takes its place
+	asked    bool // by a person: it has no schedule
 }
 
 var kinds = []kind{
@@ -54,6 +56,7 @@ var kinds = []kind{
 	{name: "ruin", yaml: "after: [failing-NUMBER, orphan-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
 	{name: "narrow", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.5 0\n    overlap: allow\n    pools: [narrow]", attempts: 1, state: "succeeded"},
 	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 6NUMBER 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
+	{name: "asked", yaml: "command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded", asked: true},
 	{name: "lake", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 0 output\n    overlap: allow\n    publish: DIR/lake/NAME/$BELFRY_STAMP", attempts: 1, state: "succeeded"},
 	{name: "direct", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 0", attempts: 1, state: "succeeded"},
 	{name: "shell", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 5; exit $?", attempts: 1, code: 5, state: "failed"},
@@ -80,6 +83,9 @@ type campaign struct {
 	binary string
 	client *api.Client
 	kills  map[string]int // by where
+
+	mu    sync.Mutex
+	asked map[string]bool // guarded by mu; runs that a daemon said it had recorded
 }
 
 // sorts are the kinds of this campaign: those whose jobs take a minute are left out
@@ -90,7 +96,7 @@ func sorts() []kind {
 
 func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	t.Parallel()
-	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}}
+	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}, asked: map[string]bool{}}
 	c.binary = filepath.Join(c.dir, "belfry")
 	build := exec.Command("go", "build", "-p", "2", "-tags", "crashpoints", "-o", c.binary, "belfry/cmd/belfry")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -108,7 +114,10 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	c.kill(first, "at first")
 	// Some points are passed only when jobs fire: on the full minute.
 	firing := rounds{crash.Replaced, crash.Decided, crash.Recorded, crash.Admitted, crash.Claimed, crash.Prepared, crash.Started}
-	always := rounds{crash.Replaced, crash.Ended, crash.Settled, crash.Forgotten, crash.Begun, crash.Sent, crash.Told, crash.Claimed, crash.Started}
+	always := rounds{
+		crash.Replaced, crash.Ended, crash.Settled, crash.Forgotten, crash.Begun, crash.Sent, crash.Told,
+		crash.Admitted, crash.Claimed, crash.Prepared, crash.Started,
+	}
 	for n := 0; time.Since(since) < *length; n++ {
 		switch {
 		case time.Now().Second() > 54:
@@ -231,11 +240,41 @@ func (c *campaign) killAtRandom() {
 func (c *campaign) killAt(point string, passes int) {
 	daemon := c.serve(fmt.Sprintf("%s:%d", point, passes))
 	patience := time.AfterFunc(6*time.Second, func() { _ = daemon.Process.Kill() })
+	ctx, cancel := context.WithCancel(c.t.Context())
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		c.ask(ctx)
+	}()
 	c.died(daemon)
+	cancel()
+	<-asking
 	if patience.Stop() {
 		c.kills[point]++
 	} else {
 		c.kills["at random"]++
+	}
+}
+
+// ask asks a daemon for runs until it is dead.
+func (c *campaign) ask(ctx context.Context) {
+	ticker := time.NewTicker(300 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		runs, err := c.client.Start(ctx, api.RunRequest{Job: fmt.Sprintf("asked-%d", rand.IntN(*scale))})
+		if err != nil {
+			continue // there is no daemon yet, or none any more
+		}
+		c.mu.Lock()
+		for _, r := range runs {
+			c.asked[r.ID] = true
+		}
+		c.mu.Unlock()
 	}
 }
 
@@ -316,15 +355,23 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	c.t.Helper()
 	began, codes := c.ledger()
 	accounts := map[string]map[time.Time]int{} // job → firing → rows
-	firings := 0
+	firings, asked := 0, 0
 	for _, k := range sorts() {
 		for i := range *scale {
+			if k.asked {
+				continue
+			}
 			accounts[fmt.Sprintf("%s-%d", k.name, i)] = map[time.Time]int{}
 		}
 	}
 	for _, r := range runs {
 		k := kindOf(r.Job)
-		accounts[r.Job][r.FiresAt.UTC()]++
+		if k.asked {
+			asked++
+			delete(c.asked, r.ID)
+		} else {
+			accounts[r.Job][r.FiresAt.UTC()]++
+		}
 		replaced := k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")
 		if r.State != k.state && !replaced {
 			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, k.state)
@@ -359,14 +406,17 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 			}
 		}
 	}
-	if len(runs) != firings {
-		c.t.Errorf("%d runs are in the account of %d firings", len(runs), firings)
+	if len(runs) != firings+asked {
+		c.t.Errorf("%d runs are in the account of %d firings and %d requests", len(runs), firings, asked)
+	}
+	for id := range c.asked {
+		c.t.Errorf("the run %s was asked for and promised, and is not in the account", id)
 	}
 	total := 0
 	for _, n := range c.kills {
 		total += n
 	}
-	c.t.Logf("%d firings, %d attempts, %d kills: %v", firings, len(began), total, c.kills)
+	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d kills: %v", firings, asked, len(began), total, c.kills)
 	if firings == 0 {
 		c.t.Error("nothing fired: the campaign was too short")
 	}

@@ -131,7 +131,7 @@ func NewFollower(o Options) *Follower {
 // Add follows an attempt from where the store is. One that is followed already
 // stays as it is.
 func (f *Follower) Add(a Attempt) {
-	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), blind: a.Ask != nil, half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(hot)}
+	t := &tail{Attempt: a, mask: NewMasker(a.Secrets), blind: a.Ask != nil, half: half(a.Limit), place: place{path: a.file()}, wait: hot, due: time.Now().Add(quiet / 2)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key{a.Run, a.Number}

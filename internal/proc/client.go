@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{
 		dir: dir, command: o.Command, log: cmp.Or(o.Log, slog.Default()),
-		events: make(chan Event),
+		events: make(chan Event, 1000), // those of a burst are taken together
 		lost:   make(chan string, 16),
 		news:   make(chan struct{}, 1),
 		limit:  maxFrame,

@@ -25,7 +25,7 @@ const (
 	idleTime         = 10 * time.Second // how long a keeper without daemon and jobs waits for either
 	defaultKillAfter = 10 * time.Second
 	recorders        = 4           // exit records written at a time: syncs share the journal's commits
-	recordPause      = time.Second // for so long, starts that wait go before exit records that wait
+	recordPause      = time.Second // for so long, starts that wait go before outcomes that wait
 	crowd            = 100         // starts that wait: from so many on, attempts have no cgroup
 	readyVariable    = "BELFRY_KEEPER_READY"
 )
@@ -136,7 +136,7 @@ type keeper struct {
 	pid    int
 	boot   string
 	idle   time.Duration
-	pause  time.Duration // so long records wait for starts
+	pause  time.Duration // so long outcomes wait for starts
 	limit  int           // of a frame's bytes
 	log    *slog.Logger
 	folder *folder
@@ -170,10 +170,10 @@ type keeper struct {
 	open       int             // attempts whose outcome is neither on the disk nor forgotten yet
 	busy       map[string]bool // cgroups of attempts that have ended, with processes in them
 	sweep      bool            // some of busy may have become empty
-	ends       []ending        // outcomes that are to be told
+	ends       []ending        // outcomes that are to be told and recorded
 	records    []ending        // those that are told, and to be recorded
 	recording  int             // recorders at work
-	recordAt   *time.Timer     // not nil while the records wait for the starts
+	recordAt   *time.Timer     // not nil while outcomes wait for the starts
 	recordNow  bool            // they have waited long enough
 	reaps      chan struct{}   // closed and replaced when something was reaped
 	peers      map[*peer]bool
@@ -582,12 +582,11 @@ func (k *keeper) finish(a *attempt, exit Exit) {
 	k.record()
 }
 
-// record has outcomes told, and those recorded whose time it is. Its caller
-// holds mu.
+// record has outcomes told and recorded whose time it is. Its caller holds mu.
 func (k *keeper) record() {
-	waiting := len(k.ends)
+	waiting := 0
 	if k.recordDue() {
-		waiting += len(k.records)
+		waiting = len(k.ends) + len(k.records)
 	}
 	if k.sweep {
 		waiting++
@@ -596,50 +595,59 @@ func (k *keeper) record() {
 		k.recording++
 		k.work.Go(k.recordEnds)
 	}
+	k.holdBack()
 }
 
-// recordDue reports whether outcomes are recorded before they are told. While
-// starts wait they are told at once, and the starts, which are late from now
-// on, go before the records: what a daemon has committed by the time its
-// record's turn comes needs none. But not for long, for who finds the keeper
-// dead would miss them. Its caller holds mu.
+// holdBack bounds how long outcomes wait for starts. Its caller holds mu.
+func (k *keeper) holdBack() {
+	if k.recordDue() || k.recordAt != nil || len(k.ends)+len(k.records) == 0 {
+		return
+	}
+	k.recordAt = time.AfterFunc(k.pause, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.recordAt, k.recordNow = nil, len(k.ends)+len(k.records) > 0
+		k.record()
+	})
+}
+
+// recordDue reports whether it is the outcomes' turn. Starts that wait are late
+// from now on, and go first. But not for long: others may wait for an outcome, and
+// who finds the keeper dead would miss it. Its caller holds mu.
 func (k *keeper) recordDue() bool {
 	return k.recordNow || len(k.queue) == 0
 }
 
-// recordEnds tells and records outcomes until none waits.
+// recordEnds tells and records outcomes as long as it is their turn. One alone is
+// recorded before it is told. Of many, all are told first: what a daemon has
+// committed by the time its record's turn comes needs none.
 func (k *keeper) recordEnds() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for {
-		switch {
-		case len(k.ends) > 0:
+		switch due := k.recordDue(); {
+		case len(k.ends) > 0 && due:
 			e := take(&k.ends)
+			alone := len(k.ends) == 0 && len(k.records) == 0
 			k.settle(e)
-			if k.recordDue() {
+			if alone {
 				k.recordEnd(e)
 				k.tellEnd(e)
 			} else {
 				k.tellEnd(e)
 				k.records = append(k.records, e)
 			}
-		case len(k.records) > 0 && k.recordDue():
+		case len(k.records) > 0 && due:
 			k.recordEnd(take(&k.records))
 		case k.sweep:
 			k.sweep = false
 			k.sweepBusy()
 		default:
 			k.recording--
-			if len(k.records) == 0 {
+			if len(k.ends)+len(k.records) == 0 {
 				k.recordNow = false
-			} else if k.recordAt == nil {
-				k.recordAt = time.AfterFunc(k.pause, func() {
-					k.mu.Lock()
-					defer k.mu.Unlock()
-					k.recordAt, k.recordNow = nil, len(k.records) > 0
-					k.record()
-				})
 			}
+			k.holdBack()
 			return
 		}
 	}

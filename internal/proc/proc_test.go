@@ -79,6 +79,7 @@ var keeperKinds = map[string]keeperOptions{
 	"keeper":                    {cgroups: newCgroups},
 	bareKeeper:                  {cgroups: noCgroups},
 	"keeper-held":               {cgroups: newCgroups, pause: time.Hour, step: heldBack},
+	"keeper-held-briefly":       {cgroups: newCgroups, pause: time.Millisecond, step: heldBack},
 	"keeper-killed-recorded":    {cgroups: newCgroups, step: dieAt(recorded)},
 	"keeper-killed-forked":      {cgroups: newCgroups, step: dieAt(forked)},
 	"bare-keeper-killed-forked": {cgroups: noCgroups, step: dieAt(forked)},
@@ -975,56 +976,54 @@ func TestQueueIsAnsweredForWhileAStartHangs(t *testing.T) {
 	}
 }
 
-func TestOutcomesAreToldWhileStartsWait(t *testing.T) {
-	h := newHost(t)
-	h.command[1] = "keeper-held"
-	d := h.open()
-	stored, unstored := h.spec(`read x < go; exit 1`), h.spec(`read x < go; exit 2`)
-	fifos := []string{h.fifo(stored, "go"), h.fifo(unstored, "go")}
-	d.start(stored, unstored)
-	d.started(stored)
-	d.started(unstored)
-	held, waiting := h.spec(`exit 0`), h.spec(`exit 0`)
-	hold := h.fifo(Spec{Dir: filepath.Join(h.data, "keeper")}, holdName)
-	d.start(held, waiting)
-	for record := (startRecord{}); record.Keeper == ""; {
-		record, _ = readStart(held.Dir, held.Run, 1)
-	}
-	for _, fifo := range fifos {
-		h.let(fifo)
-	}
-	d.exit(stored)
-	d.exit(unstored)
-	if err := d.Forget(stored.Run, stored.Attempt); err != nil {
-		t.Fatal(err)
-	}
-	d.wantStatus(h.spec(""), NeverStarted) // the keeper has read it
-	_ = d.Close()                          // before it has stored the other
-	d = h.open()
-	if exit := d.exit(unstored); exit.Code != 2 {
-		t.Errorf("exit %+v, want code 2", exit)
-	}
-	if _, err := os.Stat(filepath.Join(unstored.Dir, exitName)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the records went before the starts: %v", err)
-	}
-
-	if err := os.Rename(hold, hold+"-no-more"); err != nil {
-		t.Fatal(err)
-	}
-	h.let(hold + "-no-more")
-	for _, s := range []Spec{held, waiting} {
-		if exit := d.exit(s); exit.Code != 0 {
-			t.Errorf("exit %+v, want success", exit)
-		}
-	}
-	id := h.keepers()[0]
-	_ = d.Close()
-	h.waitKeeper(id)
-	if exit, err := readExit(unstored.Dir, unstored.Run, 1); err != nil || exit == nil || exit.Code != 2 {
-		t.Errorf("the record says %+v, %v; want code 2", exit, err)
-	}
-	if _, err := os.Stat(filepath.Join(stored.Dir, exitName)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an outcome that is in the store was recorded: %v", err)
+func TestOutcomesWaitForStarts(t *testing.T) {
+	for _, keeper := range []string{"keeper-held", "keeper-held-briefly"} {
+		t.Run(keeper, func(t *testing.T) {
+			h := newHost(t)
+			h.command[1] = keeper
+			d := h.open()
+			ended, other := h.spec(`read x < go; exit 1`), h.spec(`read x < go; exit 2`)
+			fifos := []string{h.fifo(ended, "go"), h.fifo(other, "go")}
+			d.start(ended, other)
+			started := []Started{d.started(ended), d.started(other)}
+			held, waiting := h.spec(`exit 0`), h.spec(`exit 0`)
+			hold := h.fifo(Spec{Dir: filepath.Join(h.data, "keeper")}, holdName)
+			d.start(held, waiting)
+			for record := (startRecord{}); record.Keeper == ""; {
+				record, _ = readStart(held.Dir, held.Run, 1)
+			}
+			for _, fifo := range fifos {
+				h.let(fifo)
+			}
+			for _, s := range started {
+				for unix.Kill(s.PID, 0) == nil { //nolint:revive // until the keeper has taken it away
+				}
+			}
+			if keeper == "keeper-held" {
+				d.wantStatus(ended, Running)
+				d.wantStatus(other, Running)
+			} else if exit := d.exit(ended); exit.Code != 1 { // for long nothing waits
+				t.Errorf("exit %+v, want code 1", exit)
+			}
+			if err := os.Rename(hold, hold+"-no-more"); err != nil {
+				t.Fatal(err)
+			}
+			h.let(hold + "-no-more")
+			for i, s := range []Spec{held, ended, other, waiting} {
+				if s.Run == ended.Run && keeper != "keeper-held" {
+					continue
+				}
+				if exit := d.exit(s); exit.Code != i%3 {
+					t.Errorf("exit %+v, want code %d", exit, i%3)
+				}
+			}
+			id := h.keepers()[0]
+			_ = d.Close()
+			h.waitKeeper(id)
+			if exit, err := readExit(other.Dir, other.Run, 1); err != nil || exit == nil || exit.Code != 2 {
+				t.Errorf("the record says %+v, %v; want code 2", exit, err)
+			}
+		})
 	}
 }
 

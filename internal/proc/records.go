@@ -17,8 +17,9 @@ import (
 
 // The records of an attempt, in its directory.
 //
-// `start` is created with O_EXCL at spawn time, before the fork, by whichever
-// keeper was asked: who creates it is the one who may fork. Its first line
+// `start` comes to be at spawn time, before the fork, by whichever keeper was
+// asked: it is created with O_EXCL, or the blank that Prepare has made takes its
+// name where there is none yet; who does that is the one who may fork. Its first line
 // says who; the second is added after the fork and says which process. A
 // keeper that dies in between leaves the first line alone: then the process,
 // if there is one, is found by its environment, and if none is found, nobody
@@ -31,6 +32,7 @@ import (
 // same as a lost one whatever it says.
 const (
 	startName = "start"
+	blankName = ".start"
 	exitName  = "exit"
 	logName   = "log"
 )
@@ -70,11 +72,29 @@ type exitRecord struct {
 // kernel asked whether a plain file can be polled.
 type record int
 
+// Prepare makes the files of an attempt that is to be started in dir, so that the
+// start itself makes none: on a disk that takes longer than the rest of it.
+func Prepare(dir string) error {
+	for _, name := range []string{logName, blankName} {
+		fd, err := unix.Open(dir+"/"+name, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return &fs.PathError{Op: "open", Path: dir + "/" + name, Err: err}
+		}
+		_ = unix.Close(fd)
+	}
+	return nil
+}
+
 // createStart makes the `start` record and returns it open for the second
 // line. The error is fs.ErrExist when the attempt was started before.
 func createStart(dir string, start startRecord) (record, error) {
 	path := dir + "/" + startName
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+	flags := unix.O_WRONLY | unix.O_APPEND | unix.O_CLOEXEC
+	err := unix.Renameat2(unix.AT_FDCWD, dir+"/"+blankName, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if err != nil { // nobody has prepared it, it is there, or the file system cannot do that
+		flags |= unix.O_CREAT | unix.O_EXCL
+	}
+	fd, err := unix.Open(path, flags, 0o600)
 	if err != nil {
 		return 0, &fs.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -36,18 +36,22 @@ type ending struct {
 	move Move
 }
 
-// ends takes the runs whose attempts have ended to what comes next.
-func (r *Runner) ends(ctx context.Context, events []proc.Event) {
+// ends takes the runs whose attempts have ended to what comes next. It reports
+// whether there was any of which something is to be told or looked at.
+func (r *Runner) ends(ctx context.Context, events []proc.Event) bool {
 	var list []ending
+	some := false
 	seen := map[string]bool{} // an end may be told twice
 	for _, event := range events {
 		switch {
 		case event.Doubt: // another keeper has or had it: its records decide
 			r.doubtful[event.Run] = true
+			some = true
 			continue
 		case event.Exit == nil || seen[event.Run]:
 			continue
 		}
+		some = true
 		run, known := r.live[event.Run]
 		if !known {
 			var err error
@@ -70,6 +74,7 @@ func (r *Runner) ends(ctx context.Context, events []proc.Event) {
 		list = append(list, r.ended(ctx, run, *event.Exit)...)
 	}
 	r.end(ctx, list)
+	return some
 }
 
 func (r *Runner) forget(run string, attempt int) {

@@ -158,7 +158,9 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case event := <-r.o.Procs.Events():
-			r.ends(ctx, gather(event, r.o.Procs.Events()))
+			if !r.ends(ctx, gather(event, r.o.Procs.Events())) {
+				continue // they have begun, which changes nothing for those that wait
+			}
 		case <-r.o.Procs.KeeperLost():
 			if err := r.adopt(ctx); err != nil { // the ticker tries again
 				r.o.Log.Error("look for attempts of a dead keeper", "error", err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"belfry/internal/proc"
 )
 
 // coming is a number of runs that will be due in a while.
@@ -83,7 +85,14 @@ func (s *spares) fill(n int) error {
 	s.mu.Unlock()
 	for ; missing > 0; missing-- {
 		path := filepath.Join(s.dir, NewID(time.Now()))
-		if err := os.MkdirAll(filepath.Join(path, "1", outputName), 0o700); err != nil {
+		attempt := filepath.Join(path, "1")
+		if err := os.MkdirAll(attempt, 0o700); err != nil {
+			return err
+		}
+		if err := proc.Prepare(attempt); err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(attempt, outputName), 0o700); err != nil { // last: it says that the rest is there
 			return err
 		}
 		s.mu.Lock()

@@ -192,7 +192,7 @@ func (r *Runner) output(run string, attempt int) string {
 // batches are how many runs are claimed and started together: few at first, so
 // that the first process is there at once, then so many that the keeper starts
 // them while the next are claimed.
-var batches = []int{16, 200}
+var batches = []int{16, 64, 200}
 
 // claim makes the runs ours, durably, and then starts them.
 func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {

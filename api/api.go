@@ -34,7 +34,7 @@ type Run struct {
 	ExitCode   *int       `json:"exit_code"`
 	Signal     string     `json:"signal"`
 	QueuedAt   time.Time  `json:"queued_at"`
-	StartedAt  *time.Time `json:"started_at"`
+	StartedAt  *time.Time `json:"started_at"` // of the first attempt, or publish, since a person asked for it last
 	EndedAt    *time.Time `json:"ended_at"`
 	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry, or the next try to publish, is due
 	Node       string     `json:"node"`

@@ -52,6 +52,9 @@ func TestAnInterruptGivesUpWhatHasNotBegunOfABackfill(t *testing.T) {
 	p.serve()
 	backfill := p.start("backfill", "daily", "--from", "2026-07-01", "--to", "2026-07-03")
 	p.await("begun.fifo")
+	if _, errs, code := p.belfry("backfill", "daily", "--from", "2026-07-03", "--to", "2026-07-04"); code != exitRefused || !strings.Contains(errs, "of daily has not ended, and makes 2026-07-03 too") {
+		t.Errorf("a second backfill of the same day exits with %d: %s", code, errs)
+	}
 	backfill.signal(syscall.SIGINT)
 	backfill.until("giving up the runs that have not begun")
 	p.let("go.fifo")

@@ -23,7 +23,7 @@ With --publish the command is not run again: what it left in $BELFRY_OUTPUT is p
 targets that the run had, now that the cause is mended (the bucket is there, access is
 allowed). That is for runs that failed because they could not be published.
 
-` + runExitCodes + " 75 when it is not one to be\ntried again.",
+` + runExitCodes,
 		Example: "  belfry retry top-tracks\n  belfry retry top-tracks@2026-07-09\n  belfry retry --publish top-tracks",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {

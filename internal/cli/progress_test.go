@@ -173,6 +173,12 @@ func TestOtherProgramsHearHowFarAPublishIsOnlyWhenTheyAsk(t *testing.T) {
 	if err != nil || r.Publishing != nil {
 		t.Errorf("in the end it publishes %+v, %v", r.Publishing, err)
 	}
+
+	// What stands there is read back by the daemon.
+	out, errs, code := p.belfry("published", "upload", "--verify", "--files")
+	if code != 0 || errs != "" || !strings.Contains(out, "songs/dt=2026-07-09/ (3 files, 26 bytes, manifest "+r.Published[0].Manifest+"): whole\n") || !strings.Contains(out, "  10  data.txt\n") {
+		t.Errorf("published exits with %d:\n%s%s", code, out, errs)
+	}
 }
 
 func TestAMeterSaysHowFastItIsAndHowLongItTakes(t *testing.T) {

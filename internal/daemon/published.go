@@ -165,7 +165,7 @@ func (h *history) Inspect(ctx context.Context, r api.InspectRequest, progress fu
 	case err != nil:
 		out.Verified = false
 		out.Problems = append(out.Problems, "it could not be read: "+err.Error())
-		return out, nil
+		return out, nil //nolint:nilerr // that is what was found
 	}
 	out.Run, out.Complete = found.Manifest.Run, found.Complete
 	for _, f := range found.Manifest.Files {

@@ -228,3 +228,18 @@ func TestWhatAPersonDoesToARunIsNoted(t *testing.T) {
 		}
 	}, publisher("a"))
 }
+
+func TestARunIsStoppedThoughNobodyCanWriteDownByWhom(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.store.mu.Lock()
+		s.store.fail["Act"] = 1
+		s.store.mu.Unlock()
+		if err := s.runner.Stop(s.t.Context(), id, false, alice); err != nil {
+			s.t.Error(err)
+		}
+		if want := []string{id + "/1 stop"}; !slices.Equal(s.procs.signals, want) {
+			s.t.Errorf("the keeper was told %v, want %v", s.procs.signals, want)
+		}
+	}, simple("a"))
+}

@@ -140,6 +140,13 @@ func (f *flaky) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
 	return f.Store.Move(ctx, moves...)
 }
 
+func (f *flaky) Act(ctx context.Context, a run.Act) error {
+	if f.failing("Act") {
+		return errDisk
+	}
+	return f.Store.Act(ctx, a)
+}
+
 func (f *flaky) Definition(ctx context.Context, hash string) ([]byte, error) {
 	if f.failing("Definition") {
 		return nil, errDisk

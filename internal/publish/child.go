@@ -49,9 +49,12 @@ const (
 	exitAlone    = 1 // nobody was there to hear one
 )
 
-// memory is what the child's heap should keep to. Bodies are read from their
-// files as they are sent, so it needs far less.
-const memory = 64 << 20
+// Bodies are read from their files as they are sent, so the child needs little
+// memory: it can let garbage lie for longer than is usual, up to this.
+const (
+	memory  = 64 << 20
+	garbage = 400 // percent of what is in use
+)
 
 // Child is the body of the hidden command `belfry publish`: it reads an order
 // from stdin, carries it out and answers on stdout. When stdin ends the daemon is
@@ -60,6 +63,7 @@ const memory = 64 << 20
 // being cut off.
 func Child(stdin io.Reader, stdout io.Writer) int {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memory))
+	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 

@@ -251,7 +251,7 @@ func (o *output) sumOf(ctx context.Context, f *file) error {
 // copyFile copies n bytes, and says errChanged when there are fewer. It stops
 // when ctx ends.
 func copyFile(ctx context.Context, w io.Writer, r io.Reader, n int64) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, &reader{ctx, io.LimitReader(r, n), &n}, make([]byte, 256<<10))
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, &reader{ctx, io.LimitReader(r, n), &n}, make([]byte, min(n, 256<<10)+1))
 	if err == nil && n != 0 {
 		return errChanged
 	}

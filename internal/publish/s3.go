@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -143,22 +144,71 @@ func (b *objects) put(ctx context.Context) error {
 		return err
 	}
 	at(stepData)
-	unread := make([]bool, len(b.files))
-	err = each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
-		err := b.compare(ctx, &b.files[i])
-		if isDenied(err) {
-			unread[i] = true // the service compared the checksum when it took the object
+	return b.compareAll(ctx)
+}
+
+// compareAll asks the service whether every object is the one that was sent: by
+// listing them where that is allowed, else one by one.
+func (b *objects) compareAll(ctx context.Context) error {
+	same := b.listed(ctx)
+	var unread atomic.Bool
+	err := each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
+		f := &b.files[i]
+		if same[f.path] {
 			return nil
 		}
-		return b.explain("s3:GetObject", b.files[i].path, err)
-	})
-	for _, u := range unread {
-		if u {
-			b.warn("%s: reading is denied, so the objects were not compared after the upload: allow s3:GetObject", b.to)
-			break
+		err := b.compare(ctx, f)
+		if isDenied(err) {
+			unread.Store(true) // the service compared the checksum when it took the object
+			return nil
 		}
+		return b.explain("s3:GetObject", f.path, err)
+	})
+	if unread.Load() {
+		b.warn("%s: reading is denied, so the objects were not compared after the upload: allow s3:GetObject", b.to)
 	}
 	return err
+}
+
+// fewFiles are as soon asked for one by one.
+const fewFiles = 20
+
+// listed returns the paths at which the service lists what was sent: of the size,
+// and with the ETag it gave when it took the object and compared its checksum.
+// Whoever may not list, or lists others in place of ours, gets less.
+func (b *objects) listed(ctx context.Context) map[string]bool {
+	if len(b.files) <= fewFiles {
+		return nil
+	}
+	sent := make(map[string]*file, len(b.files))
+	for i := range b.files {
+		sent[*b.key(b.files[i].path)] = &b.files[i]
+	}
+	same := make(map[string]bool, len(b.files))
+	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &b.prefix}
+	for range 2 + len(b.files)/500 { // there may be others, but not without end
+		page, err := b.listPage(ctx, in)
+		if err != nil {
+			return same
+		}
+		for _, o := range page.Contents {
+			f := sent[aws.ToString(o.Key)]
+			if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
+				same[f.path] = true
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) {
+			return same
+		}
+		in.ContinuationToken = page.NextContinuationToken
+	}
+	return same
+}
+
+func (b *objects) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
+	ctx, cancel := bounded(ctx, 0)
+	defer cancel()
+	return b.store.client.ListObjectsV2(ctx, in)
 }
 
 // headObject asks for what there is to know of an object but its content.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -221,12 +222,7 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
 			added = append(added, i)
 		}
-		for _, i := range added {
-			if err := tx.addJob(saved[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.addJobs(saved, added)
 	})
 	if err != nil {
 		return nil, err
@@ -250,6 +246,26 @@ func (r *storedRow) scan(scan func(...any) error) error {
 func (r *storedRow) is(j *job.Job) bool {
 	return !r.removed && r.name == j.Name && r.owner == j.Owner && r.file == j.Source.File && r.line == j.Source.Line &&
 		r.timing == j.Timing() && r.commandOf == r.definition && r.definition == j.Definition().Hash
+}
+
+// addJobs adds those of jobs that list names. They go into the tables in the order
+// of most of the indexes: of a hundred thousand in any other, each would want pages
+// that are not in memory, and the kernel's part of the work would be twice as much.
+func (t *tx) addJobs(jobs []plan.Job, list []int) error {
+	ids := make([]string, len(list))
+	hashes := make(map[int]string, len(list))
+	for n, i := range list {
+		ids[n], hashes[i] = jobs[i].Key, jobs[i].Definition().Hash
+	}
+	slices.Sort(ids)
+	slices.SortFunc(list, func(a, b int) int { return cmp.Or(strings.Compare(hashes[a], hashes[b]), a-b) })
+	for n, i := range list {
+		jobs[i].Key = ids[n]
+		if err := t.addJob(jobs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tx) addJob(j plan.Job) error {

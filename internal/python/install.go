@@ -1,0 +1,187 @@
+package python
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// installer fills the folder of an environment, with uv or with venv and pip.
+type installer struct {
+	environment
+	env  environ
+	uv   string   // its path; empty: venv and pip do it
+	out  *os.File // the attempt's log
+	held *os.File // the maker's lock, which the programs have too
+}
+
+func newInstaller(e environment, env environ, out, held *os.File) *installer {
+	env.unset("PYTHONHOME")
+	env.unset("PYTHONPATH") // modules of the job's are not the installer's
+	env.unset("VIRTUAL_ENV")
+	for name, value := range map[string]string{
+		"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off", // a log is not a terminal
+		"PIP_USER": "0", // which some machines' pip.conf has, and venv refuses
+	} {
+		if name == "PIP_USER" || env.get(name) == "" {
+			env.set(name, value)
+		}
+	}
+	env.set("UV_PYTHON_DOWNLOADS", "never")
+	return &installer{environment: e, env: env, uv: uvOf(env), out: out, held: held}
+}
+
+// ours are the variables that newInstaller sets, and that do not say where
+// packages are.
+var ours = []string{"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT", "PIP_PROGRESS_BAR", "PIP_USER"}
+
+// uvOf gives the path of uv when it is installed, and pip is not configured: uv
+// reads neither PIP_… nor pip.conf, and would ask another index than was meant.
+func uvOf(env environ) string {
+	for _, v := range env {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIP_") && !slices.Contains(ours, name) {
+			return ""
+		}
+	}
+	home := env.get("HOME")
+	for _, file := range []string{
+		"/etc/pip.conf", "/etc/xdg/pip/pip.conf", filepath.Join(home, ".pip", "pip.conf"),
+		filepath.Join(cmp.Or(env.get("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "pip", "pip.conf"),
+	} {
+		if _, err := os.Stat(file); err == nil {
+			return ""
+		}
+	}
+	uv, err := env.lookPath("uv")
+	if err != nil {
+		return ""
+	}
+	return uv
+}
+
+func (i *installer) name() string {
+	if i.uv != "" {
+		return "uv"
+	}
+	return "pip"
+}
+
+// install makes the environment in its folder, all but its mark.
+func (i *installer) install() error {
+	if err := os.Mkdir(i.dir, 0o700); err != nil {
+		return err
+	}
+	// Beside the result, and removed with it: pip leaves what it unpacked when it
+	// is killed, and /tmp may be small, or memory.
+	temp := filepath.Join(i.dir, ".tmp")
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return err
+	}
+	if i.env.get("TMPDIR") == "" {
+		i.env.set("TMPDIR", temp)
+	}
+	python := filepath.Join(i.dir, "bin", "python")
+	create := []string{i.python.path, "-I", "-m", "venv", i.dir}
+	fill := []string{python, "-I", "-m", "pip", "install"} // -I: no module of the project's folder is taken for pip's
+	if i.uv != "" {
+		create = []string{i.uv, "venv", "--no-project", "--allow-existing", "--python", i.python.path, i.dir}
+		fill = []string{i.uv, "pip", "install", "--compile-bytecode", "--python", python}
+	}
+	if err := i.run(create); err != nil {
+		if i.uv == "" {
+			err = cmp.Or(lacksVenv(i.env, i.python), err)
+		}
+		return err
+	}
+	if i.requirements != "" {
+		if err := i.run(append(fill, "-r", i.requirements)); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(temp)
+}
+
+// run has a program print into the log. It ends with us, and holds the lock
+// until it has.
+func (i *installer) run(args []string) error {
+	words := &tail{}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = i.env, i.out, io.MultiWriter(i.out, words)
+	cmd.ExtraFiles = []*os.File{i.held}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 10 * time.Second // for what it leaves running
+	runtime.LockOSThread() // the kernel means the thread that started it
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
+		return nil
+	}
+	if said := words.error(); said != "" {
+		return fmt.Errorf("%s: %w: %s", i.short(args), err, said)
+	}
+	return fmt.Errorf("%s: %w", i.short(args), err)
+}
+
+// short is how a command is told to people.
+func (i *installer) short(args []string) string {
+	words := []string{filepath.Base(args[0])}
+	for _, arg := range args[1:] {
+		switch {
+		case strings.HasPrefix(arg, "-") && arg != "-m" && arg != "-r", arg == i.dir:
+		case filepath.IsAbs(arg):
+			words = append(words, filepath.Base(arg))
+		default:
+			words = append(words, arg)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// tail keeps the end of what a program says.
+type tail struct{ text []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	const most = 8 << 10
+	t.text = append(t.text, p...)
+	if len(t.text) > most {
+		t.text = slices.Clone(t.text[len(t.text)-most:])
+	}
+	return len(p), nil
+}
+
+// error gives the line that says what went wrong: the last that is called an
+// error, or else the last.
+func (t *tail) error() string {
+	lines := strings.Split(string(t.text), "\n")
+	for _, line := range slices.Backward(lines) {
+		line = strings.TrimSpace(line)
+		for _, begin := range []string{"ERROR: ", "error: ", "× "} { // pip's, uv's
+			if strings.HasPrefix(line, begin) {
+				return shorten(line)
+			}
+		}
+	}
+	return lastLine(string(t.text))
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return shorten(strings.TrimSpace(lines[len(lines)-1]))
+}
+
+func shorten(line string) string {
+	const most = 300
+	if runes := []rune(line); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return line
+}

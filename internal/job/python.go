@@ -27,7 +27,7 @@ type Versions string
 type comparison struct {
 	operator string
 	numbers  [3]int
-	given    int // so many of them
+	given    int  // so many of them
 	any      bool // .* at its end
 }
 

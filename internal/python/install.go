@@ -119,7 +119,7 @@ func (i *installer) run(args []string) error {
 	cmd.ExtraFiles = []*os.File{i.held}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second // for what it leaves running
-	runtime.LockOSThread() // the kernel means the thread that started it
+	runtime.LockOSThread()           // the kernel means the thread that started it
 	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {

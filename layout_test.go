@@ -41,7 +41,7 @@ var imports = map[string][]string{
 	},
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/python"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job"},
 	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run"},
 	"cmd/belfry":      {"internal/cli"},
 }

@@ -47,25 +47,28 @@ var ours = []string{"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT", "PIP_PROGRE
 // uvOf gives the path of uv when it is installed, and pip is not configured: uv
 // reads neither PIP_… nor pip.conf, and would ask another index than was meant.
 func uvOf(env environ) string {
-	for _, v := range env {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIP_") && !slices.Contains(ours, name) {
-			return ""
-		}
-	}
-	home := env.get("HOME")
-	for _, file := range []string{
-		"/etc/pip.conf", "/etc/xdg/pip/pip.conf", filepath.Join(home, ".pip", "pip.conf"),
-		filepath.Join(cmp.Or(env.get("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "pip", "pip.conf"),
-	} {
-		if _, err := os.Stat(file); err == nil {
-			return ""
-		}
-	}
 	uv, err := env.lookPath("uv")
-	if err != nil {
+	if err != nil || pipConfigured(env) {
 		return ""
 	}
 	return uv
+}
+
+func pipConfigured(env environ) bool {
+	const noFiles = "PIP_CONFIG_FILE=" + os.DevNull // as pip has it
+	for _, v := range env {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIP_") && !slices.Contains(ours, name) && v != noFiles {
+			return true
+		}
+	}
+	home := env.get("HOME")
+	return !slices.Contains(env, noFiles) && slices.ContainsFunc([]string{
+		"/etc/pip.conf", "/etc/xdg/pip/pip.conf", filepath.Join(home, ".pip", "pip.conf"),
+		filepath.Join(cmp.Or(env.get("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "pip", "pip.conf"),
+	}, func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
 }
 
 func (i *installer) name() string {
@@ -89,32 +92,42 @@ func (i *installer) install() error {
 	if i.env.get("TMPDIR") == "" {
 		i.env.set("TMPDIR", temp)
 	}
-	python := filepath.Join(i.dir, "bin", "python")
-	create := []string{i.python.path, "-I", "-m", "venv", i.dir}
-	fill := []string{python, "-I", "-m", "pip", "install"} // -I: no module of the project's folder is taken for pip's
-	if i.uv != "" {
-		create = []string{i.uv, "venv", "--no-project", "--allow-existing", "--python", i.python.path, i.dir}
-		fill = []string{i.uv, "pip", "install", "--compile-bytecode", "--python", python}
-	}
-	if err := i.run(create); err != nil {
-		if i.uv == "" {
-			err = cmp.Or(lacksVenv(i.env, i.python), err)
-		}
+	if err := i.create(); err != nil {
 		return err
 	}
 	if i.requirements != "" {
-		if err := i.run(append(fill, "-r", i.requirements)); err != nil {
+		if err := i.fill(); err != nil {
 			return err
 		}
 	}
 	return os.RemoveAll(temp)
 }
 
+func (i *installer) create() error {
+	if i.uv != "" {
+		return i.run("uv venv", i.uv, "venv", "--no-project", "--allow-existing", "--python", i.python.path, i.dir)
+	}
+	// -I here and below: no module of the project's folder is taken for Python's own.
+	err := i.run("python3 -m venv", i.python.path, "-I", "-m", "venv", i.dir)
+	if err == nil {
+		return nil
+	}
+	return cmp.Or(lacksVenv(i.env, i.python), err)
+}
+
+func (i *installer) fill() error {
+	python, what := filepath.Join(i.dir, "bin", "python"), "pip install -r "+filepath.Base(i.requirements)
+	if i.uv != "" {
+		return i.run("uv "+what, i.uv, "pip", "install", "--compile-bytecode", "--python", python, "-r", i.requirements)
+	}
+	return i.run(what, python, "-I", "-m", "pip", "install", "-r", i.requirements)
+}
+
 // run has a program print into the log. It ends with us, and holds the lock
-// until it has.
-func (i *installer) run(args []string) error {
+// until it has. Its error calls it what, and has its own words.
+func (i *installer) run(what, program string, args ...string) error {
 	words := &tail{}
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = i.env, i.out, io.MultiWriter(i.out, words)
 	cmd.ExtraFiles = []*os.File{i.held}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -126,24 +139,9 @@ func (i *installer) run(args []string) error {
 		return nil
 	}
 	if said := words.error(); said != "" {
-		return fmt.Errorf("%s: %w: %s", i.short(args), err, said)
+		return fmt.Errorf("%s: %w: %s", what, err, said)
 	}
-	return fmt.Errorf("%s: %w", i.short(args), err)
-}
-
-// short is how a command is told to people.
-func (i *installer) short(args []string) string {
-	words := []string{filepath.Base(args[0])}
-	for _, arg := range args[1:] {
-		switch {
-		case strings.HasPrefix(arg, "-") && arg != "-m" && arg != "-r", arg == i.dir:
-		case filepath.IsAbs(arg):
-			words = append(words, filepath.Base(arg))
-		default:
-			words = append(words, arg)
-		}
-	}
-	return strings.Join(words, " ")
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // tail keeps the end of what a program says.

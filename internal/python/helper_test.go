@@ -1,15 +1,11 @@
 package python
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +15,7 @@ import (
 
 	"belfry/internal/job"
 	"belfry/internal/machine"
+	"belfry/internal/python/pythontest"
 )
 
 // The test binary is “belfry python” too.
@@ -34,7 +31,7 @@ func TestMain(m *testing.M) {
 type place struct {
 	t     *testing.T
 	dir   string
-	index *index
+	index *pythontest.Index
 	env   environ
 	n     int // attempts
 }
@@ -44,8 +41,8 @@ func newPlace(t *testing.T) *place {
 	if exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() != nil {
 		machine.Lacks(t, "python3-venv in /usr/bin")
 	}
-	p := &place{t: t, dir: t.TempDir(), index: newIndex(t)}
-	p.env = environ{"HOME=" + p.path("home"), "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "PIP_INDEX_URL=" + p.index.url, "GORACE=atexit_sleep_ms=0"}
+	p := &place{t: t, dir: t.TempDir(), index: pythontest.New(t)}
+	p.env = environ{"HOME=" + p.path("home"), "PATH=/usr/bin:/bin", "LANG=C.UTF-8", "PIP_INDEX_URL=" + p.index.URL, "GORACE=atexit_sleep_ms=0"}
 	return p
 }
 
@@ -192,115 +189,4 @@ func (p *place) environments() []string {
 		dirs[i] = filepath.Dir(m)
 	}
 	return dirs
-}
-
-// wheel makes a package with one module, which says its version.
-func wheel(t *testing.T, name, version string) (file string, content []byte) {
-	t.Helper()
-	var buf bytes.Buffer
-	w := zip.NewWriter(&buf)
-	info := name + "-" + version + ".dist-info/"
-	var record strings.Builder
-	for _, f := range [][2]string{
-		{name + ".py", fmt.Sprintf("VERSION = %q\n\ndef main():\n    print(%q)\n", version, name+" "+version)},
-		{info + "METADATA", "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n"},
-		{info + "WHEEL", "Wheel-Version: 1.0\nGenerator: belfry\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
-		{info + "entry_points.txt", "[console_scripts]\n" + name + " = " + name + ":main\n"},
-	} {
-		fmt.Fprintf(&record, "%s,,\n", f[0])
-		part, err := w.Create(f[0])
-		if err == nil {
-			_, err = part.Write([]byte(f[1]))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	part, err := w.Create(info + "RECORD")
-	if err == nil {
-		_, err = part.Write([]byte(record.String() + info + "RECORD,,\n"))
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("%s-%s-py3-none-any.whl", name, version), buf.Bytes()
-}
-
-// index is a package index (PEP 503) in place of PyPI.
-type index struct {
-	url string
-
-	mu     sync.Mutex
-	wheels map[string][]byte // guarded by mu
-	asked  map[string]int    // guarded by mu; by the last part of the path
-	hold   map[string]chan struct{}
-}
-
-func newIndex(t *testing.T) *index {
-	t.Helper()
-	x := &index{wheels: map[string][]byte{}, asked: map[string]int{}, hold: map[string]chan struct{}{}}
-	server := httptest.NewServer(x)
-	t.Cleanup(server.Close)
-	t.Cleanup(x.release)
-	x.url = server.URL + "/simple/"
-	for _, version := range []string{"1.0", "2.0"} {
-		file, content := wheel(t, "tiny", version)
-		x.wheels[file] = content
-	}
-	return x
-}
-
-// holds makes the index keep who asks for a name waiting until release.
-func (x *index) holds(name string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.hold[name] = make(chan struct{})
-}
-
-func (x *index) release() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for name, ch := range x.hold {
-		close(ch)
-		delete(x.hold, name)
-	}
-}
-
-func (x *index) times(name string) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.asked[name]
-}
-
-func (x *index) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name := path.Base(r.URL.Path)
-	x.mu.Lock()
-	x.asked[name]++
-	hold, content := x.hold[name], x.wheels[name]
-	var links strings.Builder
-	for file := range x.wheels {
-		if strings.HasPrefix(file, name+"-") {
-			fmt.Fprintf(&links, "<a href=\"/files/%s\">%s</a>\n", file, file)
-		}
-	}
-	x.mu.Unlock()
-	if hold != nil {
-		select {
-		case <-hold:
-		case <-r.Context().Done():
-			return
-		}
-	}
-	switch {
-	case content != nil:
-		_, _ = w.Write(content)
-	case links.Len() > 0:
-		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, "<!DOCTYPE html><html><body>%s</body></html>", links.String())
-	default:
-		http.NotFound(w, r)
-	}
 }

@@ -24,7 +24,7 @@ func TestAKilledMakerLeavesNothingThatIsTakenForAnEnvironment(t *testing.T) {
 	}{
 		{"venv has begun", func(p *place) bool { return p.there("pyvenv.cfg") }},
 		{"pip is being unpacked", func(p *place) bool { return p.there("lib/*/site-packages/pip/__init__.py") }},
-		{"a package is fetched", func(p *place) bool { return p.index.times("tiny-1.0-py3-none-any.whl") > 0 }},
+		{"a package is fetched", func(p *place) bool { return p.index.Asked("tiny-1.0-py3-none-any.whl") > 0 }},
 		{"a package is in its place", func(p *place) bool { return p.there("lib/*/site-packages/tiny.py") }},
 		{"the mark is written", func(p *place) bool { return p.there(markName+".new") || p.there(markName) }},
 	} {
@@ -89,17 +89,17 @@ func TestTwoRunsAtOnceShareOneInstall(t *testing.T) {
 	p := newPlace(t)
 	p.write("requirements.txt", "tiny==1.0\n")
 	const file = "tiny-1.0-py3-none-any.whl"
-	p.index.holds(file)
+	p.index.Hold(file)
 	first := p.start("a", showTiny)
-	until(t, "the package is fetched", func() bool { return p.index.times(file) > 0 })
+	until(t, "the package is fetched", func() bool { return p.index.Asked(file) > 0 })
 	second := p.start("b", showTiny)
 	second.says("waiting for it")
-	p.index.release()
+	p.index.Release()
 	first.ends(0)
 	if got, want := second.ends(0), "belfry: another run makes the Python environment; waiting for it\ntiny 1.0 True\n"; got != want {
 		t.Errorf("the second says\n%s\nwant\n%s", got, want)
 	}
-	if n := p.index.times(file); n != 1 {
+	if n := p.index.Asked(file); n != 1 {
 		t.Errorf("the package was fetched %d times", n)
 	}
 }
@@ -109,14 +109,14 @@ func TestTheNextMakesItWhenTheFirstFails(t *testing.T) {
 	p := newPlace(t)
 	p.write("requirements.txt", "tiny==1.0\n")
 	const file = "tiny-1.0-py3-none-any.whl"
-	p.index.holds(file)
+	p.index.Hold(file)
 	first := p.start("a", showTiny)
-	until(t, "the package is fetched", func() bool { return p.index.times(file) > 0 })
+	until(t, "the package is fetched", func() bool { return p.index.Asked(file) > 0 })
 	second := p.start("b", showTiny)
 	second.says("waiting for it")
 	_ = syscall.Kill(-first.cmd.Process.Pid, syscall.SIGTERM) // as a timeout, or a person, ends it
 	<-first.done
-	p.index.release()
+	p.index.Release()
 	if got := second.ends(0); !strings.HasSuffix(got, "\ntiny 1.0 True\n") || !strings.Contains(got, "belfry: made in") {
 		t.Errorf("the second says\n%s", got)
 	}
@@ -161,7 +161,7 @@ func TestUvIsTakenWhenItIsInstalled(t *testing.T) {
 echo "$@" >> uv.log
 case $1 in
 venv) exec python3 -m venv "$6" ;;
-pip) exec env PIP_INDEX_URL=`+p.index.url+` "$5" -m pip install "$6" "$7" ;;
+pip) exec env PIP_INDEX_URL=`+p.index.URL+` "$5" -m pip install "$6" "$7" ;;
 esac
 `)
 	p.env.set("PATH", p.path("bin")+":/usr/bin:/bin")
@@ -200,7 +200,7 @@ esac
 		t.Errorf("the reason is %q", got)
 	}
 	p.env.unset("PIP_CONFIG_FILE")
-	p.write("home/.config/pip/pip.conf", "[global]\nindex-url = "+p.index.url+"\n")
+	p.write("home/.config/pip/pip.conf", "[global]\nindex-url = "+p.index.URL+"\n")
 	if uv := uvOf(p.env); uv != "" {
 		t.Errorf("with a pip.conf %s is taken", uv)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"belfry/internal/job"
+	"belfry/internal/python/pythontest"
 )
 
 const showTiny = `import os, sys, tiny; print("tiny", tiny.VERSION, sys.prefix == os.environ["VIRTUAL_ENV"])`
@@ -22,7 +23,7 @@ func TestACommandRunsInAnEnvironmentThatIsMadeOnce(t *testing.T) {
 			t.Errorf("the first log lacks %q:\n%s", words, first)
 		}
 	}
-	asked := p.index.times("tiny")
+	asked := p.index.Asked("tiny")
 	if got := p.run("a", showTiny); got != "tiny 1.0 True\n" {
 		t.Errorf("the second time it says %q; want the job's output alone", got)
 	}
@@ -31,7 +32,7 @@ func TestACommandRunsInAnEnvironmentThatIsMadeOnce(t *testing.T) {
 	if got := p.run("b", "", tool); got != "tiny 1.0\n" {
 		t.Errorf("another job says %q", got)
 	}
-	if now := p.index.times("tiny"); now != asked || len(p.environments()) != 1 {
+	if now := p.index.Asked("tiny"); now != asked || len(p.environments()) != 1 {
 		t.Errorf("the index was asked %d times more; environments %v, want one", now-asked, p.environments())
 	}
 	for _, name := range []string{"a", "b"} {
@@ -119,7 +120,7 @@ func TestRequirementsOfThisMachineAreInstalledWithoutANetwork(t *testing.T) {
 	p := newPlace(t)
 	p.env.unset("PIP_INDEX_URL")
 	for _, f := range [][2]string{{"tiny", "1.0"}, {"other", "3.0"}} {
-		file, content := wheel(t, f[0], f[1])
+		file, content := pythontest.Wheel(t, f[0], f[1])
 		p.write("wheels/"+file, string(content))
 	}
 	p.write("local/pyproject.toml", "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n")
@@ -129,7 +130,7 @@ func TestRequirementsOfThisMachineAreInstalledWithoutANetwork(t *testing.T) {
 	p.write("more.txt", "./wheels/other-3.0-py3-none-any.whl\n")
 	p.write("limits.txt", "tiny<2\n")
 	const script = `import tiny, other, mine; print("got", tiny.VERSION, other.VERSION, mine.VERSION)`
-	if got := p.run("a", script); !strings.HasSuffix(got, "\ngot 1.0 3.0 mine\n") || p.index.times("tiny") != 0 {
+	if got := p.run("a", script); !strings.HasSuffix(got, "\ngot 1.0 3.0 mine\n") || p.index.Asked("tiny") != 0 {
 		t.Errorf("offline:\n%s", got)
 	}
 	p.write("local/mine.py", "VERSION = 'edited'\n")

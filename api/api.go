@@ -93,7 +93,7 @@ type Job struct {
 	Timezone  string     `json:"timezone"`
 	Command   string     `json:"command"`
 	Python    *Python    `json:"python,omitempty"` // the virtual environment that it runs in
-	Source    string     `json:"source"` // file:line
+	Source    string     `json:"source"`           // file:line
 	Paused    bool       `json:"paused"`
 	Next      *time.Time `json:"next"`
 	Last      *Run       `json:"last"`

@@ -194,4 +194,3 @@ func TestAnInstallOutlivesADaemonThatIsKilled(t *testing.T) {
 		t.Errorf("its log is\n%s", out)
 	}
 }
-

@@ -121,7 +121,7 @@ func (c comparison) holds(version [3]int) bool {
 	case "~=":
 		return order >= 0 && begins(c.given-1)
 	case "!=":
-		return order != 0 && !(c.any && begins(c.given))
+		return order != 0 && (!c.any || !begins(c.given))
 	}
 	return order == 0 || c.any && begins(c.given)
 }

@@ -140,6 +140,7 @@ func (e environment) make(env environ, out *os.File) error {
 	}
 	fmt.Fprintf(out, "belfry: making %s, with Python %s and %s\n", what, e.python.version, i.name())
 	if err := i.install(); err != nil {
+		_ = os.RemoveAll(e.dir) // the next maker does, if this cannot
 		return err
 	}
 	if err := e.finish(i.name()); err != nil {

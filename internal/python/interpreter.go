@@ -3,7 +3,6 @@ package python
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,10 +27,7 @@ func (p interpreter) minor() string {
 	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
-var (
-	versioned = regexp.MustCompile(`^python3\.(\d+)$`)
-	noPython  = errors.New("there is no python3 in PATH")
-)
+var versioned = regexp.MustCompile(`^python3\.(\d+)$`)
 
 // find chooses the interpreter: python3, or else the newest python3.X of PATH
 // that the condition allows.
@@ -55,7 +51,7 @@ func find(env environ, allowed job.Versions) (interpreter, error) {
 	case reason != nil:
 		return interpreter{}, reason
 	}
-	return interpreter{}, fmt.Errorf("%w (%s); on Debian and Ubuntu the package is python3-venv", noPython, env.get("PATH"))
+	return interpreter{}, fmt.Errorf("there is no python3 in PATH (%s); on Debian and Ubuntu the package is python3-venv", env.get("PATH"))
 }
 
 // candidates lists the interpreters in PATH, the one to be preferred first.
@@ -97,12 +93,12 @@ func escapeGlob(dir string) string {
 // all links are followed, and is no script, says so by its name; others (a shim
 // of pyenv) are asked, and all are when the whole version is to be known.
 func identify(env environ, file string, whole bool) (p interpreter, version [3]int, err error) {
-	real, err := filepath.EvalSymlinks(file)
+	path, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return p, version, err
 	}
-	if !whole && versioned.MatchString(filepath.Base(real)) && !script(real) {
-		return interpreter{real, strings.TrimPrefix(filepath.Base(real), "python")}, version, nil
+	if !whole && versioned.MatchString(filepath.Base(path)) && !script(path) {
+		return interpreter{path, strings.TrimPrefix(filepath.Base(path), "python")}, version, nil
 	}
 	ask := exec.Command(file, "-I", "-S", "-c", `import sys; print(*sys.version_info[:3], getattr(sys, "_base_executable", None) or sys.executable)`)
 	ask.Env = env
@@ -116,10 +112,10 @@ func identify(env environ, file string, whole bool) (p interpreter, version [3]i
 	if _, err := fmt.Sscan(string(out), &version[0], &version[1], &version[2]); err == nil {
 		_, base, _ = strings.Cut(strings.TrimSpace(string(out)), " /")
 	}
-	if real, err = filepath.EvalSymlinks("/" + base); err != nil || base == "" {
+	if path, err = filepath.EvalSymlinks("/" + base); err != nil || base == "" {
 		return p, version, fmt.Errorf("%s says %q where its version and its place are wanted", file, strings.TrimSpace(string(out)))
 	}
-	return interpreter{real, fmt.Sprintf("%d.%d.%d", version[0], version[1], version[2])}, version, nil
+	return interpreter{path, fmt.Sprintf("%d.%d.%d", version[0], version[1], version[2])}, version, nil
 }
 
 func script(file string) bool {

@@ -25,24 +25,19 @@ type installer struct {
 }
 
 func newInstaller(e environment, env environ, out, held *os.File) *installer {
-	env.unset("PYTHONHOME")
-	env.unset("PYTHONPATH") // modules of the job's are not the installer's
-	env.unset("VIRTUAL_ENV")
-	for name, value := range map[string]string{
-		"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off", // a log is not a terminal
-		"PIP_USER": "0", // which some machines' pip.conf has, and venv refuses
-	} {
-		if name == "PIP_USER" || env.get(name) == "" {
-			env.set(name, value)
-		}
+	i := &installer{environment: e, uv: uvOf(env), out: out, held: held}
+	for _, name := range []string{"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"} { // they are for the job's Python
+		env.unset(name)
 	}
+	for _, name := range []string{"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT"} { // nobody is there to read and answer
+		env.set(name, "1")
+	}
+	env.set("PIP_PROGRESS_BAR", "off") // a log is not a terminal
+	env.set("PIP_USER", "0")           // which some machines' pip.conf has, and venv refuses
 	env.set("UV_PYTHON_DOWNLOADS", "never")
-	return &installer{environment: e, env: env, uv: uvOf(env), out: out, held: held}
+	i.env = env
+	return i
 }
-
-// ours are the variables that newInstaller sets, and that do not say where
-// packages are.
-var ours = []string{"PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT", "PIP_PROGRESS_BAR", "PIP_USER"}
 
 // uvOf gives the path of uv when it is installed, and pip is not configured: uv
 // reads neither PIP_… nor pip.conf, and would ask another index than was meant.
@@ -57,7 +52,7 @@ func uvOf(env environ) string {
 func pipConfigured(env environ) bool {
 	const noFiles = "PIP_CONFIG_FILE=" + os.DevNull // as pip has it
 	for _, v := range env {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PIP_") && !slices.Contains(ours, name) && v != noFiles {
+		if strings.HasPrefix(v, "PIP_") && v != noFiles {
 			return true
 		}
 	}

@@ -174,10 +174,18 @@ type Job struct {
 	After     []string   `json:"after"`
 	Timezone  string     `json:"timezone"`
 	Command   string     `json:"command"`
-	Source    string     `json:"source"` // file:line
+	Python    *Python    `json:"python,omitempty"` // the virtual environment that it runs in
+	Source    string     `json:"source"`           // file:line
 	Paused    bool       `json:"paused"`
 	Next      *time.Time `json:"next"`
 	Last      *Run       `json:"last"`
+}
+
+// Python says in which virtual environment a job runs.
+type Python struct {
+	Requirements string `json:"requirements,omitempty"` // path of the file
+	Version      string `json:"version,omitempty"`      // what is asked of the interpreter's
+	Environment  string `json:"environment,omitempty"`  // folder of the one that it began in last
 }
 
 // RunRequest asks for a run of a job now, for a date, or for one of its firings.

@@ -8,6 +8,7 @@ missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need gcc gcc
 need python3 python3
+/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 need s3cmd s3cmd
 need ps procps
 need systemd-analyze systemd

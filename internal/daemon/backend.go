@@ -14,6 +14,7 @@ import (
 	"belfry/internal/logs"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
+	"belfry/internal/python"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -46,6 +47,9 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 		}
 		if last, ok := lasts[j.Key]; ok {
 			out.Last = &last
+		}
+		if j.Python.Wanted() {
+			out.Environment = python.Of(h.data, j.Name)
 		}
 		list = append(list, out)
 	}

@@ -20,12 +20,14 @@ import (
 
 	"belfry/api"
 	"belfry/internal/crash"
+	"belfry/internal/job"
 	"belfry/internal/logs"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/proc"
 	"belfry/internal/publish"
+	"belfry/internal/python"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -152,6 +154,7 @@ func (d *Daemon) wire() {
 	d.runner = run.NewRunner(run.Options{
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
+		Python:      func(j *job.Job, attempt string) []string { return python.Args(d.o.Self, d.o.Data, j, attempt) },
 		DropPublish: func(item string) { d.outbox.Drop(item) },
 		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),

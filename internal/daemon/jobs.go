@@ -351,6 +351,18 @@ func (j *jobs) settings() project.Daemon {
 	return j.daemon
 }
 
+// wantPython tells of a job's name whether a job of it runs in a virtual
+// environment; those stand in belfry.yaml alone.
+func (j *jobs) wantPython() func(name string) bool {
+	wanted := map[string]bool{}
+	for _, loaded := range j.planned() {
+		if loaded.Python.Wanted() {
+			wanted[loaded.Name] = true
+		}
+	}
+	return func(name string) bool { return wanted[name] }
+}
+
 func (j *jobs) trouble() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -182,3 +182,38 @@ func TestFailedRunsThatAreKeptForEverAreNotRemovedLikeTheOthers(t *testing.T) {
 		t.Errorf("the store is told %+v", keep)
 	}
 }
+
+func TestPythonEnvironmentsThatNoJobNamesAreRemoved(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	inPlace(t, o.Project, "jobs:\n  with: {command: x, python: {version: 3.11}}\n  without: {command: x}\n")
+	d, _, _ := serveDaemon(t, o)
+	dir := filepath.Join(o.Data, "python")
+	there := func(job string) bool { _, err := os.Stat(filepath.Join(dir, "of-"+job)); return err == nil }
+	for _, job := range []string{"with", "without", "gone"} {
+		if err := os.MkdirAll(filepath.Join(dir, "of-"+job), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "jobs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../of-"+job, filepath.Join(dir, "jobs", job)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		days int64
+		left []bool
+	}{{1, []bool{true, true, true}}, {7, []bool{true, false, false}}} {
+		clock.by.Add(c.days * int64(24*time.Hour))
+		clock.by.Add(int64(untilQuiet(d.now())))
+		d.prune(t.Context())
+		for i, job := range []string{"with", "without", "gone"} {
+			if there(job) != c.left[i] {
+				t.Errorf("after %d days more the environment of the job %q is there: %t", c.days, job, there(job))
+			}
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/daemon"
+	"belfry/internal/job"
 )
 
 func fine(format string, args ...any) *Finding {
@@ -108,6 +110,24 @@ func envFiles(_ context.Context, s *Setup) *Finding {
 		return nil
 	}
 	return fine("%s, nobody else can read or write them", number(len(seen), "file"))
+}
+
+func pythons(_ context.Context, s *Setup) *Finding {
+	found := map[job.Versions]string{}
+	for _, j := range s.Jobs {
+		if _, looked := found[j.Python.Version]; looked || !j.Python.Wanted() {
+			continue
+		}
+		which, err := s.Python(j.Python.Version)
+		if err != nil {
+			return wrong("install it: the job cannot be started. This is by the PATH of this command; the daemon may have another, and the job one in env", "the virtual environment of %s cannot be made: %v", j.Name, err)
+		}
+		found[j.Python.Version] = which
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fine("%s", strings.Join(slices.Compact(slices.Sorted(maps.Values(found))), "; "))
 }
 
 func timeZone(_ context.Context, s *Setup) *Finding {

@@ -51,6 +51,10 @@ type Setup struct {
 	CheckStore func(ctx context.Context) ([]string, error)
 	CanPunch   func(dir string) error
 
+	// Python says which interpreter makes a virtual environment for a job that
+	// asks for these versions, or why none can be made.
+	Python func(versions job.Versions) (found string, err error)
+
 	Now     time.Time
 	Machine Machine
 }
@@ -79,6 +83,7 @@ var checks = []struct {
 	{"version", sameVersion},
 	{"jobs", jobFiles},
 	{"env files", envFiles},
+	{"python", pythons},
 	{"time zone", timeZone},
 	{"clock", clockInSync},
 	{"data folder", dataFolder},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,13 +21,14 @@ func well(t *testing.T) *Setup {
 	s := &Setup{
 		Data: filepath.Join(dir, "data"), Version: "1", Zone: time.UTC, Spool: filepath.Join(dir, "mail"), User: "alice",
 		Health:   api.Health{Version: "1", PID: 7, Plans: true, Since: time.Date(2026, 7, 8, 0, 0, 0, 0, time.UTC), Keepers: []api.Keeper{{ID: "k", PID: 8, RSS: 15 << 20}}},
-		Jobs:     []*job.Job{{ID: job.ID{Project: "p", Name: "nightly"}, Settings: &job.Settings{EnvFile: filepath.Join(dir, "env")}}},
+		Jobs:     []*job.Job{{ID: job.ID{Project: "p", Name: "nightly"}, Settings: &job.Settings{EnvFile: filepath.Join(dir, "env"), Python: job.Python{Version: ">=3.9"}}}},
 		Crontabs: []string{filepath.Join(dir, "jobs.cron")},
 		Lint:     func(string) (int, error) { return 0, nil },
 		Missed:   func(context.Context) ([]api.Run, error) { return nil, nil },
 
 		CheckStore: func(context.Context) ([]string, error) { return nil, nil },
 		CanPunch:   func(string) error { return nil },
+		Python:     func(job.Versions) (string, error) { return "Python 3.11", nil },
 		Now:        time.Date(2026, 7, 9, 12, 0, 0, 0, time.UTC),
 		Machine: Machine{
 			Shell: filepath.Join(dir, "sh"), Proc: filepath.Join(dir, "proc"), ZoneInfo: []string{filepath.Join(dir, "zoneinfo")},
@@ -105,6 +107,9 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o622) }, Wrong, "others can write the env_file of nightly (mode 0622)"},
 		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o644) }, Warning, "others can read the env_file"},
 		{"env files", func(_ *testing.T, s *Setup) { s.Jobs[0].EnvFile += "-gone" }, Wrong, "no such file"},
+		{"python", func(_ *testing.T, s *Setup) {
+			s.Python = func(v job.Versions) (string, error) { return "", fmt.Errorf("no Python in PATH is %s", v) }
+		}, Wrong, "the virtual environment of nightly cannot be made: no Python in PATH is >=3.9"},
 		{"time zone", func(_ *testing.T, s *Setup) { s.Machine.ZoneInfo = []string{s.Data} }, Warning, "zone data that came with this binary"},
 		{"clock", func(_ *testing.T, s *Setup) { s.Machine.InSync = func() (bool, error) { return false, nil } }, Warning, "nothing keeps this machine's clock right"},
 		{"data folder", func(_ *testing.T, s *Setup) { s.Data = "/proc/nobody" }, Wrong, "is not there and cannot be made"},

@@ -118,6 +118,7 @@ func someJob(t *rapid.T) *Job {
 		j.Pools, j.Retry.OnExit = []string{"api", "gpu"}, []int{1, 75}
 		j.Limits = []Limit{{"open_files", 1024}, {"core_size", 0}, {"memory", Unlimited}}
 		j.Notify = Notify{To: []string{"me@example.com"}, On: []Event{OnFailure}}
+		j.Python = Python{Requirements: "/srv/requirements.txt", Version: ">=3.9"}
 	}
 	return j
 }

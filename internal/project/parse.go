@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -319,11 +320,19 @@ func (p *parser) promises(name *yaml.Node, j *job.Job) {
 		p.errorf(name, "%s is to begin within %s of its firing (start_within) and to have ended by %s (finish_by): the first is the shorter one",
 			j.Name, job.DurationText(j.StartWithin), job.DurationText(j.FinishBy))
 	}
+	if at := slices.IndexFunc(j.Limits, func(l job.Limit) bool {
+		return l.Resource == "memory" && l.Value != job.Unlimited && l.Value < pythonMemory
+	}); at >= 0 && j.Python.Wanted() {
+		p.errorf(name, "%s is to have %d MiB of address space (limits: memory); with python: it begins as belfry, which needs 1GiB of it", j.Name, j.Limits[at].Value>>20)
+	}
 	if j.Retry.MaxBackoff > 0 && j.Retry.Backoff > j.Retry.MaxBackoff {
 		p.errorf(name, "%s waits %s before its second attempt (backoff) and %s at most (max_backoff): the first is the shorter one",
 			j.Name, job.DurationText(j.Retry.Backoff), job.DurationText(j.Retry.MaxBackoff))
 	}
 }
+
+// pythonMemory is the address space that a Go program wants to begin with.
+const pythonMemory = 1 << 30
 
 // jobKeys are the keys of a job, reading into j.
 func (p *parser) jobKeys(j *job.Job) []key {
@@ -337,6 +346,7 @@ func (p *parser) jobKeys(j *job.Job) []key {
 				j.EnvFile = p.path(text)
 			}
 		}},
+		{"python", func(n *yaml.Node) { p.python(n, j) }},
 		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
 		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
 		{"catch_up", func(n *yaml.Node) { read(p, n, "a policy", &j.CatchUp, oneOf(job.CatchUps)) }},
@@ -448,6 +458,54 @@ func (p *parser) env(node *yaml.Node, j *job.Job) {
 			j.Env = append(j.Env, crontab.Var{Name: name.Value, Value: value})
 		}
 	}
+}
+
+// python reads what is to be installed for a job. That the file is there is a
+// matter of the project; what stands in it, of the day on which it is installed.
+func (p *parser) python(node *yaml.Node, j *job.Job) {
+	j.Python = job.Python{}
+	requirements := func(n *yaml.Node) {
+		text, ok := p.text(n, "a requirements file")
+		if !ok {
+			return
+		}
+		j.Python.Requirements = p.path(text)
+		if err := readable(j.Python.Requirements); err != nil {
+			p.errorf(n, "%q, the requirements of %s: %v", text, cmp.Or(j.Name, "all jobs"), err)
+		}
+	}
+	if node.Kind == yaml.ScalarNode {
+		requirements(node)
+		return
+	}
+	p.mapping(node, "a key of python", []key{
+		{"requirements", requirements},
+		{"version", func(n *yaml.Node) { read(p, n, "a version", &j.Python.Version, job.ParseVersions) }},
+	})
+	if node.Kind == yaml.MappingNode && len(node.Content) == 0 {
+		p.errorf(node, "python says nothing; give it requirements, a version, or both")
+	}
+}
+
+// readable says why a file cannot be read.
+func readable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such file")
+	case err == nil && !info.Mode().IsRegular():
+		return errors.New("it is no file")
+	case err == nil:
+		var file *os.File
+		if file, err = os.Open(path); err == nil {
+			err = file.Close()
+		}
+	}
+	var wrong *fs.PathError
+	if errors.As(err, &wrong) {
+		err = wrong.Err
+	}
+	return err
 }
 
 func (p *parser) retry(node *yaml.Node, j *job.Job) {

@@ -85,12 +85,17 @@ func TestTheExampleIsRead(t *testing.T) {
 
 func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join("..", "..", "docs", FileName)
-	p, err := Load(file, defaults(t))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(file)
+	dir := t.TempDir() // where the files are that it names
+	for name, content := range map[string][]byte{FileName: text, "requirements.txt": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := Load(filepath.Join(dir, FileName), defaults(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +106,7 @@ func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 	}
 	j := p.Jobs[0]
 	if j.CatchUpWindow != job.DefaultCatchUpWindow || j.StartWithin != 10*time.Minute || j.FinishBy != 2*time.Hour || !slices.Equal(j.Retry.OnExit, []int{75, 1}) ||
-		!slices.Equal(j.Pools, []string{"api"}) || j.Umask != "027" || j.Nice != 5 || j.LogLimit != job.DefaultLogLimit {
+		j.Python != (job.Python{Requirements: filepath.Join(dir, "requirements.txt"), Version: ">=3.9,<3.14"}) || !slices.Equal(j.Pools, []string{"api"}) || j.Umask != "027" || j.Nice != 5 || j.LogLimit != job.DefaultLogLimit {
 		t.Errorf("got %+v", j.Settings)
 	}
 	limits := []job.Limit{{Resource: "open_files", Value: 1024}, {Resource: "processes", Value: 500}, {Resource: "file_size", Value: 2 << 30}, {Resource: "core_size"}, {Resource: "cpu_time", Value: 1800}, {Resource: "memory", Value: 4 << 30}, {Resource: "stack", Value: 16 << 20}}
@@ -378,7 +383,7 @@ func TestFilesThatAreNoProjects(t *testing.T) {
 		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
 		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
 		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
-		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
 		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
 		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
 		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},

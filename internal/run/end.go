@@ -16,6 +16,7 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/proc"
+	"belfry/internal/python"
 )
 
 // News is what there is to tell about a run.
@@ -89,6 +90,9 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 	j, err := r.definition(ctx, run)
 	if err != nil {
 		return r.doubt(run, "end a run", err)
+	}
+	if j.Python.Wanted() && exit.Code == python.ExitRefused {
+		exit.Error = cmp.Or(exit.Error, r.hush(j, run, python.Refusal(r.Dir(run.ID, run.Attempt))))
 	}
 	to, reason := outcome(j, run, exit)
 	m := Move{To: to, Reason: reason, Ended: &Attempt{

@@ -106,6 +106,13 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 	if lang, _ := env.Lookup("LANG"); lang == "" {
 		env.Set("LANG", "C.UTF-8")
 	}
+	if j.Python.Wanted() {
+		for _, v := range inherited {
+			if installs(v.Name) {
+				env.Set(v.Name, v.Value)
+			}
+		}
+	}
 	env.Set("PYTHONUNBUFFERED", "1")
 	if j.EnvFile != "" {
 		vars, err := readEnvFile(j.EnvFile)
@@ -127,6 +134,16 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 	}
 	belfryEnviron(&env, j, r, attempt, output)
 	return env, nil
+}
+
+// installs reports whether a variable says how packages are fetched. Where the
+// daemon has it, it holds for the installs of all jobs.
+func installs(name string) bool {
+	switch strings.ToLower(name) {
+	case "http_proxy", "https_proxy", "all_proxy", "no_proxy":
+		return true
+	}
+	return strings.HasPrefix(name, "PIP_") || strings.HasPrefix(name, "UV_")
 }
 
 func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) {

@@ -78,6 +78,32 @@ func TestACrontabsJobHasExactlyCronsEnvironment(t *testing.T) {
 		"SHELL=/bin/sh", "HOME=/home/bob", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "LOGNAME=bob", "USER=bob")
 }
 
+func TestInstallersAreToldWhatTheDaemonIs(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	daemon := host
+	daemon.Environ = append(slices.Clone(host.Environ), "PIP_INDEX_URL=http://mirror", "UV_CACHE_DIR=/cache", "https_proxy=http://proxy", "NO_PROXY=localhost", "PIPELINE=x")
+	more := func() (list []string) {
+		env, err := environ(j, r, 2, "/out", daemon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"PIP_INDEX_URL", "UV_CACHE_DIR", "https_proxy", "NO_PROXY", "PIPELINE"} {
+			if value, ok := env.Lookup(name); ok {
+				list = append(list, name+"="+value)
+			}
+		}
+		return list
+	}
+	if got := more(); got != nil {
+		t.Errorf("a job without an environment of its own has %q", got)
+	}
+	j.Python.Requirements, j.Env = "/srv/requirements.txt", vars("PIP_INDEX_URL=http://own")
+	if got, want := more(), []string{"PIP_INDEX_URL=http://own", "UV_CACHE_DIR=/cache", "https_proxy=http://proxy", "NO_PROXY=localhost"}; !slices.Equal(got, want) {
+		t.Errorf("a job with one has %q, want %q", got, want)
+	}
+}
+
 func TestAJobOfAProjectHasTheEnvironmentOfTheDesign(t *testing.T) {
 	t.Parallel()
 	j, r := nightly(t)

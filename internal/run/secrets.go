@@ -41,6 +41,21 @@ func secrets(j *job.Job, env Environ) []string {
 	return slices.Compact(values)
 }
 
+// hush stars the secrets of an attempt in a text that is to be written down. When
+// they cannot be had now, none of it is.
+func (r *Runner) hush(j *job.Job, run Run, text string) string {
+	env, err := environ(j, run, run.Attempt, r.output(run.ID, run.Attempt), r.o.Host)
+	if err != nil && text != "" {
+		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
+	}
+	for _, value := range secrets(j, env) {
+		if len(value) >= 6 { // as in logs
+			text = strings.ReplaceAll(text, value, "***")
+		}
+	}
+	return text
+}
+
 // Secrets gives the secrets of a run's newest attempt, from its environment as
 // it would be now: they are stored nowhere. That one which the run had is not
 // there any more, with its job or its env_file, is an error.

@@ -303,13 +303,17 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
 	}
+	args := j.Command.Argv()
+	if j.Python.Wanted() {
+		args = r.o.Python(j, dir)
+	}
 	var limits []proc.Limit
 	for _, l := range j.Limits {
 		limits = append(limits, proc.Limit(l))
 	}
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
-		Args: j.Command.Argv(), Env: env.Strings(), Cwd: cwd,
+		Args: args, Env: env.Strings(), Cwd: cwd,
 		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),

@@ -66,8 +66,9 @@ type Backend interface {
 // Job is a job with its next firing and its newest run.
 type Job struct {
 	plan.Job
-	Next time.Time // zero: none, or it is paused
-	Last *run.Run
+	Next        time.Time // zero: none, or it is paused
+	Last        *run.Run
+	Environment string // folder of the virtual environment that it began in last; empty: none
 }
 
 // RunFilter says which runs are wanted.

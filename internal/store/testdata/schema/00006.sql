@@ -143,12 +143,27 @@ CREATE INDEX published_by_date ON published (date, at, run, number DESC);
 CREATE INDEX published_now ON published (at, run, number DESC) WHERE replaced_by = '';
 CREATE INDEX published_now_by_job ON published (job, at, run, number DESC) WHERE replaced_by = '';
 CREATE UNIQUE INDEX published_at ON published (place) WHERE replaced_by = '';
+CREATE TABLE audit (
+  id       TEXT PRIMARY KEY,
+  at       BIGINT NOT NULL,
+  uid      BIGINT NOT NULL,
+  person   TEXT NOT NULL,
+  action   TEXT NOT NULL,
+  job      TEXT NOT NULL DEFAULT '',
+  run      TEXT NOT NULL DEFAULT '',
+  backfill TEXT NOT NULL DEFAULT '',
+  detail   TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX audit_run ON audit (run, id) WHERE run <> '';
+CREATE INDEX audit_backfill ON audit (backfill, id) WHERE backfill <> '';
+CREATE INDEX audit_job ON audit (job, id) WHERE job <> '';
 INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (1, 0, 1, '2026-11-25 23:30:29');
 INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (2, 1, 1, '2026-11-25 23:30:29');
 INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (3, 2, 1, '2026-11-25 23:30:29');
 INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (4, 3, 1, '2026-11-25 23:30:29');
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (5, 4, 1, '2026-11-25 23:30:29');
-INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (6, 6, 1, '2026-11-25 23:30:29');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (5, 4, 1, '2026-11-25 23:30:30');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (6, 5, 1, '2026-11-25 23:30:30');
+INSERT INTO goose_db_version (id, version_id, is_applied, tstamp) VALUES (7, 6, 1, '2026-11-25 23:30:30');
 INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', 1783612800000, 1783612800001, 2, 'boot');
 INSERT INTO definition (hash, body) VALUES ('h1', '{"project":"lake","name":"a","owner":"alice","schedules":["0 16 * * *"],"timezone":"UTC","command":{"text":"run a","shell":"/bin/sh"},"catch_up":"latest","overlap":"skip"}');
 INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, paused, removed_at, command, command_of) VALUES ('J1', 'lake', 'a', 'alice', 'h1', 'belfry.yaml', 3, 't', 1783612800000, 0, NULL, '', '');
@@ -162,3 +177,4 @@ INSERT INTO outbox_target (item, target) VALUES ('O1', '/lake');
 INSERT INTO target (target, item) VALUES ('/lake', 'O1');
 INSERT INTO source (project, stamp, rows) VALUES ('lake', 's', 'r');
 INSERT INTO published (run, number, job, date, at, place, target, files, bytes, manifest, replaced_by) VALUES ('R1', 0, 'J1', '2026-07-09', 1783612800003, '/pond', '/pond/', 2, 7, 'abc', '');
+INSERT INTO audit (id, at, uid, person, action, job, run, backfill, detail) VALUES ('A1', 1783612800003, 1000, 'alice', 'stop', 'J1', 'R1', '', '');

@@ -58,6 +58,8 @@ var modules = map[string][]string{
 	"github.com/spf13/cobra":          {"internal/cli"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
 	"modernc.org/sqlite":              {"internal/store"},
+	"github.com/Shopify/toxiproxy/v2": {},                                                                                                                                                                           // tests only: a network that is ill
+	"github.com/rs/zerolog":           {},                                                                                                                                                                           // tests only: toxiproxy asks for it
 	"github.com/google/go-cmp":        {},                                                                                                                                                                           // tests only
 	"github.com/rogpeppe/go-internal": {},                                                                                                                                                                           // tests only
 	"pgregory.net/rapid":              {},                                                                                                                                                                           // tests only

@@ -2,16 +2,13 @@ package run
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"belfry/crontab"
 	"belfry/internal/job"
@@ -126,7 +123,7 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 	// What env names may refer to BELFRY_…, and cannot replace it.
 	belfryEnviron(&env, j, r, attempt, output)
 	for _, v := range j.Env {
-		value, err := Expand(v.Value, env)
+		value, err := job.Expand(v.Value, env.Lookup)
 		if err != nil {
 			return nil, fmt.Errorf("env %s of %s: %w", v.Name, j.Name, err) // never its text: it may hold a secret
 		}
@@ -152,52 +149,16 @@ func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) 
 	env.Set("BELFRY_ATTEMPT", strconv.Itoa(attempt))
 	env.Set("BELFRY_CAUSE", string(r.Cause))
 	env.Set("BELFRY_OUTPUT", output)
-	env.Set("BELFRY_FIRES_AT", utc(r.FiresAt))
-	env.Set("BELFRY_DATE", r.Named.Format(time.DateOnly))
-	env.Set("BELFRY_HOUR", r.Named.Format("15"))
-	env.Set("BELFRY_STAMP", r.FiresAt.UTC().Format("20060102T150405Z"))
-	if start, end := plan.Interval(j, r.FiresAt); !start.IsZero() && r.Cause != plan.Reboot {
-		env.Set("BELFRY_INTERVAL_START", utc(start))
-		env.Set("BELFRY_INTERVAL_END", utc(end))
-		env.Set("BELFRY_START_DATE", start.In(j.ZoneAt(r.FiresAt)).Format(time.DateOnly))
+	if r.Cause == plan.Reboot && len(j.Schedules) > 0 { // a boot closes no interval of another schedule
+		boot := *j
+		boot.Schedules = nil
+		j = &boot
 	}
-}
-
-func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-var reference = regexp.MustCompile(`\$(?:\$|\{[^}]*\}?|[A-Za-z_][A-Za-z0-9_]*|[0-9]+)`)
-
-// Expand replaces $NAME and ${NAME} by the variables of env. One that is not
-// set, or not closed, is an error; $$ is a dollar. The error names what is
-// missing and never the text, which may hold a secret.
-func Expand(text string, env Environ) (string, error) {
-	var missing []string
-	expanded := reference.ReplaceAllStringFunc(text, func(ref string) string {
-		if ref == "$$" {
-			return "$"
+	for _, name := range job.Moments {
+		if value, set := j.Moment(name, job.Firing{At: r.FiresAt, Named: r.Named}); set {
+			env.Set(name, value)
 		}
-		name := ref[1:]
-		if inner, found := strings.CutPrefix(name, "{"); found {
-			name, found = strings.CutSuffix(inner, "}")
-			if !found {
-				missing = append(missing, "${")
-				return ""
-			}
-		}
-		value, ok := env.Lookup(name)
-		if !ok {
-			missing = append(missing, "$"+name)
-		}
-		return value
-	})
-	if len(missing) == 0 {
-		return expanded, nil
 	}
-	slices.Sort(missing)
-	if slices.Contains(missing, "${") {
-		return "", errors.New("a ${ is not closed; $$ is a dollar")
-	}
-	return "", fmt.Errorf("%s is not set; there are the BELFRY_… variables and those of env and env_file", strings.Join(slices.Compact(missing), ", "))
 }
 
 // readEnvFile reads NAME=VALUE lines, with comments, blank lines, an optional
@@ -245,7 +206,7 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 	// An empty name would turn $LAKE/songs into /songs.
 	env = slices.DeleteFunc(slices.Clone(env), func(v crontab.Var) bool { return v.Value == "" })
 	for _, t := range j.Publish {
-		to, err := Expand(t.To, env)
+		to, err := job.Expand(t.To, env.Lookup)
 		if err != nil {
 			return nil, fmt.Errorf("publish to %s: %w; in a target, one that is empty is as good as none", t.To, err)
 		}

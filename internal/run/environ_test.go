@@ -165,36 +165,6 @@ func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
 	}
 }
 
-func TestExpandTakesWhatIsSetAndNothingElse(t *testing.T) {
-	t.Parallel()
-	env := Environ(vars("A=1", "A_B=2", "EMPTY=", "D=$A"))
-	for _, c := range []struct{ text, want, err string }{
-		{text: "", want: ""},
-		{text: "plain/text", want: "plain/text"},
-		{text: "s3://b/dt=$A/", want: "s3://b/dt=1/"},
-		{text: "$A$A_B${A}x", want: "121x"},
-		{text: "[$EMPTY]", want: "[]"},
-		{text: "$D", want: "$A"}, // once
-		{text: "$$A $$$A", want: "$A $1"},
-		{text: "5$ and $", want: "5$ and $"},
-		{text: "$ A $- $종", want: "$ A $- $종"},
-		{text: "$NO", err: "$NO is not set"},
-		{text: "s3cret $B $NO ${B}", err: "$B, $NO is not set"},
-		{text: "s3cret ${A", err: "a ${ is not closed"},
-		{text: "s3cret ${}", err: "$ is not set"},
-		{text: "s3cret ${A:-x}", err: "$A:-x is not set"},
-		{text: "s3cret $1", err: "$1 is not set"},
-	} {
-		got, err := Expand(c.text, env)
-		switch {
-		case c.err == "" && (err != nil || got != c.want):
-			t.Errorf("%q: %q, %v, want %q", c.text, got, err, c.want)
-		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "s3cret")):
-			t.Errorf("%q: %q, %v, want an error with %q and without the text", c.text, got, err, c.err)
-		}
-	}
-}
-
 func TestAnUnsetNameInEnvNamesTheVariableAndNotItsValue(t *testing.T) {
 	t.Parallel()
 	j, r := nightly(t)

@@ -25,6 +25,7 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
 		defaults: d,
 		lines:    map[string]*yaml.Node{},
+		targets:  map[string][]*yaml.Node{},
 		rel:      shown(file),
 	}
 	p.document(text)
@@ -50,9 +51,10 @@ func shown(file string) string {
 type parser struct {
 	project  *Project
 	defaults Defaults
-	template *yaml.Node            // defaults:
-	lines    map[string]*yaml.Node // job → its after:, or its key
-	pooled   []pooled              // every pool that a job is said to take
+	template *yaml.Node              // defaults:
+	lines    map[string]*yaml.Node   // job → its after:, or its key
+	targets  map[string][]*yaml.Node // job → what it publishes to
+	pooled   []pooled                // every pool that a job is said to take
 	rel      string
 	errs     Errors
 }
@@ -96,6 +98,7 @@ func (p *parser) document(text []byte) {
 	p.jobs(jobs)
 	p.checkPools()
 	p.after()
+	p.shared()
 }
 
 // hasContent reports whether there is more than blanks and comments.
@@ -587,9 +590,10 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 	if node.Kind == yaml.SequenceNode {
 		items = node.Content
 	}
-	j.Publish = nil
+	j.Publish, p.targets[j.Name] = nil, nil
 	for _, item := range items {
 		item = resolve(item)
+		at := item
 		var target job.Target
 		var s3Only []*yaml.Node // values that mean nothing to a folder
 		forS3 := func(name string, read func(*yaml.Node)) key {
@@ -599,7 +603,10 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 			target.To, _ = p.text(item, "a target")
 		} else {
 			p.mapping(item, "a key of publish", []key{
-				{"to", func(n *yaml.Node) { target.To, _ = p.text(n, "a target") }},
+				{"to", func(n *yaml.Node) {
+					at = n
+					target.To, _ = p.text(n, "a target")
+				}},
 				{"from", func(n *yaml.Node) {
 					target.From, _ = p.text(n, "a folder of the output")
 					if target.From != "" && !filepath.IsLocal(target.From) {
@@ -641,7 +648,17 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 				p.errorf(item, "%q stands twice: each target can take one set of files", target.To)
 			}
 		}
-		j.Publish = append(j.Publish, target)
+		j.Publish, p.targets[j.Name] = append(j.Publish, target), append(p.targets[j.Name], at)
+	}
+}
+
+// shared refuses targets that two firings would have in common.
+func (p *parser) shared() {
+	if len(p.errs) > 0 {
+		return // dates need schedules that are right
+	}
+	for _, s := range job.FindShared(p.project.Jobs, p.defaults.Now) {
+		p.errorf(p.targets[s.Job.Name][s.Target], "%s: %s", s.Job.Name, s.Message)
 	}
 }
 

@@ -215,12 +215,12 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
 		}
 		t.To = to
-		if t.KMSKey, err = Expand(t.KMSKey, env); err != nil {
+		if t.KMSKey, err = job.Expand(t.KMSKey, env.Lookup); err != nil {
 			return nil, fmt.Errorf("publish to %s: kms_key: %w", t.To, err)
 		}
 		t.Metadata = maps.Clone(t.Metadata)
 		for name, value := range t.Metadata {
-			if t.Metadata[name], err = Expand(value, env); err != nil {
+			if t.Metadata[name], err = job.Expand(value, env.Lookup); err != nil {
 				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
 			}
 		}

@@ -25,12 +25,13 @@ var imports = map[string][]string{
 	"internal/machine":           {},
 	"internal/outbox":            {"internal/crash"},
 	"internal/logs":              {},
+	"internal/secrets":           {},
 	"internal/job":               {"crontab"},
 	"internal/plan":              {"crontab", "internal/job"},
-	"internal/project":           {"crontab", "internal/job"},
+	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
 	"internal/python":            {"internal/job"},
 	"internal/python/pythontest": {},
-	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python"},
+	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":           {"internal/job", "internal/outbox"},
 	"internal/publish/s3test":    {},
@@ -42,13 +43,14 @@ var imports = map[string][]string{
 	},
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets"},
 	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
+	"filippo.io/age":                  {"internal/secrets"},
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
 	"github.com/fsnotify/fsnotify":    {"internal/daemon"},

@@ -82,7 +82,7 @@ jobs:
 	o.Clock = clock.read
 	client, stop := serve(t, o)
 	first := came(t, client, "night", "schedule", "failed")
-	if _, err := client.Retry(t.Context(), first.ID); err != nil {
+	if _, err := client.Retry(t.Context(), first.ID, api.RetryRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	came(t, client, "kid", "after", "succeeded")

@@ -17,6 +17,7 @@ import (
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // Parse reads the text of a belfry.yaml that stands at file.
@@ -332,6 +333,11 @@ func (p *parser) promises(name *yaml.Node, j *job.Job) {
 		p.errorf(name, "%s waits %s before its second attempt (backoff) and %s at most (max_backoff): the first is the shorter one",
 			j.Name, job.DurationText(j.Retry.Backoff), job.DurationText(j.Retry.MaxBackoff))
 	}
+	for _, v := range j.Env {
+		if slices.Contains(j.Secrets, v.Name) {
+			p.errorf(name, "%s is to have %s from its secrets and from its env: take it away in one of them", j.Name, v.Name)
+		}
+	}
 }
 
 // pythonMemory is the address space that a Go program wants to begin with.
@@ -349,6 +355,7 @@ func (p *parser) jobKeys(j *job.Job) []key {
 				j.EnvFile = p.path(text)
 			}
 		}},
+		{"secrets", func(n *yaml.Node) { p.secrets(n, j) }},
 		{"python", func(n *yaml.Node) { p.python(n, j) }},
 		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
 		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
@@ -459,6 +466,24 @@ func (p *parser) env(node *yaml.Node, j *job.Job) {
 		if value, ok := p.text(node.Content[i+1], "a value"); ok {
 			j.Env = slices.DeleteFunc(j.Env, func(v crontab.Var) bool { return v.Name == name.Value })
 			j.Env = append(j.Env, crontab.Var{Name: name.Value, Value: value})
+		}
+	}
+}
+
+// secrets reads the names of the variables that a job gets from the file of
+// secrets. Whether they are in it is seen when an attempt starts: a mistake there
+// is no other job's.
+func (p *parser) secrets(node *yaml.Node, j *job.Job) {
+	list, nodes := p.texts(node, "the name of a secret")
+	j.Secrets, j.SecretsFile = list, ""
+	if len(list) > 0 {
+		j.SecretsFile = p.path(secrets.FileName)
+	}
+	for i, name := range list {
+		if err := secrets.CheckName(name); err != nil {
+			p.errorf(nodes[i], "%v", err)
+		} else if slices.Contains(list[:i], name) {
+			p.errorf(nodes[i], "the secret %s stands twice", name)
 		}
 	}
 }

@@ -383,7 +383,7 @@ func TestFilesThatAreNoProjects(t *testing.T) {
 		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
 		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
 		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
-		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, secrets, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
 		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
 		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
 		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},
@@ -408,6 +408,25 @@ func TestErrorsOfASchedulePointIntoItsText(t *testing.T) {
 		{"a block, by its beginning", "|\n      0 25 * * *", "3:15" + hour},
 	} {
 		wants(t, c.why, "jobs:\n  a:\n    schedule: "+c.value+"\n    command: x\n", c.want)
+	}
+}
+
+func TestSecretsAreNamedAndStandBesideTheFile(t *testing.T) {
+	t.Parallel()
+	jobs := parsed(t, "defaults: {secrets: [A_TOKEN, B]}\njobs:\n  a: {command: x}\n  b: {command: x, secrets: C}\n  c: {command: x, secrets: []}\n").Jobs
+	for i, want := range []string{"[A_TOKEN B] /srv/shop/secrets.age", "[C] /srv/shop/secrets.age", "[] "} {
+		if got := fmt.Sprint(jobs[i].Secrets, " ", jobs[i].SecretsFile); got != want {
+			t.Errorf("%s gets %s, want %s", jobs[i].Name, got, want)
+		}
+	}
+	for _, c := range []struct{ why, keys, want string }{
+		{"not a variable", "secrets: [a-b]", `2:29: "a-b" cannot be the name of a secret; use letters, digits and underscores, as in SPOTIFY_TOKEN`},
+		{"ours", "secrets: [BELFRY_RUN]", `2:29: BELFRY_RUN is set by belfry; choose another name`},
+		{"twice", "secrets: [A, A]", `2:32: the secret A stands twice`},
+		{"in env too", "secrets: [A], env: {A: x}", `2:3: a is to have A from its secrets and from its env: take it away in one of them`},
+		{"a value", "secrets: {A: x}", `2:28: here stands a mapping where the name of a secret is wanted`},
+	} {
+		wants(t, c.why, "jobs:\n  a: {command: x, "+c.keys+"}\n", c.want)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/secrets"
 )
 
 // Host is what an attempt inherits from the machine and the daemon.
@@ -21,6 +21,7 @@ type Host struct {
 	Home    string   // of that user
 	Environ []string // of the daemon
 	Name    string   // of the machine
+	Key     string   // path of the key of secrets
 }
 
 // Environ is a list of variables in which a later one replaces an earlier.
@@ -120,6 +121,19 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 			env.Set(v.Name, v.Value)
 		}
 	}
+	if len(j.Secrets) > 0 {
+		set, err := secrets.File{Path: j.SecretsFile, Key: host.Key}.Read()
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range j.Secrets {
+			value, known := set.Lookup(name)
+			if !known {
+				return nil, fmt.Errorf("the secret %s is not in %s; put it there with “belfry secrets set %s”", name, j.SecretsFile, name)
+			}
+			env.Set(name, value)
+		}
+	}
 	// What env names may refer to BELFRY_…, and cannot replace it.
 	belfryEnviron(&env, j, r, attempt, output)
 	for _, v := range j.Env {
@@ -162,16 +176,10 @@ func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) 
 }
 
 // readEnvFile reads NAME=VALUE lines, with comments, blank lines, an optional
-// export and quotes around a value. A file that others may write is refused.
+// export and quotes around a value. A file that others may read or write is
+// refused.
 func readEnvFile(path string) (vars []crontab.Var, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("env_file: %w", err)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("env_file %s can be written by others (mode %04o); chmod 600 it", path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path)
+	text, err := secrets.ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("env_file: %w", err)
 	}
@@ -214,6 +222,7 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 		if Inside(to, output) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
 		}
+		written := t.To
 		t.To = to
 		if t.KMSKey, err = job.Expand(t.KMSKey, env.Lookup); err != nil {
 			return nil, fmt.Errorf("publish to %s: kms_key: %w", t.To, err)
@@ -224,9 +233,24 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
 			}
 		}
+		if name, found := secretIn(t, j, env); found {
+			return nil, fmt.Errorf("publish to %s: it holds the secret %s, and where something was published is written down", written, name)
+		}
 		list = append(list, t)
 	}
 	return list, nil
+}
+
+// secretIn finds a secret of the job in what is written down of a target.
+func secretIn(t job.Target, j *job.Job, env Environ) (name string, found bool) {
+	texts := append(slices.Collect(maps.Values(t.Metadata)), t.To, t.KMSKey)
+	for _, name := range j.Secrets {
+		value, set := env.Lookup(name)
+		if set && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, value) }) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // Inside reports whether a target is the folder dir or lies in it.

@@ -117,9 +117,10 @@ Exit codes: those of "belfry --help".`,
 // hiddenValue reads a value that nobody sees.
 func (c *command) hiddenValue(name string) (string, error) {
 	if terminal(c.in) {
-		fmt.Fprintf(c.err, "Value of %s (it is not shown): ", name)
-		value, err := readHidden(c.in)
-		fmt.Fprintln(c.err)
+		value, err := c.readHidden(fmt.Sprintf("Value of %s (it is not shown): ", name))
+		if err == nil && value == "" {
+			err = usage("no value was typed")
+		}
 		return value, err
 	}
 	text, err := io.ReadAll(c.in)
@@ -133,10 +134,10 @@ func (c *command) hiddenValue(name string) (string, error) {
 	return value, nil
 }
 
-// readHidden reads a line from a terminal that does not echo it. The terminal is
-// as it was when it returns, also after Ctrl-C.
-func readHidden(tty *os.File) (string, error) {
-	fd := int(tty.Fd())
+// readHidden reads a line from the terminal, which does not echo it. It is as it
+// was afterwards, also after Ctrl-C.
+func (c *command) readHidden(prompt string) (string, error) {
+	fd := int(c.in.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
@@ -149,7 +150,11 @@ func readHidden(tty *os.File) (string, error) {
 	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &quiet); err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
 	}
-	defer func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) }() // it may be gone
+	defer func() {
+		_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // it may be gone
+		fmt.Fprintln(c.err)
+	}()
+	fmt.Fprint(c.err, prompt) // now that it echoes no more
 	type answer struct {
 		line string
 		err  error
@@ -158,7 +163,7 @@ func readHidden(tty *os.File) (string, error) {
 	go func() { // which ends with the process, should nothing be typed
 		var line []byte
 		for b := make([]byte, 1); ; {
-			n, err := tty.Read(b)
+			n, err := c.in.Read(b)
 			switch {
 			case n == 1 && b[0] != '\n':
 				line = append(line, b[0])
@@ -178,9 +183,6 @@ func readHidden(tty *os.File) (string, error) {
 	case <-stops:
 		return "", context.Canceled
 	case a := <-typed:
-		if a.err == nil && a.line == "" {
-			return "", usage("no value was typed")
-		}
 		return a.line, a.err
 	}
 }
@@ -324,11 +326,9 @@ func (c *command) editSet(set *secrets.Set) (err error) {
 		if !terminal(c.in) {
 			return &problem{err: fmt.Errorf("the edited secrets cannot be used, nothing was changed: %w", wrong), code: exitBadFile}
 		}
-		fmt.Fprintf(c.err, "belfry: %v. Enter opens the editor again, Ctrl-C gives up. ", wrong)
-		if _, err := readHidden(c.in); errors.Is(err, context.Canceled) {
+		if _, err := c.readHidden(fmt.Sprintf("belfry: %v. Enter opens the editor again, Ctrl-C gives up. ", wrong)); err != nil {
 			return err
 		}
-		fmt.Fprintln(c.err)
 	}
 }
 

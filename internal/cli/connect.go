@@ -100,7 +100,7 @@ func host() (run.Host, error) {
 	} else {
 		h.User, h.Home = os.Getenv("USER"), os.Getenv("HOME")
 	}
-	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(h.Home))
+	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
 	if h.User == "" || h.Home == "" {
 		return h, &problem{err: errors.New("it is not known which user this is"), next: "set USER and HOME", code: exitFailed}
 	}

@@ -352,8 +352,12 @@ func (c *command) editor(path string, stops <-chan os.Signal) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the editor %s: %w", editor, err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var failed error // to be read once it has ended
+	go func() {
+		defer close(ended)
+		failed = cmd.Wait()
+	}()
 	for {
 		select {
 		case s := <-stops:
@@ -362,15 +366,15 @@ func (c *command) editor(path string, stops <-chan os.Signal) error {
 			}
 			_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 			select {
-			case <-done:
+			case <-ended:
 			case <-time.After(editorGrace):
 				_ = cmd.Process.Kill()
-				<-done
+				<-ended
 			}
 			return context.Canceled
-		case err := <-done:
-			if err != nil {
-				return fmt.Errorf("the editor %s failed (%w); nothing was changed", editor, err)
+		case <-ended:
+			if failed != nil {
+				return fmt.Errorf("the editor %s failed (%w); nothing was changed", editor, failed)
 			}
 			return nil
 		}

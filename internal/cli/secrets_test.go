@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/api"
+	"belfry/internal/publish/s3test"
 )
 
 // setSecret gives a secret a value through standard input.
@@ -107,7 +109,7 @@ func (p *place) printed(run string, attempt int) string {
 
 func TestASecretIsInTheEnvironmentOfItsJobAndNowhereElse(t *testing.T) {
 	t.Parallel()
-	first, second := "first-s3cret/"+rand26(t), "second-s3cret/"+rand26(t)
+	first, second := "first-s3cret/"+unique(t), "second-s3cret/"+unique(t)
 	p := newPlace(t, "belfry.yaml", `
 jobs:
   upload:
@@ -195,7 +197,34 @@ jobs:
 	}
 }
 
-func rand26(t *testing.T) string {
+func TestAPublisherHasTheSecretsOfItsJob(t *testing.T) {
+	t.Parallel()
+	s3 := s3test.Start(t)
+	p := newPlace(t, "belfry.yaml", fmt.Sprintf(`
+jobs:
+  upload:
+    command: echo x > $BELFRY_OUTPUT/data.txt
+    publish: s3://%s/songs/dt=$BELFRY_DATE/
+    secrets: [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]
+    env: {AWS_REGION: %s, AWS_ENDPOINT_URL_S3: "%s", AWS_EC2_METADATA_DISABLED: "true"}
+`, s3.Bucket, s3.Region, s3.Endpoint))
+	p.setSecret("AWS_ACCESS_KEY_ID", s3.AccessKey)
+	p.setSecret("AWS_SECRET_ACCESS_KEY", s3.SecretKey)
+	if out, errs, code := p.belfry("run", "upload", "--date", "2026-07-09"); code != 0 {
+		t.Fatalf("it exits with %d\n%s%s", code, out, errs)
+	}
+	if keys := s3.List(t); !slices.Contains(keys, "songs/dt=2026-07-09/_SUCCESS") {
+		t.Errorf("the bucket holds %q", keys)
+	}
+	for _, text := range []string{p.read(dataName + "/belfry.db"), p.read(dataName + "/logs.db")} {
+		if strings.Contains(text, s3.SecretKey) {
+			t.Error("the key stands in the store")
+		}
+	}
+}
+
+// unique is a text that stands nowhere else.
+func unique(t *testing.T) string {
 	t.Helper()
 	file, err := os.ReadFile("/proc/sys/kernel/random/uuid")
 	if err != nil {

@@ -154,8 +154,10 @@ func TestTargetsThatTwoJobsShareAreFound(t *testing.T) {
 func TestAnEntryThatSharesItsTargetIsLeftOutAndTold(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{
-		{"#belfry: publish=/lake/$BELFRY_DATE\n0 1 * * * x\n#belfry: timeout=1m publish=/other/$BELFRY_DATE\n0 * * * * y\n",
-			`ops:3:21: "/other/$BELFRY_DATE" is the same place for the firings of 2026-07-10 04:00 and 2026-07-10 05:00 (UTC): the second would replace what the first has published. Add $BELFRY_HOUR to it, or say that it is meant with “publish_mode=replace”`},
+		{
+			"#belfry: publish=/lake/$BELFRY_DATE\n0 1 * * * x\n#belfry: timeout=1m publish=/other/$BELFRY_DATE\n0 * * * * y\n",
+			`ops:3:21: "/other/$BELFRY_DATE" is the same place for the firings of 2026-07-10 04:00 and 2026-07-10 05:00 (UTC): the second would replace what the first has published. Add $BELFRY_HOUR to it, or say that it is meant with “publish_mode=replace”`,
+		},
 		{"#belfry: publish=/lake/$BELFRY_DATE publish_mode=replace\n0 * * * * y\n#belfry: publish=/lake/$BELFRY_JOB/$BELFRY_DATE\n0 1 * * * z\n#belfry: publish=/lake/$BELFRY_JOB/$BELFRY_DATE\n0 1 * * * z\n", ""},
 	} {
 		file, err := crontab.Parse("ops", []byte(c.text), crontab.Options{})

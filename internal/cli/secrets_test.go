@@ -168,7 +168,7 @@ jobs:
 	p.nowhere("after it failed", first)
 
 	// The next attempt has the new one, without a restart.
-	if _, err := p.client().Retry(t.Context(), id); err != nil {
+	if _, err := p.client().Retry(t.Context(), id, api.RetryRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	p.await("begun.fifo")

@@ -17,24 +17,26 @@ import (
 // imports says which of our packages each of them may import. Arrows point from
 // the process's edge to the nouns (DESIGN.md §3).
 var imports = map[string][]string{
-	"api":                     {},
-	"crontab":                 {},
-	"internal/proc":           {},
-	"internal/crash":          {},
-	"internal/proc/proctest":  {},
-	"internal/machine":        {},
-	"internal/outbox":         {"internal/crash"},
-	"internal/logs":           {},
-	"internal/job":            {"crontab"},
-	"internal/plan":           {"crontab", "internal/job"},
-	"internal/project":        {"crontab", "internal/job"},
-	"internal/python":         {"internal/job"},
-	"internal/run":            {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python"},
-	"internal/store":          {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
-	"internal/publish":        {"internal/job", "internal/outbox"},
-	"internal/publish/s3test": {},
-	"internal/notify":         {"internal/job", "internal/outbox"},
-	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"api":                        {},
+	"crontab":                    {},
+	"internal/proc":              {},
+	"internal/crash":             {},
+	"internal/proc/proctest":     {},
+	"internal/machine":           {},
+	"internal/outbox":            {"internal/crash"},
+	"internal/logs":              {},
+	"internal/secrets":           {},
+	"internal/job":               {"crontab"},
+	"internal/plan":              {"crontab", "internal/job"},
+	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
+	"internal/python":            {"internal/job"},
+	"internal/python/pythontest": {},
+	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
+	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/publish":           {"internal/job", "internal/outbox"},
+	"internal/publish/s3test":    {},
+	"internal/notify":            {"internal/job", "internal/outbox"},
+	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
 		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store",
@@ -43,13 +45,14 @@ var imports = map[string][]string{
 
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets"},
 	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
+	"filippo.io/age":                  {"internal/secrets"},
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
 	"github.com/fsnotify/fsnotify":    {"internal/daemon"},

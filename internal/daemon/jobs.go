@@ -404,7 +404,7 @@ func read(o Options) ([]source, project.Daemon, error) {
 	var sources []source
 	settings := project.Daemon{Retention: project.DefaultRetention}
 	if o.Project != "" {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
+		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
 		if err != nil {
 			return nil, settings, &SourceError{err}
 		}
@@ -458,7 +458,7 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 		return source{}, err
 	}
 	name := projectName(abs)
-	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools})
+	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall})
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}

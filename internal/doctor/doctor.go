@@ -37,6 +37,7 @@ type Setup struct {
 	Zone     *time.Location // of the machine
 	Spool    string         // folder of mailboxes
 	User     string         // whom jobs run as
+	Key      string         // path of the key of their secrets
 	Health   api.Health     // the daemon's; PID 0: there is none
 	Silent   string         // that it is there and does not answer, in a sentence
 	Jobs     []*job.Job     // as the files have them now
@@ -84,6 +85,7 @@ var checks = []struct {
 	{"jobs", jobFiles},
 	{"env files", envFiles},
 	{"python", pythons},
+	{"secrets", secretFiles},
 	{"time zone", timeZone},
 	{"clock", clockInSync},
 	{"data folder", dataFolder},

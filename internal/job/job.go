@@ -60,6 +60,9 @@ type Settings struct {
 	EnvFile   string         // absolute; read when an attempt starts
 	Python    Python         // the virtual environment that the command runs in
 
+	Secrets     []string // variables that it gets from SecretsFile
+	SecretsFile string   // absolute; encrypted, and read when an attempt starts
+
 	Timeout       time.Duration // 0: none
 	KillAfter     time.Duration
 	CatchUp       CatchUp
@@ -272,6 +275,8 @@ type definition struct {
 	Dir           string   `json:"dir,omitempty"`
 	Env           []string `json:"env,omitempty"`
 	EnvFile       string   `json:"env_file,omitempty"`
+	Secrets       []string `json:"secrets,omitempty"`
+	SecretsFile   string   `json:"secrets_file,omitempty"`
 	Python        Python   `json:"python,omitzero"`
 	Timeout       duration `json:"timeout,omitempty"`
 	KillAfter     duration `json:"kill_after,omitempty"`
@@ -314,7 +319,7 @@ func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
 		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile, Python: j.Python,
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile, Secrets: j.Secrets, SecretsFile: j.SecretsFile, Python: j.Python,
 		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
 		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
 		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
@@ -388,7 +393,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
 	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
-		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile, Python: d.Python,
+		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile, Secrets: d.Secrets, SecretsFile: d.SecretsFile, Python: d.Python,
 		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
 		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
 		Overlap: d.Overlap, Retry: d.Retry, Pools: d.Pools, After: d.After,

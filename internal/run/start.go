@@ -298,7 +298,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if err := r.makeDirs(run); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
-	r.began(run, j, secrets(j, env), nil)
+	r.began(run, j, hidden(j, env, r.o.Host), nil)
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")

@@ -41,7 +41,6 @@ var imports = map[string][]string{
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
 		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store",
 	},
-	"internal/python/pythontest": {},
 
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.

@@ -13,7 +13,6 @@ need s3cmd s3cmd
 /usr/bin/python3 -c 'import boto3' 2>/dev/null || missing="$missing python3-boto3" # a reader of what was published
 need ps procps
 need age age
-python3 -c "import boto3" 2>/dev/null || missing="$missing python3-boto3"
 need systemd-analyze systemd
 [ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"

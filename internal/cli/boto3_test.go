@@ -32,7 +32,7 @@ print("올렸다:", path, s3.meta.region_name, locale.getpreferredencoding(), fl
 
 func TestAScriptThatUploadsWithBoto3ItselfRunsUnchanged(t *testing.T) {
 	t.Parallel()
-	if out, err := exec.Command("python3", "-c", "import boto3").CombinedOutput(); err != nil {
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import boto3").CombinedOutput(); err != nil {
 		machine.Lacks(t, "boto3 (Debian's package python3-boto3): %s", out)
 	}
 	s3 := s3test.Start(t)
@@ -40,7 +40,7 @@ func TestAScriptThatUploadsWithBoto3ItselfRunsUnchanged(t *testing.T) {
 		"upload.py", uploads,
 		".aws/credentials", fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", s3.AccessKey, s3.SecretKey),
 		".aws/config", fmt.Sprintf("[default]\nregion = %s\n", s3.Region),
-		"belfry.yaml", fmt.Sprintf("timezone: UTC\njobs:\n  upload: {command: python3 upload.py %s}\n", s3.Endpoint))
+		"belfry.yaml", fmt.Sprintf("timezone: UTC\njobs:\n  upload: {command: /usr/bin/python3 upload.py %s}\n", s3.Endpoint))
 	// As a service has it: no locale, and a zone that is not the schedule's.
 	p.env = slices.DeleteFunc(p.env, func(v string) bool { return strings.HasPrefix(v, "LANG=") || strings.HasPrefix(v, "TZ=") })
 	p.env = append(p.env, "TZ=Asia/Seoul", "AWS_ACCESS_KEY_ID=the daemon's", "AWS_SECRET_ACCESS_KEY=is no job's")

@@ -16,6 +16,7 @@ import (
 	"belfry/internal/doctor"
 	"belfry/internal/job"
 	"belfry/internal/proc"
+	"belfry/internal/python"
 )
 
 func (c *command) doctorCommand() *cobra.Command {
@@ -83,7 +84,8 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	done := func() {}
 	s := &doctor.Setup{
-		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
+		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Key: o.Host.Key, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
+		Python: func(versions job.Versions) (string, error) { return python.Check(os.Environ(), versions) },
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
 	}
 	client := clientOf(o)

@@ -210,7 +210,13 @@ func (d *Daemon) limits() run.Limits {
 	return run.Limits{Slots: cmp.Or(settings.Slots, 4*runtime.NumCPU()), Pools: settings.Pools}
 }
 
-func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+func (d *Daemon) spool() string {
+	spool := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
+	if spool == "" && d.o.System != nil {
+		spool = d.o.System.Mail
+	}
+	return spool
+}
 
 // patience is how long what is owed is tried.
 func (d *Daemon) patience(kind outbox.Kind) time.Duration {

@@ -63,9 +63,9 @@ cat >/var/spool/cron/crontabs/alice <<'TAB'
 0 0 1 1 * echo alice prints
 #belfry: name=swaps
 0 0 1 1 * sh /srv/swaps
-#belfry: name=publishes publish=/tmp/alices
+#belfry: name=publishes publish=/tmp/alices publish_mode=replace
 0 0 1 1 * ln -s /etc/shadow $BELFRY_OUTPUT/shadow; echo x >$BELFRY_OUTPUT/x
-#belfry: name=publishes-to-root publish=/root/alices
+#belfry: name=publishes-to-root publish=/root/alices publish_mode=replace
 0 0 1 1 * echo x >$BELFRY_OUTPUT/x
 #belfry: name=nice nice=-5
 0 0 1 1 * id

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,6 +83,9 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	o, err := c.options(crontabs, c.log())
 	if err != nil {
 		return nil, nil, err
+	}
+	if o.System != nil && os.Geteuid() != 0 {
+		return nil, nil, &problem{err: errors.New("only root can see whether the machine's cron is well"), next: "sudo belfry --system doctor", code: exitFailed}
 	}
 	done := func() {}
 	s := &doctor.Setup{

@@ -120,3 +120,29 @@ func TestAnAttemptIsEndedWhoeverItRunsAs(t *testing.T) {
 		t.Errorf("exit %+v", exit)
 	}
 }
+
+func TestNobodysJobWaitsForAUserWhoHaltsTheirOwn(t *testing.T) {
+	h, user := newOthersHost(t)
+	user.UID = 64321 // whose processes are these alone
+	d := h.open()
+	halts := h.spec("while :; do kill -s STOP -- -1; done")
+	halts.Credential, halts.Cwd = user, "/"
+	d.start(halts)
+	d.started(halts)
+	var halted []Spec
+	for range 30 {
+		s := h.spec("exit 0")
+		s.Credential, s.Cwd = user, "/"
+		halted = append(halted, s)
+	}
+	d.start(halted...)
+	s := h.spec("exit 0")
+	d.start(s)
+	if exit := d.exit(s); exit.Code != 0 || exit.Error != "" {
+		t.Errorf("exit %+v", exit)
+	}
+	for _, s := range append(halted, halts) {
+		_ = d.Signal(s.Run, s.Attempt, Kill) // some have ended
+		d.exit(s)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // Backend is what the routes need. Errors for people are *api.Error.
@@ -80,6 +81,9 @@ type Options struct {
 	Backend Backend
 	// Access is what those who connect may call; the rest is not there for them.
 	Access Access
+	// Spool gives a user of the machine, by id, the crontabs of its users; nil: the
+	// daemon is not the system's.
+	Spool func(uid uint32) (system.Spool, error)
 	// Ending is closed when the daemon ends: requests that wait for news, or
 	// follow a log, are broken off then, and the others are answered.
 	Ending <-chan struct{}
@@ -90,6 +94,7 @@ type Options struct {
 type server struct {
 	backend Backend
 	access  Access
+	spool   func(uid uint32) (system.Spool, error)
 	log     *slog.Logger
 }
 
@@ -118,13 +123,16 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/backfills", Owner, false, s.startBackfill},
 		{"GET " + api.Path + "/backfills/{id}", Owner, true, s.backfill},
 		{"POST " + api.Path + "/backfills/{id}/stop", Owner, false, s.stopBackfill},
+		{"GET " + api.Path + "/crontabs/{user}", Owner, false, s.crontab},
+		{"PUT " + api.Path + "/crontabs/{user}", Owner, false, s.installCrontab},
+		{"DELETE " + api.Path + "/crontabs/{user}", Owner, false, s.removeCrontab},
 		{"/", Anyone, false, s.unknown},
 	}
 }
 
 // New gives the handler of the routes that o.Access may call.
 func New(o Options) http.Handler {
-	s := &server{backend: o.Backend, access: o.Access, log: o.Log}
+	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, log: o.Log}
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {

@@ -16,9 +16,9 @@ import (
 // A name is a whole line. Unlike Debian's ours need not end in a newline: there
 // the last line of a file without one names nobody, so that whoever was denied by
 // it is allowed.
-func (p Places) allowed(d Dialect, caller, target User) (bool, error) {
+func (p Places) allowed(caller, target User) (bool, error) {
 	who := caller
-	if d == Debian {
+	if p.Dialect == Debian {
 		who = target
 	}
 	if who.UID == 0 {
@@ -32,7 +32,7 @@ func (p Places) allowed(d Dialect, caller, target User) (bool, error) {
 	if there || err != nil {
 		return !listed && err == nil, err
 	}
-	return d == Debian, nil
+	return p.Dialect == Debian, nil
 }
 
 // inFile looks for a line of a file, and says whether there is such a file.

@@ -3,10 +3,8 @@ package system
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -29,24 +27,21 @@ var ErrNotPrivileged = errors.New("only root may work on the crontab of another 
 // Tabs are the crontabs of the machine's users. It stands between whoever calls
 // and the spool: each method asks first whether Caller may.
 type Tabs struct {
-	Dialect Dialect
-	Places  Places
-	Caller  User
+	Places Places
+	Users  *Users
+	Caller User
 }
 
 // may says whether the caller may work on a user's crontab, and who that is.
 func (t Tabs) may(name string) (User, error) {
-	target, err := UserByName(name)
+	target, err := t.Users.Lookup(name)
 	if err != nil {
 		return User{}, err
 	}
 	if t.Caller.UID != 0 && t.Caller.UID != target.UID {
 		return User{}, ErrNotPrivileged
 	}
-	if err := tabName(target.Name); err != nil {
-		return User{}, err
-	}
-	allowed, err := t.Places.allowed(t.Dialect, t.Caller, target)
+	allowed, err := t.Places.allowed(t.Caller, target)
 	if err != nil {
 		return User{}, errors.Join(ErrNotAllowed, err)
 	}
@@ -56,7 +51,20 @@ func (t Tabs) may(name string) (User, error) {
 	return target, nil
 }
 
-func (t Tabs) path(u User) string { return filepath.Join(t.Places.Spool, u.Name) }
+// mayChange is may for what replaces or removes the crontab. Debian's spool is
+// sticky: what root has put there for somebody, only root can take away.
+func (t Tabs) mayChange(name string) (User, error) {
+	u, err := t.may(name)
+	if err != nil || t.Places.Dialect != Debian || t.Caller.UID == 0 {
+		return u, err
+	}
+	var st unix.Stat_t
+	path := t.Places.UserCrontab(u.Name)
+	if unix.Lstat(path, &st) == nil && st.Uid != u.UID {
+		return User{}, &Refusal{Path: path, Reason: fmt.Sprintf("it is user %d's, and only root may replace or remove it", st.Uid), Next: "ask root"}
+	}
+	return u, nil
+}
 
 // Look gives a user's crontab.
 func (t Tabs) Look(name string) (Tab, error) {
@@ -64,47 +72,38 @@ func (t Tabs) Look(name string) (Tab, error) {
 	if err != nil {
 		return Tab{}, err
 	}
-	path := t.path(u)
-	// Whoever could write the spool may have put anything there: a link, or a
-	// pipe that nobody writes.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	path := t.Places.UserCrontab(u.Name)
+	file, err := openTab(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return Tab{}, nil
-	case errors.Is(err, unix.ELOOP):
-		return Tab{}, fmt.Errorf("%s is a symbolic link, not a crontab", path)
-	case err != nil:
-		return Tab{}, fmt.Errorf("read the crontab: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Tab{}, fmt.Errorf("look at %s: %w", path, err)
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return Tab{}, fmt.Errorf("%s is not a regular file, so not a crontab", path)
-	case st.Nlink > 1:
-		return Tab{}, fmt.Errorf("%s has another name (hard link), so it may be another file than a crontab", path)
-	case int(st.Uid) != u.UID && st.Uid != 0:
-		return Tab{}, fmt.Errorf("%s belongs to user id %d, not to %s", path, st.Uid, u.Name)
-	}
-	text, err := io.ReadAll(f)
 	if err != nil {
-		return Tab{}, fmt.Errorf("read the crontab: %w", err)
+		return Tab{}, err
+	}
+	file, err = checked(file, func(st *unix.Stat_t) *Refusal {
+		ours := *st
+		ours.Mode = st.Mode&unix.S_IFMT | 0o600 // a mode that the daemon refuses is no reason to hide what is in it
+		return t.Places.CheckUser(path, &ours, u)
+	})
+	if err != nil {
+		return Tab{}, err
+	}
+	text, err := readAll(file)
+	if err != nil {
+		return Tab{}, err
 	}
 	return Tab{There: true, Text: text}, nil
 }
 
 // Install puts a crontab in the place of the user's, whole or not at all, and
-// returns when it is on the disk. What is wrong in it is a *Refusal, in which it
-// is called from: the file that it comes from.
+// returns when it is on the disk. What is wrong in it is a *Mistakes, in which
+// it is called from: the file that it comes from.
 func (t Tabs) Install(name, from string, text []byte) error {
-	u, err := t.may(name)
+	u, err := t.mayChange(name)
 	if err != nil {
 		return err
 	}
-	if err := t.Dialect.Check(from, text, u); err != nil {
+	if err := t.Places.Dialect.Check(from, text, u); err != nil {
 		return err
 	}
 	info, err := os.Stat(t.Places.Spool)
@@ -117,9 +116,9 @@ func (t Tabs) Install(name, from string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("install the crontab: %w", err)
 	}
-	err = fill(temporary, t.Dialect.withHeader(from, text, time.Now()), u, info)
+	err = fill(temporary, t.Places.Dialect.withHeader(from, text, time.Now()), u, info)
 	if err == nil {
-		err = os.Rename(temporary.Name(), t.path(u))
+		err = os.Rename(temporary.Name(), t.Places.UserCrontab(u.Name))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("install the crontab: %w", err), os.Remove(temporary.Name()))
@@ -135,12 +134,12 @@ func fill(f *os.File, text []byte, u User, folder fs.FileInfo) (err error) {
 	if _, err := f.Write(text); err != nil {
 		return err
 	}
-	if os.Geteuid() != u.UID || os.Geteuid() == 0 {
+	if os.Geteuid() != int(u.UID) || os.Geteuid() == 0 {
 		gid := -1
 		if st, ok := folder.Sys().(*syscall.Stat_t); ok {
 			gid = int(st.Gid)
 		}
-		if err := f.Chown(u.UID, gid); err != nil {
+		if err := f.Chown(int(u.UID), gid); err != nil {
 			return err
 		}
 	}
@@ -150,11 +149,11 @@ func fill(f *os.File, text []byte, u User, folder fs.FileInfo) (err error) {
 // Remove removes the user's crontab; an error that is fs.ErrNotExist says that
 // there was none.
 func (t Tabs) Remove(name string) error {
-	u, err := t.may(name)
+	u, err := t.mayChange(name)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(t.path(u)); err != nil {
+	if err := os.Remove(t.Places.UserCrontab(u.Name)); err != nil {
 		return fmt.Errorf("remove the crontab: %w", err)
 	}
 	return t.poke()

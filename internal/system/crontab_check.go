@@ -12,29 +12,29 @@ import (
 	"belfry/crontab"
 )
 
-// Refusal is what the crontab command says of a crontab that it does not take,
+// Mistakes are what the crontab command says of a crontab that it does not take,
 // in the dialect's words and then in ours.
-type Refusal struct{ Lines []string }
+type Mistakes struct{ Lines []string }
 
-func (r *Refusal) Error() string { return strings.Join(r.Lines, "\n") }
+func (m *Mistakes) Error() string { return strings.Join(m.Lines, "\n") }
 
 // debianLines is how many lines a crontab may have to Debian's.
 const debianLines = 10000
 
-// Check says, as a *Refusal, what is wrong with a crontab that is to be u's. name
+// Check says, as a *Mistakes, what is wrong with a crontab that is to be u's. name
 // is what it is called in the message.
 //
 // The first lines are those of the dialect, and name the first mistake alone, by
 // its kind; those that follow, indented, are ours, one for each mistake, with the
 // place and what would be right.
 func (d Dialect) Check(name string, text []byte, u User) error {
-	_, err := crontab.Parse(name, text, crontab.Options{Root: u.UID == 0})
+	_, err := crontab.Parse(name, text, crontab.Options{Root: u.UID == 0 && d == Cronie})
 	var all crontab.Errors
 	if err != nil && !errors.As(err, &all) {
 		return err
 	}
 	if d == Debian && bytes.Count(text, []byte("\n")) > debianLines && (len(all) == 0 || all[0].Line > debianLines) {
-		return &Refusal{[]string{fmt.Sprintf("crontab is too long; maximum number of lines is %d.", debianLines)}}
+		return &Mistakes{[]string{fmt.Sprintf("crontab is too long; maximum number of lines is %d.", debianLines)}}
 	}
 	if len(all) == 0 {
 		return nil
@@ -52,7 +52,7 @@ func (d Dialect) Check(name string, text []byte, u User) error {
 	for _, e := range all {
 		lines = append(lines, fmt.Sprintf("  line %d, column %d: %s", e.Line, e.Column, e.Message))
 	}
-	return &Refusal{lines}
+	return &Mistakes{lines}
 }
 
 // complaint is the line in which both dialects name a mistake. Their number is
@@ -64,8 +64,11 @@ func (d Dialect) complaint(name string, text []byte, e *crontab.Error) string {
 		reason = e.Message
 	}
 	line := lineOf(text, e.Line)
+	if reason == "bad option" && d == Debian {
+		reason = "bad minute" // it has none
+	}
 	number := e.Line - 1
-	reached := utf8.RuneCountInString(line) < e.Column+utf8.RuneCountInString(e.Text)
+	reached := utf8.RuneCountInString(line) < e.Column+utf8.RuneCountInString(e.Text) && !strings.ContainsAny(e.Text, " \t'\"")
 	if reason == "premature EOF" || reached && reason != "bad command" {
 		number++
 	}

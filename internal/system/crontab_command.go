@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,7 +22,7 @@ type Spool interface {
 	// command at all.
 	Look(user string) (Tab, error)
 	// Install puts a crontab in the place of the user's. What is wrong in it is a
-	// *Refusal.
+	// *Mistakes.
 	Install(user, from string, text []byte) error
 	Remove(user string) error
 }
@@ -34,6 +33,7 @@ type Spool interface {
 type Command struct {
 	Dialect  Dialect
 	Caller   User
+	Users    *Users
 	Spool    Spool
 	In       *os.File
 	Out, Err io.Writer
@@ -119,6 +119,9 @@ func (c *Command) carryOut() error {
 	tab, err := c.Spool.Look(c.options.user.Name)
 	if errors.Is(err, ErrNotAllowed) {
 		return c.notAllowed(err)
+	}
+	if refusal := new(Refusal); errors.As(err, &refusal) && (c.options.op == replace || c.options.op == remove) {
+		tab, err = Tab{There: true}, nil // what must not be read can still be replaced
 	}
 	if err != nil {
 		return err
@@ -282,10 +285,10 @@ func (c *Command) install(from string, text []byte) error {
 	if err == nil {
 		err = c.Spool.Install(c.options.user.Name, from, text)
 	}
-	var refusal *Refusal
+	var mistakes *Mistakes
 	switch {
-	case errors.As(err, &refusal):
-		c.say("%v", refusal)
+	case errors.As(err, &mistakes):
+		c.say("%v", mistakes)
 		return errRefused
 	case err != nil:
 		c.say("%s: %v", programName, err)
@@ -301,9 +304,9 @@ func (c *Command) test() error {
 	if err != nil {
 		return c.fail("%s: %s", c.options.file, strerror(err))
 	}
-	var refusal *Refusal
-	if err := c.Dialect.Check(c.options.file, text, c.options.user); errors.As(err, &refusal) {
-		lines := refusal.Lines
+	var mistakes *Mistakes
+	if err := c.Dialect.Check(c.options.file, text, c.options.user); errors.As(err, &mistakes) {
+		lines := mistakes.Lines
 		c.say("%s", lines[0])
 		for _, line := range lines[2:] {
 			c.say("%s", line)
@@ -350,10 +353,4 @@ func strerror(err error) string {
 	}
 	text := number.Error()
 	return strings.ToUpper(text[:1]) + text[1:]
-}
-
-// isUnknown reports whether an error says that there is no such user.
-func isUnknown(err error) bool {
-	var unknown user.UnknownUserError
-	return errors.As(err, &unknown)
 }

@@ -190,7 +190,7 @@ func (c *Command) reopen(d *draft) ([]byte, error) {
 	}
 	st, _ := info.Sys().(*syscall.Stat_t)
 	switch {
-	case st == nil || int(st.Uid) != c.Caller.UID:
+	case st == nil || st.Uid != c.Caller.UID:
 		return broken("Temporary crontab no longer owned by you.")
 	case !info.Mode().IsRegular():
 		return broken("The temporary crontab must remain a regular file")

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -107,8 +108,8 @@ func (c *Command) forUser(name string) error {
 	if c.Dialect == Cronie && c.Caller.UID != 0 {
 		return c.fail(privileged)
 	}
-	u, err := UserByName(name)
-	if isUnknown(err) {
+	u, err := c.Users.Lookup(name)
+	if unknown := new(UnknownUserError); errors.As(err, &unknown) {
 		return c.fail("%s:  user `%s' unknown", programName, name)
 	}
 	if err != nil {

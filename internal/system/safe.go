@@ -31,11 +31,21 @@ const maxSize = 16 << 20
 // *Refusal when it must not be used. No link is followed.
 func (p Places) OpenUser(user User) (*os.File, error) {
 	path := p.UserCrontab(user.Name)
+	file, err := openTab(path)
+	if err != nil {
+		return nil, err
+	}
+	return checked(file, func(st *unix.Stat_t) *Refusal { return p.CheckUser(path, st, user) })
+}
+
+// openTab opens a file of the spool, whatever may stand there: it follows no link
+// and waits for no pipe.
+func openTab(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, cannotOpen(path, err)
 	}
-	return checked(file, func(st *unix.Stat_t) *Refusal { return p.CheckUser(path, st, user) })
+	return file, nil
 }
 
 // CheckUser says what is wrong with a user's crontab, of which st is what fstat

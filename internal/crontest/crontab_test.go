@@ -341,7 +341,7 @@ func TestCrontabCommandSaysAndDoesWhatDebiansDoes(t *testing.T) {
 		// Debian's looks at the time of the draft before it has written all of it: at
 		// the turn of a second it takes its own writing for an edit. Once is enough.
 		if c.differs == "" && strings.HasPrefix(c.name, "edit") && ours.ReplaceAllString(mine[i], "") != debians[i] {
-			debians[i] = runCases(t, "/usr/bin", cases[i : i+1])[0]
+			debians[i] = runCases(t, "/usr/bin", cases[i:i+1])[0]
 		}
 	}
 	for i, c := range cases {

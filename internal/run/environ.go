@@ -15,6 +15,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/proc"
 )
 
 // Host is what an attempt inherits from the machine and the daemon.
@@ -23,6 +24,23 @@ type Host struct {
 	Home    string   // of that user
 	Environ []string // of the daemon
 	Name    string   // of the machine
+
+	// For gives what the attempts of an owner's jobs inherit; nil: the same for
+	// all, whoever owns them. It may be asked at each start.
+	For func(owner string) (Host, error)
+
+	// The rest is what For gives, for the machine's cron.
+	Credential *proc.Credential // nil: attempts run as the daemon does
+	Session    []string         // what PAM's pam_env would give a session
+	Debian     bool             // entries of crontabs have Debian's environment, not cronie's
+}
+
+// Of gives the host as an owner's jobs find it.
+func (h Host) Of(owner string) (Host, error) {
+	if h.For == nil {
+		return h, nil
+	}
+	return h.For(owner)
 }
 
 // Environ is a list of variables in which a later one replaces an earlier.
@@ -58,25 +76,35 @@ func (e Environ) Strings() []string {
 	return list
 }
 
-// CronEnviron is exactly the environment that cron gives a crontab's entry:
-// cronie's defaults, the locale of the daemon, the crontab's own lines, and
-// LOGNAME and USER, which cannot be overridden.
+// CronEnviron is exactly the environment that cron gives a crontab's entry: that
+// of the session, then cronie's defaults, the locale of the daemon, the crontab's
+// own lines, and LOGNAME and USER, which cannot be overridden. Debian's cron has
+// another PATH, takes no locale from the daemon, and knows no USER.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		if name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
-			env.Set(name, value)
+	set := func(list []string, wanted func(name string) bool) {
+		for _, v := range list {
+			if name, value, _ := strings.Cut(v, "="); wanted(name) {
+				env.Set(name, value)
+			}
 		}
+	}
+	path := "/usr/bin:/bin"
+	set(host.Session, func(string) bool { return true })
+	if !host.Debian {
+		path += ":/usr/sbin:/sbin"
+		set(host.Environ, func(name string) bool { return name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") })
 	}
 	env.Set("SHELL", "/bin/sh")
 	env.Set("HOME", host.Home)
-	env.Set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+	env.Set("PATH", path)
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
 	}
 	env.Set("LOGNAME", host.User)
-	env.Set("USER", host.User)
+	if !host.Debian {
+		env.Set("USER", host.User)
+	}
 	return env
 }
 

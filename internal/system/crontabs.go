@@ -85,12 +85,16 @@ func (p Places) openSpooled(path, name string, users *Users) (*os.File, error) {
 	user, err := users.Lookup(name)
 	var unknown *UnknownUserError
 	if errors.As(err, &unknown) {
-		return nil, &Refusal{path, "ORPHAN (no passwd entry)", "there is no user of that name; it will be used when there is one", "remove it, or make the user"}
+		return nil, orphan(path, "there is no user of that name; it will be used when there is one", "remove it, or make the user")
 	}
 	if err != nil { // the others have no part in it
-		return nil, &Refusal{path, "ORPHAN (no passwd entry)", err.Error(), "it is looked up again within a minute"}
+		return nil, orphan(path, err.Error(), "it is looked up again within a minute")
 	}
 	return p.OpenUser(user)
+}
+
+func orphan(path, reason, next string) *Refusal {
+	return &Refusal{Path: path, Event: "ORPHAN (no passwd entry)", Reason: reason, Next: next, Orphan: true}
 }
 
 // read reads a crontab as far as the dialect's cron would.
@@ -105,12 +109,10 @@ func (p Places) read(c Crontab, open func() (*os.File, error)) ([]byte, error) {
 	}
 	switch {
 	case p.Dialect == Debian && bytes.Count(text, []byte("\n")) > maxLines:
-		return nil, &Refusal{
-			c.Path, "crontab must not be longer than 10000 lines, this crontab file will be ignored",
-			fmt.Sprintf("it is longer than %d lines", maxLines), "make it shorter",
-		}
+		return nil, refuse(c.Path, "crontab must not be longer than 10000 lines, this crontab file will be ignored",
+			fmt.Sprintf("it is longer than %d lines", maxLines), "make it shorter")
 	case p.Dialect == Cronie && c.User != "" && jobLines(text) > maxLines:
-		return nil, &Refusal{c.Path, "TOO MANY ENTRIES", fmt.Sprintf("it has more than %d lines that run something", maxLines), "make it shorter"}
+		return nil, refuse(c.Path, "TOO MANY ENTRIES", fmt.Sprintf("it has more than %d lines that run something", maxLines), "make it shorter")
 	}
 	return text, nil
 }

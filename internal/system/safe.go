@@ -17,6 +17,11 @@ type Refusal struct {
 	Event  string // cron's word for it, as it stands in its log: WRONG FILE OWNER
 	Reason string // in words for people
 	Next   string // what would be right
+	Orphan bool   // it waits for its user
+}
+
+func refuse(path, event, reason, next string) *Refusal {
+	return &Refusal{Path: path, Event: event, Reason: reason, Next: next}
 }
 
 func (r *Refusal) Error() string { return r.Path + ": " + r.Reason }
@@ -58,7 +63,7 @@ func (p Places) CheckUser(path string, st *unix.Stat_t, user User) *Refusal {
 	case st.Uid != user.UID && st.Uid != 0:
 		return wrongOwner(path, st.Uid, user.Name)
 	case p.Dialect == Debian && mode != 0o600:
-		return &Refusal{path, "INSECURE MODE (mode 0600 expected)", fmt.Sprintf("its mode is %04o, and must be 0600", mode), "chmod 600 " + path}
+		return refuse(path, "INSECURE MODE (mode 0600 expected)", fmt.Sprintf("its mode is %04o, and must be 0600", mode), "chmod 600 "+path)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
 	case st.Nlink != 1:
@@ -77,12 +82,12 @@ func (p Places) openSystem(path string) (*os.File, error) {
 	}
 	isLink := link.Mode&unix.S_IFMT == unix.S_IFLNK
 	if isLink && link.Uid != 0 {
-		return nil, &Refusal{path, "WRONG SYMLINK OWNER", fmt.Sprintf("it is a link of user %d, and must be root's", link.Uid), "chown -h root " + path}
+		return nil, refuse(path, "WRONG SYMLINK OWNER", fmt.Sprintf("it is a link of user %d, and must be root's", link.Uid), "chown -h root "+path)
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		if isLink && errors.Is(err, fs.ErrNotExist) {
-			return nil, &Refusal{path, "CAN'T OPEN SYMLINK", "it is a link to a file that is not there", "put the file there, or remove the link"}
+			return nil, refuse(path, "CAN'T OPEN SYMLINK", "it is a link to a file that is not there", "put the file there, or remove the link")
 		}
 		return nil, cannotOpen(path, err)
 	}
@@ -97,11 +102,27 @@ func (p Places) checkSystem(path string, st *unix.Stat_t) *Refusal {
 	case st.Uid != 0:
 		return wrongOwner(path, st.Uid, "")
 	case p.Dialect == Debian && mode&0o022 != 0:
-		return &Refusal{path, "INSECURE MODE (group/other writable)", fmt.Sprintf("others can write it (mode %04o)", mode), "chmod go-w " + path}
+		return writable(path, mode)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
 	case p.Dialect == Debian && st.Nlink != 1:
 		return links(path, st, p.Dialect)
+	}
+	return nil
+}
+
+// CheckRoots says why a file that decides what root runs may not be used: anybody
+// but root can write it. One that is not there is fs.ErrNotExist.
+func CheckRoots(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case st.Uid != 0:
+		return wrongOwner(path, st.Uid, "")
+	case st.Mode&0o022 != 0:
+		return writable(path, st.Mode&^unix.S_IFMT)
 	}
 	return nil
 }
@@ -117,11 +138,11 @@ func checkFolder(path string) error {
 	mode := st.Mode &^ unix.S_IFMT
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return &Refusal{path, "NOT A DIRECTORY", "it is not a folder", "mkdir " + path}
+		return refuse(path, "NOT A DIRECTORY", "it is not a folder", "mkdir "+path)
 	case st.Uid != 0:
-		return &Refusal{path, "WRONG FILE OWNER", fmt.Sprintf("the folder belongs to user %d, and must be root's: none of its files is used", st.Uid), "chown root " + path}
+		return refuse(path, "WRONG FILE OWNER", fmt.Sprintf("the folder belongs to user %d, and must be root's: none of its files is used", st.Uid), "chown root "+path)
 	case mode&0o002 != 0, mode&0o020 != 0 && mode&unix.S_ISVTX == 0:
-		return &Refusal{path, "INSECURE MODE (group/other writable)", fmt.Sprintf("others can put files into the folder (mode %04o): none of its files is used", mode), "chmod go-w " + path}
+		return refuse(path, "INSECURE MODE (group/other writable)", fmt.Sprintf("others can put files into the folder (mode %04o): none of its files is used", mode), "chmod go-w "+path)
 	}
 	return nil
 }
@@ -145,7 +166,7 @@ func readAll(file *os.File) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > maxSize {
-		return nil, &Refusal{file.Name(), "TOO LONG", fmt.Sprintf("it is longer than %d MiB", maxSize>>20), "make it shorter"}
+		return nil, refuse(file.Name(), "TOO LONG", fmt.Sprintf("it is longer than %d MiB", maxSize>>20), "make it shorter")
 	}
 	return text, nil
 }
@@ -157,9 +178,9 @@ func cannotOpen(path string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return err
 	case errors.Is(err, unix.ELOOP):
-		return &Refusal{path, "CAN'T OPEN", "it is a link, which is not followed here", "put the file itself there"}
+		return refuse(path, "CAN'T OPEN", "it is a link, which is not followed here", "put the file itself there")
 	}
-	return &Refusal{path, "CAN'T OPEN", "it cannot be opened: " + errors.Unwrap(err).Error(), "ls -l " + filepath.Dir(path)}
+	return refuse(path, "CAN'T OPEN", "it cannot be opened: "+errors.Unwrap(err).Error(), "ls -l "+filepath.Dir(path))
 }
 
 func notRegular(path string, d Dialect) *Refusal {
@@ -167,7 +188,7 @@ func notRegular(path string, d Dialect) *Refusal {
 	if d == Cronie {
 		event = "NOT REGULAR"
 	}
-	return &Refusal{path, event, "it is not a regular file", "remove it"}
+	return refuse(path, event, "it is not a regular file", "remove it")
 }
 
 func wrongOwner(path string, uid uint32, user string) *Refusal {
@@ -175,11 +196,15 @@ func wrongOwner(path string, uid uint32, user string) *Refusal {
 	if user != "" && user != right {
 		right = user + " or root"
 	}
-	return &Refusal{path, "WRONG FILE OWNER", fmt.Sprintf("it belongs to user %d, and must be of %s", uid, right), "if its lines are right: chown root " + path}
+	return refuse(path, "WRONG FILE OWNER", fmt.Sprintf("it belongs to user %d, and must be of %s", uid, right), "if its lines are right: chown root "+path)
+}
+
+func writable(path string, mode uint32) *Refusal {
+	return refuse(path, "INSECURE MODE (group/other writable)", fmt.Sprintf("others can write it (mode %04o)", mode), "chmod go-w "+path)
 }
 
 func badMode(path string, mode uint32) *Refusal {
-	return &Refusal{path, "BAD FILE MODE", fmt.Sprintf("its mode is %04o, and must be 0600 or 0644", mode), "chmod 600 " + path}
+	return refuse(path, "BAD FILE MODE", fmt.Sprintf("its mode is %04o, and must be 0600 or 0644", mode), "chmod 600 "+path)
 }
 
 func links(path string, st *unix.Stat_t, d Dialect) *Refusal {
@@ -187,5 +212,5 @@ func links(path string, st *unix.Stat_t, d Dialect) *Refusal {
 	if d == Cronie {
 		event = "BAD LINK COUNT"
 	}
-	return &Refusal{path, event, fmt.Sprintf("the file has %d names (hard links), so somebody may have put another's there", st.Nlink), "find its other name and remove it, or copy the file"}
+	return refuse(path, event, fmt.Sprintf("the file has %d names (hard links), so somebody may have put another's there", st.Nlink), "find its other name and remove it, or copy the file")
 }

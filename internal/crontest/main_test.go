@@ -1,6 +1,7 @@
 package crontest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"belfry/api"
 	"belfry/internal/cli"
@@ -47,15 +50,30 @@ func serveSpool() error {
 	}
 	places := system.At("", "")
 	users := places.Users()
+	type peerKey struct{}
 	srv := http.Server{
-		Handler: server.New(server.Options{
-			Access: server.Owner, Log: slog.New(slog.DiscardHandler),
-			Spool: func(uid uint32) (system.Spool, error) {
-				caller, err := users.LookupID(uid)
-				return system.Tabs{Places: places, Users: users, Caller: caller}, err
-			},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			uid, _ := r.Context().Value(peerKey{}).(uint32)
+			caller, err := users.LookupID(uid)
+			if err != nil {
+				panic(err)
+			}
+			server.New(server.Options{
+				Access: server.User, Log: slog.New(slog.DiscardHandler),
+				Spool: system.Tabs{Places: places, Users: users, Caller: caller},
+			}).ServeHTTP(w, r)
 		}),
-		ConnContext:       server.WithPeer,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			raw, err := conn.(*net.UnixConn).SyscallConn()
+			if err != nil {
+				panic(err)
+			}
+			var cred *unix.Ucred
+			if err := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+				panic(err)
+			}
+			return context.WithValue(ctx, peerKey{}, cred.Uid)
+		},
 		ReadHeaderTimeout: time.Minute,
 	}
 	return srv.Serve(listener)

@@ -272,7 +272,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	handler := func(access server.Access) http.Handler { return d.handler(newBackend(d), access, ending) }
+	handler := func(access server.Access) http.Handler {
+		return d.handler(newBackend(d), access, uint32(os.Geteuid()), ending)
+	}
 	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, handler(server.Owner)) })
 	if d.public != nil {
 		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, handler(server.Anyone)) })
@@ -365,8 +367,9 @@ func (d *Daemon) waitForRuns(failed <-chan error) error {
 	}
 }
 
-func (d *Daemon) handler(b *backend, access server.Access, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Ending: ending, Log: d.o.Log.With("component", "server")})
+// handler answers a user of the machine, by id, what access lets them ask.
+func (d *Daemon) handler(b *backend, access server.Access, uid uint32, ending <-chan struct{}) http.Handler {
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.

@@ -115,3 +115,16 @@ func openFolders(data string) error {
 	}
 	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
 }
+
+// crontabsFor gives the crontabs of the machine's users, as far as the user with
+// an id may work on them; nil when the daemon is not the system's.
+func (d *Daemon) crontabsFor(uid uint32) system.Spool {
+	if d.o.System == nil {
+		return nil
+	}
+	caller, err := d.o.System.Users.LookupID(uid)
+	if err != nil { // nobody's: then none of them
+		return nil
+	}
+	return system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}
+}

@@ -82,9 +82,9 @@ type Options struct {
 	Backend Backend
 	// Access is what those who connect may call; the rest is not there for them.
 	Access Access
-	// Spool gives a user of the machine, by id, the crontabs of its users; nil: the
-	// daemon is not the system's.
-	Spool func(uid uint32) (system.Spool, error)
+	// Spool has the crontabs of the machine's users, as far as they are for those
+	// who connect; nil: the daemon is not the system's.
+	Spool system.Spool
 	// Ending is closed when the daemon ends: requests that wait for news, or
 	// follow a log, are broken off then, and the others are answered.
 	Ending <-chan struct{}
@@ -95,7 +95,7 @@ type Options struct {
 type server struct {
 	backend Backend
 	access  Access
-	spool   func(uid uint32) (system.Spool, error)
+	spool   system.Spool
 	log     *slog.Logger
 }
 

@@ -20,10 +20,6 @@ type CrontabRequest struct {
 	Text []byte `json:"text"`
 }
 
-// SystemSocket is the folder of the socket of the machine's cron, which everybody
-// may connect to.
-const SystemSocket = "/run/belfry"
-
 // Crontab gives a user's crontab.
 func (c *Client) Crontab(ctx context.Context, user string) (Crontab, error) {
 	return call[Crontab](ctx, c, http.MethodGet, "/crontabs/"+url.PathEscape(user), nil)

@@ -84,7 +84,7 @@ func (c *command) crontab(ctx context.Context, args []string) error {
 	tabs := system.Tabs{Places: places, Users: users, Caller: caller}
 	var spool system.Spool = tabs
 	if unix.Access(places.Spool, unix.W_OK) != nil && uid != 0 {
-		client := api.Unix(api.SystemSocket)
+		client := api.Unix(systemSockets)
 		defer client.Close()
 		spool = daemonSpool{ctx, client}
 	}
@@ -127,7 +127,7 @@ func fromDaemon(err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &answer):
-		return fmt.Errorf("you cannot write the crontabs yourself, and the system's belfry does not answer on %s/%s: %w", api.SystemSocket, api.SocketName, err)
+		return fmt.Errorf("you cannot write the crontabs yourself, and the system's belfry does not answer on %s/%s: %w", systemSockets, api.SocketName, err)
 	case answer.Code == api.Forbidden && answer.Message == system.ErrNotPrivileged.Error():
 		return system.ErrNotPrivileged
 	case answer.Code == api.Forbidden:

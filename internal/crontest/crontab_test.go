@@ -206,22 +206,22 @@ END
 
 // hideTab gives a mount namespace a machine of its own: /etc, the spool and /tmp
 // are copies or empty, alice, bob and carol are users. $1 is a folder for the
-// cases and what came of them, $2 the test binary.
+// cases and what came of them, $2 the test binary, $3 the spool.
 const hideTab = `set -e
 mount -t tmpfs none /run
 mkdir /run/out /run/bin /run/ed /run/etc
 mount --bind "$1" /run/out
-for name in crontab spoold; do
+for name in crontab belfry; do
 	: >/run/bin/$name
 	mount --bind "$2" /run/bin/$name
 done
 cp -a /etc/. /run/etc
 mount --bind /run/etc /etc
 mount -t tmpfs none /var/spool/cron
-mkdir -p /var/spool/cron/crontabs
-chgrp crontab /var/spool/cron/crontabs
-chmod 1730 /var/spool/cron/crontabs
-mkdir -p /run/usrbin
+SPOOL=$3
+mkdir -p $SPOOL
+chgrp crontab $SPOOL
+chmod 1730 $SPOOL
 mount -t tmpfs none /tmp
 chmod 1777 /tmp
 rm -f /etc/cron.allow /etc/cron.deny
@@ -231,9 +231,15 @@ for user in alice:61001 bob:61002 carol:61003; do
 done
 `
 
+// The spools of the two dialects.
+const (
+	debianSpool = "/var/spool/cron/crontabs"
+	cronieSpool = "/var/spool/cron"
+)
+
 // runCases calls a crontab command, found in the folder bin, with all cases and
 // gives what came of each: its output, its errors, its exit code and the spool.
-func runCases(t *testing.T, bin string, cases []tabCase) []string {
+func runCases(t *testing.T, bin, spool string, cases []tabCase) []string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -246,7 +252,7 @@ func runCases(t *testing.T, bin string, cases []tabCase) []string {
 	var script strings.Builder
 	script.WriteString(hideTab)
 	if bin != "/usr/bin" {
-		script.WriteString("/run/bin/spoold </dev/null >/run/out/spoold 2>&1 &\nuntil [ -S /run/belfry/sock ]; do kill -0 $!; done\n")
+		script.WriteString("/run/bin/belfry --data /run/data serve --system </dev/null >/run/out/belfry 2>&1 &\nuntil grep -q ready /run/out/belfry; do kill -0 $!; done\n")
 	}
 	script.WriteString("set +e\ncd /tmp\n")
 	for i, c := range cases {
@@ -260,16 +266,16 @@ func runCases(t *testing.T, bin string, cases []tabCase) []string {
 			user, home = c.user, "/tmp"
 			as = "setpriv --reuid=" + user + " --regid=" + user + " --clear-groups "
 		}
-		fmt.Fprintf(&script, `find /var/spool/cron/crontabs /tmp -mindepth 1 -delete
+		fmt.Fprintf(&script, `find $SPOOL /tmp -mindepth 1 -delete
 rm -f /etc/cron.allow /etc/cron.deny
 { :; %s
 } >/dev/null 2>/run/out/%[2]d.before
 env -i PATH=%[3]s:/usr/bin:/bin HOME=%[4]s LANG=C.UTF-8 TZ=UTC %[5]stimeout 20 sh -c 'ulimit -f 4096; . "$0"' /run/out/%[2]d.sh </dev/null >/run/out/%[2]d.out 2>/run/out/%[2]d.err
 echo $? >/run/out/%[2]d.rc
-(cd /var/spool/cron/crontabs; for f in *; do [ -e "$f" -o -L "$f" ] && stat -c '%%n %%a %%U' "$f" && [ -f "$f" ] && sed 's/^/| /' "$f"; done; stat -c '%%a' .) >/run/out/%[2]d.spool
+(cd $SPOOL; for f in *; do [ -e "$f" -o -L "$f" ] && stat -c '%%n %%a %%U' "$f" && [ -f "$f" ] && sed 's/^/| /' "$f"; done; stat -c '%%a' .) >/run/out/%[2]d.spool
 `, c.before, i, bin, home, as)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, self)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, self, spool)
 	if out, err := isolated(cmd); err != nil {
 		t.Fatalf("the cases could not be run: %v\n%s", err, out)
 	}
@@ -335,13 +341,13 @@ func TestCrontabCommandSaysAndDoesWhatDebiansDoes(t *testing.T) {
 	t.Parallel()
 	needNamespaces(t)
 	cases := append(slices.Clone(tabCases), badLines(t)...)
-	mine := runCases(t, "/run/bin", cases)
-	debians := runCases(t, "/usr/bin", cases)
+	mine := runCases(t, "/run/bin", debianSpool, cases)
+	debians := runCases(t, "/usr/bin", debianSpool, cases)
 	for i, c := range cases {
 		// Debian's looks at the time of the draft before it has written all of it: at
 		// the turn of a second it takes its own writing for an edit. Once is enough.
 		if c.differs == "" && strings.HasPrefix(c.name, "edit") && ours.ReplaceAllString(mine[i], "") != debians[i] {
-			debians[i] = runCases(t, "/usr/bin", cases[i:i+1])[0]
+			debians[i] = runCases(t, "/usr/bin", debianSpool, cases[i:i+1])[0]
 		}
 	}
 	for i, c := range cases {
@@ -361,6 +367,52 @@ func TestCrontabCommandSaysAndDoesWhatDebiansDoes(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s\nDebian's (-), ours (+):\n%s", c.line, diff)
+			}
+		})
+	}
+}
+
+// asks speaks to the system's socket as no crontab command would.
+const asks = `cat >/tmp/ask.py <<'END'
+import base64, http.client, json, socket
+def ask(method, user, text=None):
+    c = http.client.HTTPConnection("belfry")
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.connect("/run/belfry/sock")
+    body = None if text is None else json.dumps({"from": "x\n* * * * * id", "text": base64.b64encode(text.encode()).decode()})
+    c.request(method, "/api/v1/crontabs/" + user, body)
+    answer = c.getresponse()
+    print(method, user, answer.status, json.loads(answer.read() or "{}").get("code"))
+END
+cat >>/tmp/ask.py <<END
+$1
+END
+python3 /tmp/ask.py
+`
+
+func TestSocketGivesNobodyAnothersCrontab(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	ask := func(calls ...string) string { return "set -- '" + strings.Join(calls, "\n") + "'\n" + asks }
+	every := ask(`ask("GET", "bob")`, `ask("PUT", "bob", "1 1 * * * mine\n")`, `ask("DELETE", "bob")`)
+	cases := []tabCase{
+		{name: "another's", user: "alice", before: `echo '2 2 * * * theirs' | /usr/bin/crontab -u bob -`, line: every,
+			want: "GET bob 403 forbidden\nPUT bob 403 forbidden\nDELETE bob 403 forbidden\n-- -- 0\nbob 600 bob\n| # DO NOT EDIT THIS FILE - edit the master and reinstall.\n| # (- installed on DATE)\n| # (Cron version -- VERSION)\n| 2 2 * * * theirs\n"},
+		{name: "root's", user: "alice", line: ask(`ask("GET", "root")`, `ask("PUT", "root", "* * * * * id\n")`), want: "GET root 403 forbidden\nPUT root 403 forbidden\n-- -- 0\n"},
+		{name: "what is no user", user: "alice", line: ask(`ask("PUT", "..%2f..%2f..%2fetc%2fcron.d%2fx", "* * * * * root id\n")`, `ask("GET", "alice%2f..%2fbob")`, `ask("GET", "%00")`, `ask("GET", "61002")`),
+			want: "PUT ..%2f..%2f..%2fetc%2fcron.d%2fx 404 not_found\nGET alice%2f..%2fbob 404 not_found\nGET %00 404 not_found\nGET 61002 404 not_found\n-- -- 0\n"},
+		{name: "one's own, denied", user: "alice", before: `echo alice >/etc/cron.deny`, line: ask(`ask("GET", "alice")`, `ask("PUT", "alice", "1 1 * * * x\n")`, `ask("DELETE", "alice")`),
+			want: "GET alice 403 forbidden\nPUT alice 403 forbidden\nDELETE alice 403 forbidden\n-- -- 0\n"},
+		{name: "one's own, with a mistake", user: "alice", line: ask(`ask("PUT", "alice", "bad\n")`, `ask("PUT", "alice", "1 1 * * * x")`), want: "PUT alice 422 bad_file\nPUT alice 422 bad_file\n-- -- 0\n"},
+		{name: "a name of a file that would be a line", user: "alice", line: ask(`ask("PUT", "alice", "1 1 * * * x\n")`),
+			want: "PUT alice 200 None\n-- -- 0\nalice 600 alice\n| # DO NOT EDIT THIS FILE - edit the master and reinstall.\n| # (x?* * * * * id installed on DATE)\n| # (Cron version -- VERSION)\n| 1 1 * * * x\n"},
+		{name: "by root, anybody's", line: every, want: "GET bob 200 None\nPUT bob 200 None\nDELETE bob 200 None\n-- -- 0\n"},
+		{name: "by nobody the machine knows", line: ask(`import os; os.setuid(61999)`, `ask("GET", "alice")`), want: "GET alice 404 not_found\n-- -- 0\n"},
+	}
+	for i, got := range runCases(t, "/run/bin", debianSpool, cases) {
+		t.Run(cases[i].name, func(t *testing.T) {
+			if diff := cmp.Diff(cases[i].want, strings.TrimSuffix(got, "1730\n")); diff != "" {
+				t.Errorf("want (-), got (+):\n%s", diff)
 			}
 		})
 	}

@@ -66,7 +66,7 @@ func (p Places) CheckUser(path string, st *unix.Stat_t, user User) *Refusal {
 		return refuse(path, "INSECURE MODE (mode 0600 expected)", fmt.Sprintf("its mode is %04o, and must be 0600", mode), "chmod 600 "+path)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
-	case st.Nlink != 1:
+	case st.Nlink > 1: // none: it was replaced since it was opened, and is whole
 		return links(path, st, p.Dialect)
 	}
 	return nil
@@ -105,7 +105,7 @@ func (p Places) checkSystem(path string, st *unix.Stat_t) *Refusal {
 		return writable(path, mode)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
-	case p.Dialect == Debian && st.Nlink != 1:
+	case p.Dialect == Debian && st.Nlink > 1:
 		return links(path, st, p.Dialect)
 	}
 	return nil

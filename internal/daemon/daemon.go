@@ -175,7 +175,7 @@ func (d *Daemon) wire() {
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.publishAs, Log: d.o.Log.With("component", "publish")}),
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -204,7 +204,13 @@ func (d *Daemon) limits() run.Limits {
 	return run.Limits{Slots: cmp.Or(settings.Slots, 4*runtime.NumCPU()), Pools: settings.Pools}
 }
 
-func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+func (d *Daemon) spool() string {
+	set := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
+	if set == "" && d.o.System != nil {
+		set = d.o.System.Mail
+	}
+	return set
+}
 
 // wake has the planner look now.
 func (d *Daemon) wake() {

@@ -38,7 +38,7 @@ var imports = map[string][]string{
 	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store", "internal/system",
+		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store", "internal/syslog", "internal/system",
 	},
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.

@@ -377,7 +377,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builds.path != "" {
+		_ = os.RemoveAll(filepath.Dir(builds.path))
+	}
+	os.Exit(code)
 }
 
 func TestJobsFindTheSameUnderDebiansCronAndUnderBelfry(t *testing.T) {
@@ -388,12 +392,6 @@ func TestJobsFindTheSameUnderDebiansCronAndUnderBelfry(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", shim, "testdata/syslog.c").CombinedOutput(); err != nil {
 		t.Fatalf("gcc testdata/syslog.c: %v\n%s", err, out)
 	}
-	belfry := filepath.Join(t.TempDir(), "belfry")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", belfry, "belfry/cmd/belfry")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -401,7 +399,7 @@ func TestJobsFindTheSameUnderDebiansCronAndUnderBelfry(t *testing.T) {
 
 	debian := newSide(t, `exec env LD_PRELOAD="$2" `+cron+` -f -L 5`, shim)
 	ours := newSide(t, `env `+refusals+`=1 "$3" >/srv/refusals
-exec "$2" serve --system`, belfry, self)
+exec "$2" serve --system`, belfry(t), self)
 
 	for deadline := time.Now().Add(150 * time.Second); !debian.has(both) || !ours.has(both) || !ours.has(slices.Collect(maps.Keys(differences))); {
 		if time.Now().After(deadline) {

@@ -206,7 +206,7 @@ END
 
 // hideTab gives a mount namespace a machine of its own: /etc, the spool and /tmp
 // are copies or empty, alice, bob and carol are users. $1 is a folder for the
-// cases and what came of them, $2 the test binary, $3 the spool.
+// cases and what came of them, $2 the program, $3 the spool.
 const hideTab = `set -e
 mount -t tmpfs none /run
 mkdir /run/out /run/bin /run/ed /run/etc
@@ -245,10 +245,6 @@ func runCases(t *testing.T, bin, spool string, cases []tabCase) []string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var script strings.Builder
 	script.WriteString(hideTab)
 	if bin != "/usr/bin" {
@@ -275,7 +271,7 @@ echo $? >/run/out/%[2]d.rc
 (cd $SPOOL; for f in *; do [ -e "$f" -o -L "$f" ] && stat -c '%%n %%a %%U' "$f" && [ -f "$f" ] && sed 's/^/| /' "$f"; done; stat -c '%%a' .) >/run/out/%[2]d.spool
 `, c.before, i, bin, home, as)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, self, spool)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, belfry(t), spool)
 	if out, err := isolated(cmd); err != nil {
 		t.Fatalf("the cases could not be run: %v\n%s", err, out)
 	}

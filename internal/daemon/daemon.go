@@ -88,6 +88,7 @@ type Daemon struct {
 	finish  chan struct{} // closed when whoever opened it asks for nothing more
 	woken   chan struct{} // there is something new to plan
 	beats   heartbeat
+	cron    *cronLog
 	supervisor
 }
 
@@ -110,7 +111,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}()
 	// What is wrong in the files, or with the address, is said before anything
 	// is changed.
-	d.jobs = newJobs(o)
+	d.cron = newCronLog(o, d.since)
+	d.jobs = newJobs(o, d.cron)
 	if err := d.jobs.read(); err != nil {
 		return nil, err
 	}
@@ -167,7 +169,7 @@ func (d *Daemon) wire() {
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
+		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
@@ -303,6 +305,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)
 		d.ready()
+		d.cron.tell("CRON", "STARTUP", "belfry "+d.o.Version)
 	} else {
 		look.Go(func() { idle <- d.untilIdle(looking) })
 	}
@@ -471,6 +474,9 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if wrote {
 		crash.Point(crash.Recorded)
 	}
+	if d.last == nil {
+		d.tellReboot(decision)
+	}
 	d.last = &reading
 	if wrote {
 		d.runner.Kick()
@@ -549,6 +555,9 @@ func (d *Daemon) Close() error {
 	}
 	if d.folder != nil {
 		errs = append(errs, d.folder.release())
+	}
+	if d.cron != nil {
+		d.cron.close()
 	}
 	return errors.Join(errs...)
 }

@@ -152,7 +152,7 @@ func (d *Daemon) mailer(user string) (notify.Mailer, error) {
 		return notify.Mailer{}, err
 	}
 	m := notify.Mailer{
-		Path: path, Dir: host.Home,
+		Path: path, Dir: host.Home, Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
 		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
 	}
 	if c := host.Credential; c != nil {

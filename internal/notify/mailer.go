@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (m Mailer) hand(ctx context.Context, msg Message, mail []byte) error {
 		args = []string{"-FCronDaemon", "-i", "-B8BITMIME", "-oem", recipients(msg)}
 	}
 	cmd := exec.CommandContext(ctx, m.Path, args...)
-	cmd.Dir, cmd.Env, cmd.Stdin = m.Dir, m.Env, bytes.NewReader(mail)
+	cmd.Dir, cmd.Env, cmd.Stdin = cmp.Or(msg.Dir, m.Dir), m.Env, bytes.NewReader(mail)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.Credential, Setsid: true}

@@ -6,7 +6,6 @@
 package syslog
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -23,26 +22,18 @@ const priority = 9<<3 | 6
 // Log writes cron's lines. It loses them where nobody listens, as syslog(3) does,
 // and never makes anybody wait.
 type Log struct {
-	path, ident string
+	path string
 
 	mu   sync.Mutex
 	conn net.Conn // guarded by mu; nil: not connected
 }
 
-// New gives a Log to the socket at path, /dev/log when it is empty, whose lines
-// are ident's.
-func New(path, ident string) *Log {
-	return &Log{path: cmp.Or(path, Socket), ident: ident}
-}
+// New gives a Log to the socket at path.
+func New(path string) *Log { return &Log{path: path} }
 
-// Event writes one line: what has become of what, of which user, in the process
-// pid: `CRON[12]: (alice) CMD (make report)`.
-func (l *Log) Event(pid int, user, event, detail string) {
-	l.EventAs(l.ident, pid, user, event, detail)
-}
-
-// EventAs is Event under another name than the log's.
-func (l *Log) EventAs(ident string, pid int, user, event, detail string) {
+// Event writes one line: who says it, as which process, and what has become of what
+// for which user: `CRON[12]: (alice) CMD (make report)`.
+func (l *Log) Event(ident string, pid int, user, event, detail string) {
 	l.write(fmt.Appendf(nil, "<%d>%s %s[%d]: (%s) %s (%s)", priority, time.Now().Format(time.Stamp), ident, pid, user, event, detail))
 }
 

@@ -1,0 +1,289 @@
+package crontest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// mailTab is alice's crontab. Each command is in the Subject of its mail, by which mails are known.
+const mailTab = `* * * * * echo absent
+* * * * * true no output
+* * * * * exit 4 no output
+* * * * * echo failing; exit 3
+* * * * * echo killed; kill -9 $$
+* * * * * echo to stderr >&2
+* * * * * printf 'no end of line'
+* * * * * printf 'a\r\nb\n'
+* * * * * printf 'From here\n.\n>From\n'
+* * * * * echo ünïcode 밤; printf '\303\251\377\n'
+* * * * * cat%one%two
+* * * * * echo 50\% 'a\\b'
+MAILTO=bob
+* * * * * echo user
+MAILTO=bob,carol@example.com
+* * * * * echo list
+MAILTO="bob@example.com"
+FOO=bar
+* * * * * echo address
+MAILTO=a=b/c
+* * * * * echo Debians own letters
+MAILTO=""
+* * * * * echo empty
+MAILTO=bob
+MAILFROM=ops@example.com
+* * * * * echo mailfrom
+MAILFROM="Ops <ops@example.com>"
+* * * * * echo unsafe mailfrom
+MAILFROM=""
+CONTENT_TYPE="text/html; charset=latin1"
+CONTENT_TRANSFER_ENCODING=7bit
+* * * * * echo content type
+LOGNAME=eve
+SHELL=/bin/sh
+PATH=/usr/bin:/bin
+HOME=/
+FOO=baz
+* * * * * echo environment
+`
+
+// mailTabOurs are entries of whose mails ours differ on purpose.
+const mailTabOurs = `API_TOKEN=hunter2
+* * * * * echo secret
+MAILTO=-oQ/tmp
+* * * * * echo option
+MAILTO="bob@example.com, carol"
+* * * * * echo blanks
+`
+
+// mailSystemTab is in /etc/cron.d.
+const mailSystemTab = `MAILTO=root
+* * * * * bob echo system; id -un
+`
+
+// hideMail gives a mount namespace a machine of its own, whose sendmail writes what it was given into /run/out/mails and
+// whose /dev/log is the test's. $1 is a folder for both.
+const hideMail = `set -e
+umask 022
+mount -t tmpfs none /run
+mkdir /run/out /run/bin /run/etc
+mount --bind "$1" /run/out
+mkdir -m 1777 /run/out/mails
+: >/run/bin/belfry
+mount --bind "$2" /run/bin/belfry
+cp -a /etc/. /run/etc
+mount --bind /run/etc /etc
+# links to all that is there, and room for more
+shadow() {
+	mkdir -p "/run/real$1" "/run/links$1"
+	mount --bind "$1" "/run/real$1"
+	for file in "/run/real$1"/*; do ln -s "$file" "/run/links$1"; done
+	rm -f "/run/links$1/$2"
+	mount --bind "/run/links$1" "$1"
+}
+shadow /usr/sbin sendmail
+shadow /dev log
+ln -s /run/out/log /dev/log
+for dir in /var/spool/cron /var/lib /var/mail /etc/cron.d; do mount -t tmpfs -o mode=755 none $dir; done
+: >/etc/crontab
+rm -f /etc/cron.allow /etc/cron.deny /etc/environment /etc/default/locale
+printf 'auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n' >/etc/pam.d/cron
+for user in alice:61001 bob:61002; do
+	echo "${user%:*}:x:${user#*:}:${user#*:}::/tmp:/bin/sh" >>/etc/passwd
+	echo "${user%:*}:x:${user#*:}:" >>/etc/group
+done
+cat >/usr/sbin/sendmail <<'END'
+#!/bin/sh
+file=$(mktemp /run/out/mails/XXXXXXXX)
+{
+	for word; do printf '[%s] ' "$word"; done
+	echo
+	echo "as $(id -un) $(id -G) in $(pwd)"
+	cat
+} >"$file"
+mv "$file" "$file.mail"
+END
+chmod 755 /usr/sbin/sendmail
+mkdir /var/spool/cron/crontabs
+chgrp crontab /var/spool/cron/crontabs
+chmod 1730 /var/spool/cron/crontabs
+install -m 600 -o alice /run/out/alice /var/spool/cron/crontabs/alice
+install -m 644 /run/out/system /etc/cron.d/system
+echo '0 0 1 1 * x' | install -m 644 -o bob /dev/stdin /var/spool/cron/crontabs/bob
+`
+
+// mailer is one of the two machines.
+type mailer struct {
+	t    *testing.T
+	dir  string
+	stop func()
+	said bytes.Buffer // read when it has stopped
+
+	mu     sync.Mutex
+	logged []string // guarded by mu
+}
+
+func newMailer(t *testing.T, tab, start string) *mailer {
+	t.Helper()
+	m := &mailer{t: t, dir: t.TempDir()}
+	if err := os.Chmod(m.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"alice": tab, "system": mailSystemTab} {
+		if err := os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "log"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		line := make([]byte, 64<<10)
+		for {
+			n, err := log.Read(line)
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.logged = append(m.logged, string(line[:n]))
+			m.mu.Unlock()
+		}
+	})
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", hideMail+start, "sh", m.dir, belfry(t))
+	cmd.Stdout, cmd.Stderr = &m.said, &m.said
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // the death signal comes with the death of the thread
+		started <- cmd.Start()
+		_ = cmd.Wait() // it is killed
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	m.stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		_ = log.Close()
+		reading.Wait()
+	})
+	t.Cleanup(m.stop)
+	return m
+}
+
+var subject = regexp.MustCompile(`(?m)^Subject: Cron <\S+> (.*)$`)
+
+// mails gives the mails that were sent, by the commands in their subjects.
+func (m *mailer) mails() map[string]string {
+	files, err := filepath.Glob(filepath.Join(m.dir, "mails", "*.mail"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	mails := map[string]string{}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		found := subject.FindSubmatch(text)
+		if found == nil {
+			m.t.Errorf("a mail without cron's subject:\n%s", text)
+			continue
+		}
+		mails[string(found[1])] = string(text)
+	}
+	return mails
+}
+
+// tagged are the head of a line of /dev/log: priority, time, who, pid.
+var tagged = regexp.MustCompile(`^<78>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (\w+)\[\d+\]: (.*)$`)
+
+// log gives what was logged but for what a start brings, without times and pids, sorted.
+func (m *mailer) log() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lines []string
+	for _, line := range m.logged {
+		parts := tagged.FindStringSubmatch(line)
+		if parts == nil {
+			m.t.Errorf("logged as cron does not: %q", line)
+			continue
+		}
+		if !strings.HasPrefix(parts[2], "(CRON) ") {
+			lines = append(lines, parts[1]+": "+parts[2])
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func TestMailAndLogAreDebiansCronsToTheLetter(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	debian := newMailer(t, mailTab, `exec `+cron+` -f`)
+	ours := newMailer(t, mailTab+mailTabOurs, `exec /run/bin/belfry serve --system`)
+	wanted := len(regexp.MustCompile(`(?m)^\* .*$`).FindAllString(mailTab+mailSystemTab, -1)) - 3 // two print nothing, one has no MAILTO
+	for deadline := time.Now().Add(100 * time.Second); len(debian.mails()) < wanted || len(ours.mails()) < wanted+3; {
+		if time.Now().After(deadline) {
+			t.Errorf("there are %d mails of Debian's, want %d, and %d of ours, want %d", len(debian.mails()), wanted, len(ours.mails()), wanted+3)
+			break
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // from other processes there is no signal
+		case <-t.Context().Done():
+			t.FailNow()
+		}
+	}
+	debian.stop()
+	ours.stop()
+	defer func() {
+		if t.Failed() {
+			t.Logf("Debian's said %s\nours %s", debian.said.String(), ours.said.String())
+		}
+	}()
+
+	mine, theirs := ours.mails(), debian.mails()
+	for _, d := range []struct{ command, has, why string }{
+		{"echo secret", "X-Cron-Env: <API_TOKEN=***>\n", "what is a secret by its name is not mailed"},
+		{"echo option", "cannot be used", "output is not lost with an address that is not safe"},
+		{"echo blanks", "without spaces", "output is not lost with an address that is not safe"},
+	} {
+		if mail := mine[d.command]; !strings.Contains(mail, d.has) || strings.Contains(mail, "hunter2") || strings.HasPrefix(mail, "[-oQ") {
+			t.Errorf("%s: the mail of %q has no %q:\n%s", d.why, d.command, d.has, mail)
+		}
+		delete(mine, d.command)
+	}
+	if diff := cmp.Diff(theirs, mine); diff != "" {
+		t.Errorf("Debian's mails (-), ours (+):\n%s", diff)
+	}
+
+	logged := slices.DeleteFunc(ours.log(), func(line string) bool {
+		return strings.Contains(line, "secret") || strings.Contains(line, "option") || strings.Contains(line, "blanks")
+	})
+	wantUnsafe := []string{"CRON: (alice) UNSAFE MAIL (-oQ/tmp)", "CRON: (alice) UNSAFE MAIL (bob@example.com, carol)"}
+	for _, line := range wantUnsafe {
+		if !slices.Contains(logged, line) {
+			t.Errorf("ours logs not %q", line)
+		}
+	}
+	logged = slices.DeleteFunc(logged, func(line string) bool { return slices.Contains(wantUnsafe, line) })
+	if diff := cmp.Diff(debian.log(), logged); diff != "" {
+		t.Errorf("Debian's log (-), ours (+):\n%s", diff)
+	}
+}

@@ -110,7 +110,7 @@ func TestCrontabCommandSaysAndDoesWhatCroniesDoes(t *testing.T) {
 	for i, got := range runCases(t, "/run/bin", cronieSpool, cronieCases) {
 		c := cronieCases[i]
 		t.Run(c.name, func(t *testing.T) {
-			got = strings.TrimSuffix(ours.ReplaceAllString(got, ""), "1730\n")
+			got = strings.TrimSuffix(explanation.ReplaceAllString(got, ""), "1730\n")
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("%s\ncronie's (-), ours (+):\n%s", c.line, diff)
 			}

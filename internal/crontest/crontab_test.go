@@ -293,10 +293,10 @@ echo $? >/run/out/%[2]d.rc
 }
 
 var (
-	draftName = regexp.MustCompile(`/tmp/crontab\.\w+`)
-	installed = regexp.MustCompile(`installed on \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\)`)
-	version   = regexp.MustCompile(`# \(Cron version -- .*\)`)
-	ours      = regexp.MustCompile(`(?m)^  line \d+, column \d+: .*\n`)
+	draftName   = regexp.MustCompile(`/tmp/crontab\.\w+`)
+	installed   = regexp.MustCompile(`installed on \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\)`)
+	version     = regexp.MustCompile(`# \(Cron version -- .*\)`)
+	explanation = regexp.MustCompile(`(?m)^  line \d+, column \d+: .*\n`)
 )
 
 // normal takes out what differs from call to call.
@@ -342,17 +342,17 @@ func TestCrontabCommandSaysAndDoesWhatDebiansDoes(t *testing.T) {
 	for i, c := range cases {
 		// Debian's looks at the time of the draft before it has written all of it: at
 		// the turn of a second it takes its own writing for an edit. Once is enough.
-		if c.differs == "" && strings.HasPrefix(c.name, "edit") && ours.ReplaceAllString(mine[i], "") != debians[i] {
+		if c.differs == "" && strings.HasPrefix(c.name, "edit") && explanation.ReplaceAllString(mine[i], "") != debians[i] {
 			debians[i] = runCases(t, "/usr/bin", debianSpool, cases[i:i+1])[0]
 		}
 	}
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got, want := mine[i], debians[i]
-			if strings.Contains(got, "errors in crontab file") && !strings.Contains(c.name, "terminal") && !ours.MatchString(got) {
+			if strings.Contains(got, "errors in crontab file") && !strings.Contains(c.name, "terminal") && !explanation.MatchString(got) {
 				t.Errorf("%s\nsays not what would be right:\n%s", c.line, got)
 			}
-			got = ours.ReplaceAllString(got, "")
+			got = explanation.ReplaceAllString(got, "")
 			if c.differs != "" {
 				if got == want {
 					t.Errorf("%s\nis no difference, although %s:\n%s", c.line, c.differs, got)

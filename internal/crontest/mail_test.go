@@ -81,8 +81,10 @@ mount -t tmpfs none /run
 mkdir /run/out /run/bin /run/etc
 mount --bind "$1" /run/out
 mkdir -m 1777 /run/out/mails
-: >/run/bin/belfry
-mount --bind "$2" /run/bin/belfry
+for name in belfry crontab; do
+	: >/run/bin/$name
+	mount --bind "$2" /run/bin/$name
+done
 cp -a /etc/. /run/etc
 mount --bind /run/etc /etc
 # links to all that is there, and room for more
@@ -100,7 +102,7 @@ for dir in /var/spool/cron /var/lib /var/mail /etc/cron.d; do mount -t tmpfs -o 
 : >/etc/crontab
 rm -f /etc/cron.allow /etc/cron.deny /etc/environment /etc/default/locale
 printf 'auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n' >/etc/pam.d/cron
-for user in alice:61001 bob:61002; do
+for user in alice:61001 bob:61002 carol:61003; do
 	echo "${user%:*}:x:${user#*:}:${user#*:}::/tmp:/bin/sh" >>/etc/passwd
 	echo "${user%:*}:x:${user#*:}:" >>/etc/group
 done
@@ -122,6 +124,29 @@ chmod 1730 /var/spool/cron/crontabs
 install -m 600 -o alice /run/out/alice /var/spool/cron/crontabs/alice
 install -m 644 /run/out/system /etc/cron.d/system
 echo '0 0 1 1 * x' | install -m 644 -o bob /dev/stdin /var/spool/cron/crontabs/bob
+echo '0 0 1 1 * x' | install -m 600 /dev/stdin /var/spool/cron/crontabs/root
+echo '0 0 1 1 * root x' | tee /etc/crontab >/etc/cron.d/changes
+touch -d '1 hour ago' /etc/crontab /etc/cron.d/* /etc/cron.d /var/spool/cron/crontabs/root /var/spool/cron/crontabs
+`
+
+// change waits until the daemon has read the crontabs, and then changes some, by hand and with the crontab command.
+const change = `{
+	until [ -e /run/out/change ]; do sleep 0.02; done
+	cd /tmp
+	echo '0 0 1 2 * y' >new; chmod 600 new; mv new /var/spool/cron/crontabs/root
+	echo '0 0 1 2 * root y' | tee /etc/crontab >/etc/cron.d/changes
+	echo '0 0 1 2 * x' | crontab -u carol -
+	crontab -u carol -l
+	EDITOR=true crontab -u carol -e
+	EDITOR=false crontab -u carol -e
+	echo bad | crontab -u carol -
+	crontab -u carol -r
+	crontab -u carol -r
+	crontab -u bob -l
+	echo carol >/etc/cron.deny
+	setpriv --reuid=carol --regid=carol --clear-groups crontab -l
+	crontab -u carol -l
+} >/run/out/changes 2>&1 &
 `
 
 // mailer is one of the two machines.
@@ -135,7 +160,7 @@ type mailer struct {
 	logged []string // guarded by mu
 }
 
-func newMailer(t *testing.T, tab, start string) *mailer {
+func newMailer(t *testing.T, tab, path, start string) *mailer {
 	t.Helper()
 	m := &mailer{t: t, dir: t.TempDir()}
 	if err := os.Chmod(m.dir, 0o755); err != nil {
@@ -163,9 +188,9 @@ func newMailer(t *testing.T, tab, start string) *mailer {
 			m.mu.Unlock()
 		}
 	})
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", hideMail+start, "sh", m.dir, belfry(t))
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", hideMail+change+start, "sh", m.dir, belfry(t))
 	cmd.Stdout, cmd.Stderr = &m.said, &m.said
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
+	cmd.Env = []string{"PATH=" + path + "/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
@@ -211,6 +236,29 @@ func (m *mailer) mails() map[string]string {
 	return mails
 }
 
+// wait waits for something of other processes, which give no signal.
+func (m *mailer) wait(what string, most time.Duration, there func() bool) {
+	m.t.Helper()
+	for deadline := time.Now().Add(most); !there(); {
+		if time.Now().After(deadline) {
+			m.t.Errorf("after %v there is not yet: %s", most, what)
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-m.t.Context().Done():
+			m.t.FailNow()
+		}
+	}
+}
+
+// hasLogged reports whether a line has been logged with text in it.
+func (m *mailer) hasLogged(text string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.logged, func(line string) bool { return strings.Contains(line, text) })
+}
+
 // tagged are the head of a line of /dev/log: priority, time, who, pid.
 var tagged = regexp.MustCompile(`^<78>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (\w+)\[\d+\]: (.*)$`)
 
@@ -230,26 +278,33 @@ func (m *mailer) log() []string {
 		}
 	}
 	slices.Sort(lines)
-	return lines
+	// Debian's tells of a file that it does not use whenever it reads another.
+	return slices.CompactFunc(lines, func(a, b string) bool { return a == b && strings.Contains(a, "INSECURE MODE") })
+}
+
+// changes gives what the crontab command has said.
+func (m *mailer) changes() string {
+	text, err := os.ReadFile(filepath.Join(m.dir, "changes"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return explanation.ReplaceAllString(normal(string(text)), "")
 }
 
 func TestMailAndLogAreDebiansCronsToTheLetter(t *testing.T) {
 	t.Parallel()
 	needNamespaces(t)
-	debian := newMailer(t, mailTab, `exec `+cron+` -f`)
-	ours := newMailer(t, mailTab+mailTabOurs, `exec /run/bin/belfry serve --system`)
-	wanted := len(regexp.MustCompile(`(?m)^\* .*$`).FindAllString(mailTab+mailSystemTab, -1)) - 3 // two print nothing, one has no MAILTO
-	for deadline := time.Now().Add(100 * time.Second); len(debian.mails()) < wanted || len(ours.mails()) < wanted+3; {
-		if time.Now().After(deadline) {
-			t.Errorf("there are %d mails of Debian's, want %d, and %d of ours, want %d", len(debian.mails()), wanted, len(ours.mails()), wanted+3)
-			break
-		}
-		select {
-		case <-time.After(50 * time.Millisecond): // from other processes there is no signal
-		case <-t.Context().Done():
-			t.FailNow()
+	debian := newMailer(t, mailTab, "", `PATH=/usr/sbin:/usr/bin:/sbin:/bin; exec `+cron+` -f`)
+	ours := newMailer(t, mailTab+mailTabOurs, "/run/bin:", `PATH=/usr/sbin:/usr/bin:/sbin:/bin; exec /run/bin/belfry serve --system`)
+	for _, m := range []*mailer{debian, ours} {
+		m.wait("it has read the crontabs", 20*time.Second, func() bool { return m.hasLogged("(CRON) ") })
+		if err := os.WriteFile(filepath.Join(m.dir, "change"), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
+	wanted := len(regexp.MustCompile(`(?m)^\* .*$`).FindAllString(mailTab+mailSystemTab, -1)) - 3 // two print nothing, one has no MAILTO
+	debian.wait("its mails", 100*time.Second, func() bool { return len(debian.mails()) >= wanted && debian.hasLogged("(*system*) RELOAD") })
+	ours.wait("its mails", 10*time.Second, func() bool { return len(ours.mails()) >= wanted+3 && ours.hasLogged("(*system*) RELOAD") })
 	debian.stop()
 	ours.stop()
 	defer func() {
@@ -283,7 +338,78 @@ func TestMailAndLogAreDebiansCronsToTheLetter(t *testing.T) {
 		}
 	}
 	logged = slices.DeleteFunc(logged, func(line string) bool { return slices.Contains(wantUnsafe, line) })
+	if diff := cmp.Diff(debian.changes(), ours.changes()); diff != "" {
+		t.Errorf("Debian's crontab command says (-), ours (+):\n%s", diff)
+	}
 	if diff := cmp.Diff(debian.log(), logged); diff != "" {
 		t.Errorf("Debian's log (-), ours (+):\n%s", diff)
+	}
+}
+
+// mailboxes are on a machine without a mailer: alice's mailbox is to be made, bob's is a trap.
+const mailboxes = `
+rm /usr/sbin/sendmail
+chmod 2775 /var/mail; chgrp mail /var/mail
+cp /etc/passwd /run/out/passwd
+ln -s /etc/passwd /var/mail/bob
+cat >/run/out/tab <<'END'
+* * * * * echo hello
+* * * * * yes 0123456789abcde | head -c 10485760
+END
+install -m 600 -o alice /run/out/tab /var/spool/cron/crontabs/alice
+rm /var/spool/cron/crontabs/bob /etc/cron.d/*
+echo '* * * * * echo trap' | install -m 600 -o bob /dev/stdin /var/spool/cron/crontabs/bob
+belfry serve --system >/run/out/serve 2>&1 &
+until grep -q ready /run/out/serve; do kill -0 $!; done
+# the two of alice before the full minute, when all of them run
+setpriv --reuid=alice --regid=alice --clear-groups belfry run alice/echo || true
+setpriv --reuid=alice --regid=alice --clear-groups belfry run alice/yes >/dev/null || true
+setpriv --reuid=bob --regid=bob --clear-groups belfry run bob/echo || true
+until grep -q 'is a symbolic link' /run/out/serve && [ $(grep -c '^From MAILER' /var/mail/alice) -ge 2 ]; do kill -0 $!; sleep 0.05; done
+cp /var/mail/alice /run/out/mailbox
+stat -c '%A %U %G' /var/mail/alice >/run/out/mode
+cmp /etc/passwd /run/out/passwd && echo untouched >/run/out/trap
+`
+
+func TestMailGoesIntoMailboxesWhereThereIsNoMailer(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	dir := t.TempDir()
+	for _, name := range []string{"alice", "system"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "timeout", "60", "sh", "-c", hideMail+mailboxes, "sh", dir, belfry(t))
+	cmd.Env = []string{"PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
+	if out, err := isolated(cmd); err != nil {
+		serve, _ := os.ReadFile(filepath.Join(dir, "serve"))
+		t.Fatalf("%v\n%s\n%s", err, out, serve)
+	}
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	box := read("mailbox")
+	if !strings.Contains(box, "\nhello\n") || !strings.Contains(box, "Subject: Cron <alice@") || !strings.Contains(box, "From: root (Cron Daemon)\n") {
+		t.Errorf("alice's mailbox begins\n%.2000s", box)
+	}
+	if len(box) < 1<<20 || len(box) > 3<<20 {
+		t.Errorf("with a mail of ten million bytes the mailbox has %d bytes", len(box))
+	}
+	if cut := regexp.MustCompile(`\[.*belfry logs.*\]`).FindString(box); cut == "" {
+		t.Error("the mail does not say that something was cut out of it")
+	}
+	if mode := strings.TrimSpace(read("mode")); mode != "-rw-rw---- alice mail" {
+		t.Errorf("alice's mailbox is %s", mode)
+	}
+	if read("trap") != "untouched\n" {
+		t.Error("/etc/passwd was written through a link")
 	}
 }

@@ -15,8 +15,8 @@ var builds struct {
 	out  []byte
 }
 
-// belfry gives the path of the program, built once for all tests.
-func belfry(t *testing.T) string {
+// buildBelfry gives the path of the program, built once for all tests.
+func buildBelfry(t *testing.T) string {
 	t.Helper()
 	builds.once.Do(func() {
 		dir, err := os.MkdirTemp("", "belfry") //nolint:usetesting // it outlives the first test

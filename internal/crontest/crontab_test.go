@@ -271,7 +271,7 @@ echo $? >/run/out/%[2]d.rc
 (cd $SPOOL; for f in *; do [ -e "$f" -o -L "$f" ] && stat -c '%%n %%a %%U' "$f" && [ -f "$f" ] && sed 's/^/| /' "$f"; done; stat -c '%%a' .) >/run/out/%[2]d.spool
 `, c.before, i, bin, home, as)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, belfry(t), spool)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", dir, buildBelfry(t), spool)
 	if out, err := isolated(cmd); err != nil {
 		t.Fatalf("the cases could not be run: %v\n%s", err, out)
 	}

@@ -188,7 +188,7 @@ func newMailer(t *testing.T, tab, path, start string) *mailer {
 			m.mu.Unlock()
 		}
 	})
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", hideMail+change+start, "sh", m.dir, belfry(t))
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", hideMail+change+start, "sh", m.dir, buildBelfry(t))
 	cmd.Stdout, cmd.Stderr = &m.said, &m.said
 	cmd.Env = []string{"PATH=" + path + "/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
@@ -383,7 +383,7 @@ func TestMailGoesIntoMailboxesWhereThereIsNoMailer(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "timeout", "60", "sh", "-c", hideMail+mailboxes, "sh", dir, belfry(t))
+	cmd := exec.CommandContext(t.Context(), "timeout", "60", "sh", "-c", hideMail+mailboxes, "sh", dir, buildBelfry(t))
 	cmd.Env = []string{"PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TZ=UTC"}
 	if out, err := isolated(cmd); err != nil {
 		serve, _ := os.ReadFile(filepath.Join(dir, "serve"))
@@ -411,5 +411,94 @@ func TestMailGoesIntoMailboxesWhereThereIsNoMailer(t *testing.T) {
 	}
 	if read("trap") != "untouched\n" {
 		t.Error("/etc/passwd was written through a link")
+	}
+}
+
+// cronies is a machine with cronie's places. The words for its mail and its log are cron-semantics.md's, §6.7 and §6.8.
+const cronies = `
+rm -r /var/spool/cron/crontabs /etc/cron.d/*
+: >/etc/crontab
+cat >/run/out/tab <<'END'
+MAILTO=bob,carol@example.com
+MAILFROM=ops@example.com
+* * * * * printf 'a\r\nFrom b\n' # mailed
+* * * * * -n echo well
+* * * * * -n false
+* * * * * -n echo ill; exit 3
+MAILFROM=<ops>
+MAILTO="a b"
+* * * * * : unsafe; echo x
+END
+install -m 600 -o alice /run/out/tab /var/spool/cron/alice
+echo '-* * * * * echo not logged' | install -m 600 /dev/stdin /var/spool/cron/root
+echo '* * * * * x' | install -m 666 /dev/stdin /var/spool/cron/bob
+belfry serve --system >/run/out/serve 2>&1 &
+until grep -q ready /run/out/serve; do kill -0 $!; done
+for job in alice/printf alice/echo alice/false alice/echo-2 alice/echo-3 root/echo; do belfry --system run $job >/dev/null 2>&1 || true; done
+until ls /run/out/mails/*.mail | grep -c . | grep -q '^4$'; do kill -0 $!; sleep 0.05; done
+`
+
+func TestMailAndLogAreCroniesToTheLetter(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	m := newMailer(t, "", "/run/bin:", cronies+"exit 0\n")
+	m.wait("the mails of alice's and root's jobs", 60*time.Second, func() bool { return len(m.mails()) >= 4 })
+	m.stop()
+	defer func() {
+		if t.Failed() {
+			serve, _ := os.ReadFile(filepath.Join(m.dir, "serve"))
+			t.Logf("%s\n%s", m.said.String(), serve)
+		}
+	}()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, _, _ = strings.Cut(host, ".")
+	mails := m.mails()
+	want := `[-FCronDaemon] [-i] [-odi] [-oem] [-oi] [-t] [-f] [ops@example.com] 
+as alice 61001 in /tmp
+From: "(Cron Daemon)" <ops@example.com>
+To: bob,carol@example.com
+Subject: Cron <alice@` + host + `> printf 'a\r\nFrom b\n' # mailed
+MIME-Version: 1.0
+Content-Type: text/plain; charset=UTF-8
+Content-Transfer-Encoding: 8bit
+Auto-Submitted: auto-generated
+Precedence: bulk
+X-Cron-Env: <LANG=C.UTF-8>
+X-Cron-Env: <MAILTO=bob,carol@example.com>
+X-Cron-Env: <MAILFROM=ops@example.com>
+X-Cron-Env: <SHELL=/bin/sh>
+X-Cron-Env: <HOME=/tmp>
+X-Cron-Env: <PATH=/usr/bin:/bin:/usr/sbin:/sbin>
+X-Cron-Env: <LOGNAME=alice>
+X-Cron-Env: <USER=alice>
+
+a
+From b
+`
+	if diff := cmp.Diff(want, mails[`printf 'a\r\nFrom b\n' # mailed`]); diff != "" {
+		t.Errorf("cronie's mail (-), ours (+):\n%s", diff)
+	}
+	for command, there := range map[string]bool{"echo well": false, "false": false, "echo ill; exit 3": true, ": unsafe; echo x": true, "echo not logged": true} {
+		if _, sent := mails[command]; sent != there {
+			t.Errorf("a mail of %q: %v, want %v", command, sent, there)
+		}
+	}
+	if mail := mails[": unsafe; echo x"]; !strings.Contains(mail, "[-f] [alice] \n") || !strings.Contains(mail, "From: \"(Cron Daemon)\" <alice>\n") {
+		t.Errorf("the sender's address is not safe, and the mail is\n%s", mail)
+	}
+	logged := strings.Join(m.log(), "\n")
+	for _, line := range []string{
+		`CROND: (alice) CMD (printf 'a\r\nFrom b\n' # mailed)`, `CROND: (alice) CMDEND (printf 'a\r\nFrom b\n' # mailed)`, "CROND: (alice) CMD (false)",
+		"CROND: (alice) UNSAFE (a b)", "CROND: (alice) UNSAFE (<ops>)", "crond: (bob) BAD FILE MODE (/var/spool/cron/bob)",
+	} {
+		if !strings.Contains(logged, line) {
+			t.Errorf("%q is not in the log:\n%s", line, logged)
+		}
+	}
+	if strings.Contains(logged, "not logged") {
+		t.Errorf("in the log is what a leading - keeps out of it:\n%s", logged)
 	}
 }

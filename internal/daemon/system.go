@@ -35,7 +35,10 @@ func (s *System) host(base run.Host) func(owner string) (run.Host, error) {
 			return run.Host{}, err
 		}
 		h := base
-		h.User, h.Home, h.Debian = user.Name, user.Home, s.Dialect == system.Debian
+		h.User, h.Home = user.Name, user.Home
+		if s.Dialect == system.Debian { // many of its users have no home, and their jobs run
+			h.Debian, h.Homeless = true, filepath.Dir(s.Spool)
+		}
 		if h.Session, err = s.Environment(); err != nil {
 			return run.Host{}, err
 		}

@@ -33,6 +33,7 @@ type Host struct {
 	Credential *proc.Credential // nil: attempts run as the daemon does
 	Session    []string         // what PAM's pam_env would give a session
 	Debian     bool             // entries of crontabs have Debian's environment, not cronie's
+	Homeless   string           // the folder of entries whose HOME cannot be entered; empty: they do not start
 }
 
 // Of gives the host as an owner's jobs find it.

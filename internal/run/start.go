@@ -311,8 +311,8 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 		cwd, _ = env.Lookup("HOME")
 	}
 	cwdElse := ""
-	if j.Crontab && host.Debian { // many of Debian's users have no home, and their jobs run
-		cwdElse = "/"
+	if j.Crontab {
+		cwdElse = host.Homeless
 	}
 	var limits []proc.Limit
 	for _, l := range j.Limits {

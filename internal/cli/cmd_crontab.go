@@ -66,7 +66,7 @@ func (c *command) crontab(ctx context.Context, args []string) error {
 	var dialect system.Dialect
 	if len(args) > 1 && args[0] == "--dialect" {
 		if dialect = system.Dialect(args[1]); dialect != system.Debian && dialect != system.Cronie {
-			return usage("%q is not a dialect", dialect).hint("there are debian and cronie")
+			return usage("there is no dialect %q", dialect).hint("there are debian and cronie")
 		}
 		args = args[2:]
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"belfry/internal/daemon"
 	"belfry/internal/project"
 	"belfry/internal/run"
+	"belfry/internal/secrets"
 )
 
 // dataName is the data folder's name beside belfry.yaml.
@@ -110,6 +112,7 @@ func host() (run.Host, error) {
 	} else {
 		h.User, h.Home = os.Getenv("USER"), os.Getenv("HOME")
 	}
+	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
 	if h.User == "" || h.Home == "" {
 		return h, &problem{err: errors.New("it is not known which user this is"), next: "set USER and HOME", code: exitFailed}
 	}

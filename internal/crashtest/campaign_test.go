@@ -1,7 +1,8 @@
 // Package crashtest holds a campaign: a daemon with many jobs is killed with
 // SIGKILL again and again, at random and at each point between a decision and
 // its announcement, and afterwards its account is compared with a ledger that
-// the jobs write themselves. The short one is part of the tests; make crash runs
+// the jobs write themselves. Meanwhile some of them publish to a bucket again and
+// again, and readers look at what is there. The short one is part of the tests; make crash runs
 // a long one.
 package crashtest
 
@@ -18,12 +19,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"belfry/api"
 	"belfry/internal/crash"
+	"belfry/internal/machine"
+	"belfry/internal/publish/s3test"
 )
 
 var (
@@ -40,11 +44,12 @@ type kind struct {
 	code     int
 	state    string
 	replaced bool // or cancelled, when the next one takes its place
+	asked    bool // by a person: it has no schedule
 }
 
 var kinds = []kind{
 	{name: "plain", yaml: "schedule: \"* * * * *\"\n    command: [DIR/job, NAME, \"0.NUMBER\", \"0\"]\n    overlap: allow", attempts: 1, state: "succeeded"},
-	{name: "long", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 1NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded"},
+	{name: "long", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((10 + NUMBER)) 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "spread", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((5 * NUMBER % 50)) 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "failing", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 3\n    overlap: allow", attempts: 1, code: 3, state: "failed"},
 	{name: "retrying", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 4\n    overlap: allow\n    retry: {attempts: 3, backoff: 0.2s}", attempts: 3, code: 4, state: "failed"},
@@ -53,7 +58,9 @@ var kinds = []kind{
 	{name: "diamond", yaml: "after: [plain-NUMBER, child-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "ruin", yaml: "after: [failing-NUMBER, orphan-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
 	{name: "narrow", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.5 0\n    overlap: allow\n    pools: [narrow]", attempts: 1, state: "succeeded"},
-	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 6NUMBER 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
+	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((60 + NUMBER)) 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
+	{name: "asked", yaml: "command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded", asked: true},
+	{name: "bucket", yaml: "command: DIR/job NAME 0 0 files\n    overlap: allow\n    env: {ENVIRONMENT}\n    publish: {to: s3://lake/NAME/, mode: replace}", attempts: 1, state: "succeeded", asked: true},
 	{name: "lake", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 0 output\n    overlap: allow\n    publish: DIR/lake/NAME/$BELFRY_STAMP", attempts: 1, state: "succeeded"},
 	{name: "direct", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 0", attempts: 1, state: "succeeded"},
 	{name: "shell", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 5; exit $?", attempts: 1, code: 5, state: "failed"},
@@ -69,7 +76,13 @@ func kindOf(name string) kind {
 const job = `#!/bin/sh
 echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $1" >>DIR/ledger
 /bin/sleep "$2"
-[ -z "$4" ] || echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run"
+case $4 in
+output) echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run" ;;
+files) # of several sizes, and some that the next set does not have
+	for n in 1 2 3 $$; do
+		yes "$BELFRY_RUN" | head -n $n >"$BELFRY_OUTPUT/part-$n"
+	done ;;
+esac
 echo "end $BELFRY_RUN $BELFRY_ATTEMPT $3" >>DIR/ledger
 exit "$3"
 `
@@ -78,8 +91,12 @@ type campaign struct {
 	t      *testing.T
 	dir    string
 	binary string
+	bucket *s3test.Server
 	client *api.Client
 	kills  map[string]int // by where
+
+	mu    sync.Mutex
+	asked map[string]bool // guarded by mu; runs that a daemon said it had recorded
 }
 
 // sorts are the kinds of this campaign: those whose jobs take a minute are left out
@@ -90,12 +107,16 @@ func sorts() []kind {
 
 func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	t.Parallel()
-	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}}
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import boto3").CombinedOutput(); err != nil {
+		machine.Lacks(t, "boto3 (Debian's package python3-boto3): %s", out)
+	}
+	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}, asked: map[string]bool{}}
 	c.binary = filepath.Join(c.dir, "belfry")
 	build := exec.Command("go", "build", "-p", "2", "-tags", "crashpoints", "-o", c.binary, "belfry/cmd/belfry")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	c.bucket = s3test.Start(t)
 	c.write("job", job, 0o755)
 	c.write("belfry.yaml", c.project(), 0o600)
 	c.write("tab", c.crontab(), 0o600)
@@ -105,10 +126,14 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	first := c.serve("")
 	c.ready()
 	since := time.Now()
+	readers := c.read()
 	c.kill(first, "at first")
 	// Some points are passed only when jobs fire: on the full minute.
 	firing := rounds{crash.Replaced, crash.Decided, crash.Recorded, crash.Admitted, crash.Claimed, crash.Prepared, crash.Started}
-	always := rounds{crash.Replaced, crash.Ended, crash.Settled, crash.Forgotten, crash.Begun, crash.Sent, crash.Told, crash.Claimed, crash.Started}
+	always := rounds{
+		crash.Replaced, crash.Ended, crash.Settled, crash.Forgotten, crash.Begun, crash.Sent, crash.Told,
+		crash.Admitted, crash.Claimed, crash.Prepared, crash.Started,
+	}
 	for n := 0; time.Since(since) < *length; n++ {
 		switch {
 		case time.Now().Second() > 54:
@@ -125,6 +150,8 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	c.ready()
 	runs := c.finished(since, until)
 	c.check(runs, since, until)
+	readers.end(c)
+	c.whole()
 	c.stop(last)
 	c.nothingRuns()
 }
@@ -153,7 +180,8 @@ func (c *campaign) project() string {
 		for i := range *scale {
 			if k.yaml != "" {
 				name := fmt.Sprintf("%s-%d", k.name, i)
-				text += "  " + name + ":\n    " + fill(k.yaml, name, i) + "\n    notify: {on: []}\n"
+				entry := strings.ReplaceAll(fill(k.yaml, name, i), "ENVIRONMENT", c.bucketEnvironment())
+				text += "  " + name + ":\n    " + entry + "\n    notify: {on: []}\n"
 			}
 		}
 	}
@@ -231,11 +259,45 @@ func (c *campaign) killAtRandom() {
 func (c *campaign) killAt(point string, passes int) {
 	daemon := c.serve(fmt.Sprintf("%s:%d", point, passes))
 	patience := time.AfterFunc(6*time.Second, func() { _ = daemon.Process.Kill() })
+	ctx, cancel := context.WithCancel(c.t.Context())
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		c.ask(ctx)
+	}()
 	c.died(daemon)
+	cancel()
+	<-asking
 	if patience.Stop() {
 		c.kills[point]++
 	} else {
 		c.kills["at random"]++
+	}
+}
+
+// ask asks a daemon for runs until it is dead.
+func (c *campaign) ask(ctx context.Context) {
+	ticker := time.NewTicker(300 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		name := fmt.Sprintf("asked-%d", rand.IntN(*scale))
+		if rand.IntN(3) == 0 {
+			name = fmt.Sprintf("bucket-%d", rand.IntN(targets))
+		}
+		runs, err := c.client.Start(ctx, api.RunRequest{Job: name})
+		if err != nil {
+			continue // there is no daemon yet, or none any more
+		}
+		c.mu.Lock()
+		for _, r := range runs {
+			c.asked[r.ID] = true
+		}
+		c.mu.Unlock()
 	}
 }
 
@@ -316,15 +378,23 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	c.t.Helper()
 	began, codes := c.ledger()
 	accounts := map[string]map[time.Time]int{} // job → firing → rows
-	firings := 0
+	firings, asked, published := 0, 0, 0
 	for _, k := range sorts() {
 		for i := range *scale {
+			if k.asked {
+				continue
+			}
 			accounts[fmt.Sprintf("%s-%d", k.name, i)] = map[time.Time]int{}
 		}
 	}
 	for _, r := range runs {
 		k := kindOf(r.Job)
-		accounts[r.Job][r.FiresAt.UTC()]++
+		if k.asked {
+			asked++
+			delete(c.asked, r.ID)
+		} else {
+			accounts[r.Job][r.FiresAt.UTC()]++
+		}
 		replaced := k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")
 		if r.State != k.state && !replaced {
 			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, k.state)
@@ -347,6 +417,7 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 		if began[attempt{r.ID, r.Attempt + 1}] > 0 {
 			c.t.Errorf("%s of %s began an attempt that is not in its account", r.Job, r.FiresAt)
 		}
+		published += len(r.Published)
 		if k.name == "lake" {
 			c.published(r)
 		}
@@ -359,14 +430,17 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 			}
 		}
 	}
-	if len(runs) != firings {
-		c.t.Errorf("%d runs are in the account of %d firings", len(runs), firings)
+	if len(runs) != firings+asked {
+		c.t.Errorf("%d runs are in the account of %d firings and %d requests", len(runs), firings, asked)
+	}
+	for id := range c.asked {
+		c.t.Errorf("the run %s was asked for and promised, and is not in the account", id)
 	}
 	total := 0
 	for _, n := range c.kills {
 		total += n
 	}
-	c.t.Logf("%d firings, %d attempts, %d kills: %v", firings, len(began), total, c.kills)
+	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d publishes, %d kills: %v", firings, asked, len(began), published, total, c.kills)
 	if firings == 0 {
 		c.t.Error("nothing fired: the campaign was too short")
 	}

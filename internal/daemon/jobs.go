@@ -278,12 +278,16 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 }
 
 // pause makes a job fire no more, or again: then from now on.
-func (j *jobs) pause(ctx context.Context, key string, paused bool) error {
+func (j *jobs) pause(ctx context.Context, key string, paused bool, by run.Person) error {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	j.turn.Lock()
 	defer j.turn.Unlock()
-	since, err := j.store.Pause(ctx, key, paused, j.o.Clock().Wall)
+	now, action := j.o.Clock().Wall, run.ActResume
+	if paused {
+		action = run.ActPause
+	}
+	since, err := j.store.Pause(ctx, key, paused, now, &run.Act{Person: by, At: now, Action: action, Job: key})
 	if err != nil {
 		return err
 	}
@@ -427,6 +431,18 @@ func (j *jobs) settings() project.Daemon {
 	return j.daemon
 }
 
+// wantPython tells of a job's name whether a job of it runs in a virtual
+// environment; those stand in belfry.yaml alone.
+func (j *jobs) wantPython() func(name string) bool {
+	wanted := map[string]bool{}
+	for _, loaded := range j.planned() {
+		if loaded.Python.Wanted() {
+			wanted[loaded.Name] = true
+		}
+	}
+	return func(name string) bool { return wanted[name] }
+}
+
 func (j *jobs) trouble() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -475,7 +491,7 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		}
 	}
 	if there {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
+		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
 		if err != nil {
 			return nil, settings, nil, &SourceError{err}
 		}

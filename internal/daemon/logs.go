@@ -162,12 +162,12 @@ func (h *history) Log(ctx context.Context, id string, attempt int) (*logs.Reader
 	if known, ok, err := h.store.Log(ctx, id, attempt); err != nil || ok && known.Closed {
 		return logs.NewReader(h.store, a), err
 	}
-	if _, err := os.Lstat(filepath.Join(a.Dir, logs.FileName)); errors.Is(err, fs.ErrNotExist) {
-		return logs.NewReader(h.store, a), nil
-	}
 	var err error
 	if a.Secrets, err = h.secrets(ctx, id); err != nil {
-		return nil, fmt.Errorf("what run %s printed is not stored yet, and what is secret in it is not known: %w", id, err)
+		if _, absent := os.Lstat(filepath.Join(a.Dir, logs.FileName)); !errors.Is(absent, fs.ErrNotExist) {
+			return nil, fmt.Errorf("what run %s printed is not stored yet, and what is secret in it is not known: %w", id, err)
+		}
+		a.Dir = "" // a file may come yet
 	}
 	return logs.NewReader(h.store, a), nil
 }

@@ -20,24 +20,26 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: string(j.IfEmpty),
+		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
+		Targets: targets,
 	}
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
-		order.Targets = append(order.Targets, publish.Target{From: t.From, To: t.To})
-		item.Targets = append(item.Targets, t.To)
+		item.Targets = append(item.Targets, publish.Place(t.To))
 	}
 	item.Payload = mustJSON(order)
 	return item
 }
 
 // publishAs gives the environment of a run's job, and whom it ran as.
-func (d *Daemon) publishAs(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-	env, as, err := d.runner.Environ(ctx, id)
-	if as == nil {
-		return env, nil, err
+func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+	return func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+		env, as, err := r.Environ(ctx, id)
+		if as == nil {
+			return env, nil, err
+		}
+		return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
 	}
-	return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
 }
 
 // notices makes what is owed to people for a piece of news: cron's mail for a

@@ -122,13 +122,17 @@ func openFolders(data string) error {
 	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
 }
 
+// nobody stands for the id of a user who is not known.
+const nobody = -1
+
 // crontabsFor gives the crontabs of the machine's users, as far as the user with
-// an id may work on them; nil when the daemon is not the system's.
-func (d *Daemon) crontabsFor(uid uint32) system.Spool {
-	if d.o.System == nil {
+// an id may work on them; nil when the daemon is not the system's, or nobody knows
+// who it is (nobody).
+func (d *Daemon) crontabsFor(uid int) system.Spool {
+	if d.o.System == nil || uid == nobody {
 		return nil
 	}
-	caller, err := d.o.System.Users.LookupID(uid)
+	caller, err := d.o.System.Users.LookupID(uint32(uid))
 	if err != nil { // nobody's: then none of them
 		return nil
 	}

@@ -72,7 +72,7 @@ type Act struct {
 	At       time.Time `json:"at"`
 	UID      int       `json:"uid"`    // -1: it is not known
 	Person   string    `json:"person"` // the user's name
-	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill
+	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill, crontab, crontab -r
 	Project  string    `json:"project,omitempty"`
 	Job      string    `json:"job,omitempty"`
 	Run      string    `json:"run,omitempty"`

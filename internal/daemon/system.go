@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,7 +137,38 @@ func (d *Daemon) crontabsFor(uid int) system.Spool {
 	if err != nil { // nobody's: then none of them
 		return nil
 	}
-	return system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}
+	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
+}
+
+// crontabs are system.Tabs whose changes are in the account.
+type crontabs struct {
+	system.Tabs
+	d *Daemon
+}
+
+func (c crontabs) Install(user, from string, text []byte) error {
+	if err := c.Tabs.Install(user, from, text); err != nil {
+		return err
+	}
+	c.note(run.ActCrontab, user)
+	return nil
+}
+
+func (c crontabs) Remove(user string) error {
+	if err := c.Tabs.Remove(user); err != nil {
+		return err
+	}
+	c.note(run.ActNoCrontab, user)
+	return nil
+}
+
+// note writes down what was done, after it: whether the caller may is known only
+// then. It is done also when that cannot be written.
+func (c crontabs) note(action run.Action, user string) {
+	by := run.Person{UID: int(c.Caller.UID), Name: c.Caller.Name}
+	if err := c.d.store.Act(context.Background(), run.Act{Person: by, At: c.d.now(), Action: action, Detail: "of " + user}); err != nil {
+		c.d.o.Log.Error("note a change of a crontab", "user", user, "by", by.Name, "error", err)
+	}
 }
 
 // sendmail is the machine's mailer, whichever it is: its other programs have links

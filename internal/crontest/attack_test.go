@@ -18,30 +18,48 @@ var attacks = []struct {
 	has, hasNot        []string
 }{
 	{"a user sees no job of another", "alice", `belfry jobs; belfry jobs --json`, []string{"alices"}, []string{"secret-of-root", "bobs"}},
-	{"a user sees no run of another", "alice", `belfry runs; belfry runs --json; belfry show $ROOTS_RUN; belfry logs $ROOTS_RUN; belfry logs roots; belfry show roots`,
-		[]string{"there is no run or job \"01"}, []string{"secret-of-root"}},
+	{
+		"a user sees no run of another", "alice", `belfry runs; belfry runs --json; belfry show $ROOTS_RUN; belfry logs $ROOTS_RUN; belfry logs roots; belfry show roots`,
+		[]string{"there is no run or job \"01"},
+		[]string{"secret-of-root"},
+	},
 	{"a user's own are there", "alice", `belfry run alices; belfry logs alices; belfry runs`, []string{"alice prints", "succeeded"}, nil},
-	{"a user neither runs, pauses, retries nor stops what is another's", "alice",
+	{
+		"a user neither runs, pauses, retries nor stops what is another's", "alice",
 		`belfry run roots; belfry run cron.d/ops/roots; belfry pause roots; belfry backfill roots --from 2020-01-01 --to 2020-01-01; belfry retry $ROOTS_RUN; belfry stop $ROOTS_RUN`,
-		[]string{`there is no job "roots"`}, []string{"secret-of-root", "succeeded", "is paused"}},
-	{"the daemon's own socket, database and keepers are root's", "alice",
+		[]string{`there is no job "roots"`},
+		[]string{"secret-of-root", "succeeded", "is paused"},
+	},
+	{
+		"the daemon's own socket, database and keepers are root's", "alice",
 		`belfry --data /var/lib/belfry jobs; ls /var/lib/belfry; cat /var/lib/belfry/belfry.db; ls /var/lib/belfry/keeper /var/lib/belfry/runs`,
-		[]string{"Permission denied"}, []string{"secret-of-root", "SQLite"}},
+		[]string{"Permission denied"},
+		[]string{"secret-of-root", "SQLite"},
+	},
 	{"a user may look after no database", "alice", `belfry --system db check; belfry --system db backup /tmp/copy`, []string{"there is no route"}, []string{"is whole"}},
-	{"a job cannot put a link in the place of its log", "alice", `belfry run swaps; belfry logs swaps; echo log:; belfry show swaps`,
-		[]string{"rm says no", "ln says no", "mv says no", "pipe says no", "still heard"}, []string{"root:", "succeeded in taking"}},
+	{
+		"a job cannot put a link in the place of its log", "alice", `belfry run swaps; belfry logs swaps; echo log:; belfry show swaps`,
+		[]string{"rm says no", "ln says no", "mv says no", "pipe says no", "still heard"},
+		[]string{"root:", "succeeded in taking"},
+	},
 	{"what a job leaves as a link is not published", "alice", `belfry run publishes; belfry show publishes`, []string{"shadow"}, []string{"root:*", "root:!", "succeeded"}},
 	{"what a job leaves is published as its user", "alice", `belfry run publishes-to-root; belfry show publishes-to-root`, []string{"ermission denied"}, []string{"succeeded"}},
 	{"a user gets no better niceness", "alice", `belfry run nice`, []string{"only root may put a job before others"}, nil},
 	{"what a user says of itself changes nothing", "alice", `belfry run pretends`, []string{"uid=4001(alice)", "LOGNAME=alice"}, []string{"LOGNAME=root", "uid=0"}},
 	{"root's jobs have root's shell and nothing of a user's", "root", `belfry --system run cron.d/ops/environment`, []string{"SHELL=/bin/sh", "HOME=/root", "LOGNAME=root"}, []string{"ROOTS_SECRET", "EVIL", "/srv/evil"}},
-	{"nothing of ours can be written by a user", "alice",
+	{
+		"nothing of ours can be written by a user", "alice",
 		`find /var/lib/belfry /run/belfry -writable 2>/dev/null; find /sys/fs/cgroup -name 'belfry-*' -writable 2>/dev/null; echo end`,
-		[]string{"end"}, []string{"belfry.db", "/start", "/exit", "belfry-"}},
+		[]string{"end"},
+		[]string{"belfry.db", "/start", "/exit", "belfry-"},
+	},
 	{"a NUL byte and a name with a slash run nothing", "root", `cat /srv/log`, []string{`a NUL byte stands in the line`, `there is no user "../../etc/x"`}, nil},
-	{"in a folder that everybody can write nobody's file is used", "root",
+	{
+		"in a folder that everybody can write nobody's file is used", "root",
 		`chmod 777 /etc/cron.d; until ! belfry --system jobs | grep -q roots; do :; done; tail -n 3 /srv/log; belfry --system doctor`,
-		[]string{"others can put files into the folder (mode 0777)"}, nil},
+		[]string{"others can put files into the folder (mode 0777)"},
+		nil,
+	},
 }
 
 // attackedMachine are the crontabs of the users.
@@ -63,9 +81,9 @@ cat >/var/spool/cron/crontabs/alice <<'TAB'
 0 0 1 1 * echo alice prints
 #belfry: name=swaps
 0 0 1 1 * sh /srv/swaps
-#belfry: name=publishes publish=/tmp/alices
+#belfry: name=publishes publish=/tmp/alices publish_mode=replace
 0 0 1 1 * ln -s /etc/shadow $BELFRY_OUTPUT/shadow; echo x >$BELFRY_OUTPUT/x
-#belfry: name=publishes-to-root publish=/root/alices
+#belfry: name=publishes-to-root publish=/root/alices publish_mode=replace
 0 0 1 1 * echo x >$BELFRY_OUTPUT/x
 #belfry: name=nice nice=-5
 0 0 1 1 * id

@@ -565,7 +565,7 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 		}
 		return source{}, fmt.Errorf("read crontab %s: %w", path, reason)
 	}
-	whose := job.Crontab{Project: projectName(abs), Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools}
+	whose := job.Crontab{Project: projectName(abs), Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall}
 	return parseCrontab(path, text, o, whose, crontab.Options{Root: o.Host.User == "root"})
 }
 

@@ -71,7 +71,7 @@ func (s *System) read(o Options, pools map[string]int) ([]source, []*system.Refu
 	}
 	var sources []source
 	for _, c := range found.Crontabs {
-		whose := job.Crontab{Project: c.Project, Owner: c.User, File: c.Path, Zone: o.Zone, Pools: pools}
+		whose := job.Crontab{Project: c.Project, Owner: c.User, File: c.Path, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall}
 		how := crontab.Options{System: c.User == "", Root: c.User == "root", Debian: s.Dialect == system.Debian}
 		made, err := parseCrontab(c.Path, c.Text, o, whose, how)
 		if err != nil {

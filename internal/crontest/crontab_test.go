@@ -353,7 +353,7 @@ func badLines(t *testing.T) []tabCase {
 			if v.Line == "\r" || strings.HasPrefix(v.Line, "\ufeff") {
 				continue // an editor's, and nothing can be meant by it: both are taken
 			}
-			cases = append(cases, tabCase{name: v.ID, line: "printf '%s\\n' " + quoted + " | crontab -"})
+			cases = append(cases, tabCase{name: v.ID, user: "alice", line: "printf '%s\\n' " + quoted + " | crontab -"})
 		}
 	}
 	return cases

@@ -25,7 +25,7 @@ func (m *Mistakes) Error() string { return strings.Join(m.Lines, "\n") }
 // its kind; those that follow, indented, are ours, one for each mistake, with the
 // place and what would be right.
 func (d Dialect) Check(name string, text []byte, u User) error {
-	_, err := crontab.Parse(name, text, crontab.Options{Root: u.UID == 0 && d == Cronie, Debian: d == Debian})
+	_, err := crontab.Parse(name, text, crontab.Options{Root: u.UID == 0, Debian: d == Debian})
 	var all crontab.Errors
 	if err != nil && !errors.As(err, &all) {
 		return err

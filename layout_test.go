@@ -23,6 +23,7 @@ var imports = map[string][]string{
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},
 	"internal/machine":           {},
+	"internal/syslog":            {},
 	"internal/outbox":            {"internal/crash"},
 	"internal/logs":              {},
 	"internal/secrets":           {},
@@ -37,16 +38,16 @@ var imports = map[string][]string{
 	"internal/publish/s3test":    {},
 	"internal/system":            {"crontab", "internal/job"},
 	"internal/notify":            {"internal/job", "internal/outbox"},
-	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store", "internal/system",
+		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store", "internal/syslog", "internal/system",
 	},
 
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/syslog", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 

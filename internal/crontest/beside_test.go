@@ -378,7 +378,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if builds.path != "" {
+		_ = os.RemoveAll(filepath.Dir(builds.path))
+	}
+	os.Exit(code)
 }
 
 func TestJobsFindTheSameUnderDebiansCronAndUnderBelfry(t *testing.T) {
@@ -432,17 +436,6 @@ exec "$2" serve --system`, buildBelfry(t), self)
 	if t.Failed() {
 		t.Logf("Debian's cron said\n%s\nBelfry said\n%s", debian.out.String(), ours.out.String())
 	}
-}
-
-func buildBelfry(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "belfry")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "belfry/cmd/belfry")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return path
 }
 
 func (s *side) has(names []string) bool { return len(missing(names, s.reports())) == 0 }

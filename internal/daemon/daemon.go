@@ -91,6 +91,7 @@ type Daemon struct {
 	finish    chan struct{} // closed when whoever opened it asks for nothing more
 	woken     chan struct{} // there is something new to plan
 	beats     heartbeat
+	cron      *cronLog
 	supervisor
 }
 
@@ -113,7 +114,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}()
 	// What is wrong in the files, or with the address, is said before anything
 	// is changed.
-	d.jobs = newJobs(o)
+	d.cron = newCronLog(o, d.since)
+	d.jobs = newJobs(o, d.cron)
 	if err := d.jobs.read(); err != nil {
 		return nil, err
 	}
@@ -171,7 +173,7 @@ func (d *Daemon) wire() {
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
 		Python:      func(j *job.Job, attempt string) []string { return python.Args(d.o.Self, d.o.Data, j, attempt) },
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
+		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
@@ -180,7 +182,7 @@ func (d *Daemon) wire() {
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: d.publisher,
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -292,10 +294,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	handler := func(access server.Access) http.Handler { return d.handler(newBackend(d), access, ending) }
-	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, handler(server.Owner)) })
+	parts.start(answers, func(ctx context.Context) error {
+		return d.serve(ctx, d.listen, d.handler(newBackend(d), server.Owner, os.Geteuid(), ending))
+	})
 	if d.public != nil {
-		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, handler(server.Anyone)) })
+		parts.start(publicly, func(ctx context.Context) error {
+			return d.serve(ctx, d.public, d.handler(newBackend(d), server.Anyone, nobody, ending))
+		})
 	}
 	if d.peers != nil {
 		parts.start(locally, func(ctx context.Context) error { return d.serve(ctx, d.peers, d.peerHandler(ending)) })
@@ -315,6 +320,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)
 		d.ready()
+		d.cron.tell("CRON", "STARTUP", "belfry "+d.o.Version)
 	} else {
 		look.Go(func() { idle <- d.untilIdle(looking) })
 	}
@@ -385,8 +391,9 @@ func (d *Daemon) waitForRuns(failed <-chan error) error {
 	}
 }
 
-func (d *Daemon) handler(b *backend, access server.Access, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Ending: ending, Log: d.o.Log.With("component", "server")})
+// handler answers a user of the machine, by id, what access lets them ask.
+func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.
@@ -482,6 +489,9 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if wrote {
 		crash.Point(crash.Recorded)
 	}
+	if d.last == nil {
+		d.tellReboot(decision)
+	}
 	d.last = &reading
 	if wrote {
 		d.runner.Kick()
@@ -560,6 +570,9 @@ func (d *Daemon) Close() error {
 	}
 	if d.folder != nil {
 		errs = append(errs, d.folder.release())
+	}
+	if d.cron != nil {
+		d.cron.close()
 	}
 	return errors.Join(errs...)
 }

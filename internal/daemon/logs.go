@@ -14,6 +14,7 @@ import (
 
 	"belfry/internal/job"
 	"belfry/internal/logs"
+	"belfry/internal/proc"
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
@@ -26,6 +27,19 @@ func attemptDir(data, id string, attempt int) string {
 // began has the output of an attempt followed.
 func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
 	d.follow(r.ID, r.Attempt, j.LogLimit, secrets, err)
+}
+
+// ended is told of an attempt whose end is durable.
+func (d *Daemon) ended(id string, attempt int) {
+	d.logs.Ended(id, attempt)
+	d.cron.ended(id, attempt)
+}
+
+// started is told of an attempt that has its process.
+func (d *Daemon) started(r run.Run, s proc.Started) {
+	if j, known := d.jobs.byKey(r.Job); known {
+		d.cron.started(r, j.Job, s)
+	}
 }
 
 // follow has a log followed; err says that its secrets are not known now.

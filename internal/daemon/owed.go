@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -53,7 +54,7 @@ func (d *Daemon) notices(n run.News) []outbox.Item {
 			d.o.Log.Warn("nobody to tell about a run", "run", n.Run.ID, "job", n.Job.String(), "error", err)
 			return nil
 		}
-		if !cronMail(&message, n, host) {
+		if !d.cronMail(&message, n, host) {
 			return nil
 		}
 	} else {
@@ -72,22 +73,35 @@ var told = map[job.Event]string{
 	job.OnLate:     "is late",
 }
 
-// cronMail fills in cron's mail to the letter; false when MAILTO wants none.
-func cronMail(message *notify.Message, n run.News, host run.Host) bool {
+// cronMail fills in cron's mail to the letter; false when there is none: MAILTO
+// wants none, or the command has failed and printed nothing.
+func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bool {
+	if info, err := os.Stat(n.Log); n.Event == job.OnFailure && n.State == run.Failed && n.Run.State == run.Running && (err != nil || info.Size() == 0) {
+		return false
+	}
 	environ := run.CronEnviron(n.Job, host)
+	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
+	message.Dir, _ = environ.Lookup("HOME")
 	message.From, _ = environ.Lookup("MAILFROM")
+	if message.From != "" && !notify.SafeAddress(message.From, host.Debian) {
+		d.cron.unsafe(host.User, message.From)
+	}
 	message.ContentType, _ = environ.Lookup("CONTENT_TYPE")
 	message.TransferEncoding, _ = environ.Lookup("CONTENT_TRANSFER_ENCODING")
 	if to, set := environ.Lookup("MAILTO"); set {
 		if to == "" {
 			return false
 		}
-		list, err := notify.ParseMailTo(to)
+		list, err := notify.ParseMailTo(to, host.Debian)
 		if err != nil { // cron refuses to send it; we tell the owner
 			message.Intro = fmt.Sprintf("MAILTO=%q cannot be used: %v", to, err)
+			d.cron.unsafe(host.User, to)
 		}
 		message.To = list
+	}
+	if host.Debian { // it does not tell what PAM has set
+		environ = run.CrontabEnviron(n.Job, host)
 	}
 	for _, v := range environ {
 		value := v.Value

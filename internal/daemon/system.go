@@ -1,15 +1,19 @@
 package daemon
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/notify"
 	"belfry/internal/proc"
 	"belfry/internal/run"
 	"belfry/internal/system"
@@ -117,4 +121,81 @@ func openFolders(data string) error {
 		return err
 	}
 	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
+}
+
+// nobody stands for the id of a user who is not known.
+const nobody = -1
+
+// crontabsFor gives the crontabs of the machine's users, as far as the user with
+// an id may work on them; nil when the daemon is not the system's, or nobody knows
+// who it is (nobody).
+func (d *Daemon) crontabsFor(uid int) system.Spool {
+	if d.o.System == nil || uid == nobody {
+		return nil
+	}
+	caller, err := d.o.System.Users.LookupID(uint32(uid))
+	if err != nil { // nobody's: then none of them
+		return nil
+	}
+	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
+}
+
+// crontabs are system.Tabs whose changes are in the account.
+type crontabs struct {
+	system.Tabs
+	d *Daemon
+}
+
+func (c crontabs) Install(user, from string, text []byte) error {
+	if err := c.Tabs.Install(user, from, text); err != nil {
+		return err
+	}
+	c.note(run.ActCrontab, user)
+	return nil
+}
+
+func (c crontabs) Remove(user string) error {
+	if err := c.Tabs.Remove(user); err != nil {
+		return err
+	}
+	c.note(run.ActNoCrontab, user)
+	return nil
+}
+
+// note writes down what was done, after it: whether the caller may is known only
+// then. It is done also when that cannot be written.
+func (c crontabs) note(action run.Action, user string) {
+	by := run.Person{UID: int(c.Caller.UID), Name: c.Caller.Name}
+	if err := c.d.store.Act(context.Background(), run.Act{Person: by, At: c.d.now(), Action: action, Detail: "of " + user}); err != nil {
+		c.d.o.Log.Error("note a change of a crontab", "user", user, "by", by.Name, "error", err)
+	}
+}
+
+// sendmail is the machine's mailer, whichever it is: its other programs have links
+// of that name.
+const sendmail = "/usr/sbin/sendmail"
+
+// mailer gives how the mail of a user's jobs is handed to the machine's mailer:
+// as the user, in their home. It is for the machine's cron, unless somebody has
+// named a folder of mailboxes.
+func (d *Daemon) mailer(user string) (notify.Mailer, error) {
+	if d.o.System == nil || cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) != "" {
+		return notify.Mailer{}, nil
+	}
+	path := filepath.Join(d.o.System.Root, sendmail)
+	if info, err := os.Stat(path); err != nil || info.Mode()&0o111 == 0 {
+		return notify.Mailer{}, nil //nolint:nilerr // then there is none
+	}
+	host, err := d.o.Host.Of(user)
+	if err != nil {
+		return notify.Mailer{}, err
+	}
+	m := notify.Mailer{
+		Path: path, Dir: host.Home, Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
+		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
+	}
+	if c := host.Credential; c != nil {
+		m.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
+	}
+	return m, nil
 }

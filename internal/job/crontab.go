@@ -85,12 +85,13 @@ type common struct {
 	env           *crontab.Var // the first: entries below the same assignments share them
 	zone, user    string
 	mailOnFailure bool
+	noLog         bool
 }
 
 // settings gives the settings that an entry has before its options, those of
 // an entry before it where they are the same.
 func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
-	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure}
+	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure, noLog: entry.NoLog}
 	if len(entry.Env) > 0 {
 		key.env = &entry.Env[0]
 	}
@@ -100,6 +101,7 @@ func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Se
 	s := &Settings{
 		Owner:   cmp.Or(entry.User, c.Owner),
 		Crontab: true,
+		NoLog:   entry.NoLog,
 		Zone:    c.Zone,
 		Env:     entry.Env,
 		CatchUp: CatchUpNone,

@@ -51,6 +51,10 @@ type Settings struct {
 	// standard input and the mail are then cron's.
 	Crontab bool
 
+	// NoLog says that the machine's log is not told of its runs, as cronie's leading
+	// - wants it.
+	NoLog bool
+
 	// Inherited holds the rhythms of its parents, each once, for a job that comes
 	// after others and has no schedule of its own.
 	Inherited []Rhythm

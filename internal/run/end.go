@@ -44,6 +44,9 @@ func (r *Runner) ends(ctx context.Context, events []proc.Event) bool {
 	some := false
 	seen := map[string]bool{} // an end may be told twice
 	for _, event := range events {
+		if run, known := r.live[event.Run]; known && event.Started != nil && run.Attempt == event.Attempt && r.o.Started != nil {
+			r.o.Started(run, *event.Started)
+		}
 		switch {
 		case event.Doubt: // another keeper has or had it: its records decide
 			r.doubtful[event.Run] = true

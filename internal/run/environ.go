@@ -77,29 +77,41 @@ func (e Environ) Strings() []string {
 }
 
 // CronEnviron is exactly the environment that cron gives a crontab's entry: that
-// of the session, then cronie's defaults, the locale of the daemon, the crontab's
-// own lines, and LOGNAME and USER, which cannot be overridden. Debian's cron has
-// another PATH, takes no locale from the daemon, and knows no USER.
+// of the session, and over it the crontab's.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
-	set := func(list []string, wanted func(name string) bool) {
-		for _, v := range list {
-			if name, value, _ := strings.Cut(v, "="); wanted(name) {
+	for _, v := range host.Session {
+		name, value, _ := strings.Cut(v, "=")
+		env.Set(name, value)
+	}
+	for _, v := range CrontabEnviron(j, host) {
+		env.Set(v.Name, v.Value)
+	}
+	return env
+}
+
+// CrontabEnviron is what an entry has of the crontab and of cron itself, in the
+// order that cron gives it: the locale of the daemon, the crontab's own lines,
+// defaults, and LOGNAME and USER, which cannot be overridden. Debian's cron has
+// another PATH, takes no locale from the daemon, and knows no USER.
+func CrontabEnviron(j *job.Job, host Host) Environ {
+	var env Environ
+	path := "/usr/bin:/bin"
+	if !host.Debian {
+		path += ":/usr/sbin:/sbin"
+		for _, v := range host.Environ {
+			if name, value, _ := strings.Cut(v, "="); name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
 				env.Set(name, value)
 			}
 		}
 	}
-	path := "/usr/bin:/bin"
-	set(host.Session, func(string) bool { return true })
-	if !host.Debian {
-		path += ":/usr/sbin:/sbin"
-		set(host.Environ, func(name string) bool { return name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") })
-	}
-	env.Set("SHELL", "/bin/sh")
-	env.Set("HOME", host.Home)
-	env.Set("PATH", path)
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
+	}
+	for _, v := range []crontab.Var{{Name: "SHELL", Value: "/bin/sh"}, {Name: "HOME", Value: host.Home}, {Name: "PATH", Value: path}} {
+		if _, set := env.Lookup(v.Name); !set {
+			env = append(env, v)
+		}
 	}
 	env.Set("LOGNAME", host.User)
 	if !host.Debian {

@@ -23,6 +23,7 @@ var imports = map[string][]string{
 	"internal/crash":          {},
 	"internal/proc/proctest":  {},
 	"internal/machine":        {},
+	"internal/service":        {},
 	"internal/outbox":         {"internal/crash"},
 	"internal/logs":           {},
 	"internal/job":            {"crontab"},

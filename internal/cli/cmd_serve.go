@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,7 +31,8 @@ cannot listen there. 73: the data folder, or the disk, takes nothing. Otherwise 
 
 func (c *command) serveCommand() *cobra.Command {
 	var crontabs []string
-	var spool, wait, address string
+	var spool, wait, grace, address, output string
+	var passEnv bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep the times: the daemon",
@@ -38,6 +40,11 @@ func (c *command) serveCommand() *cobra.Command {
 at their times, until TERM or Ctrl-C. Jobs that are running then go on, and the next
 daemon adopts them. Changed files are read anew at once; HUP has them and the machine's
 time zone data read anew in any case.
+
+As the first process of a container (PID 1) it also reaps what lost its parent, prints
+what the jobs print (--job-output plain), gives them the container's environment
+(--pass-env) and, since nothing outlives it, ends them when it is told to end (--grace
+8s). There QUIT is as good as TERM, and USR1 and USR2 are as HUP.
 
 With --listen ADDR it tells anyone who asks GET ` + api.Path + `/health there whether it
 is well: 200, or 503 and the reason. An address without a host is the loopback one.
@@ -53,6 +60,11 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			return cobra.NoArgs(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if isFirst() {
+				return c.beFirst()
+			}
+			contained := takeUnderFirst()
+			supervisor, watchdog := supervised()
 			level := slog.LevelInfo
 			if c.verbose {
 				level = slog.LevelDebug
@@ -78,6 +90,30 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			if o.Wait, err = waiting(wait); err != nil {
 				return err
 			}
+			if contained && c.data == "" && os.Getenv("BELFRY_DATA") == "" {
+				if err := c.placeInContainer(&o); err != nil {
+					return err
+				}
+			}
+			if grace == "" && contained {
+				grace = containerGrace
+			}
+			if grace != "" {
+				if o.Grace, err = job.ParseDuration(grace); err != nil {
+					return usage("--grace: %v", err).hint("write --grace 8s: so long after TERM jobs that are still running get KILL")
+				}
+			}
+			if output == "" {
+				output = "none"
+				if contained {
+					output = "plain"
+				}
+			}
+			if _, err := job.OneOf(output, jobOutputs); err != nil {
+				return usage("--job-output: %v", err)
+			}
+			o.Output = jobOutput(output, c.out, func() time.Time { return o.Clock().Wall })
+			o.Host.PassEnviron = passEnv || contained && !cmd.Flags().Changed("pass-env")
 			o.Plan = true
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
@@ -85,17 +121,24 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			o.Remaining = func(running int) {
 				fmt.Fprintf(c.err, "belfry serve: waiting for %s; again TERM or Ctrl-C leaves at once\n", count(running, "running job"))
 			}
-			o.Supervisor, o.Watchdog = supervised()
+			o.Supervisor, o.Watchdog = supervisor, watchdog
 			return c.serve(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "run the entries of this crontab too (may be repeated)")
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
 	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
+	cmd.Flags().StringVar(&output, "job-output", "", "print what the jobs print: "+strings.Join(jobOutputs, ", ")+" (default none; as process 1, plain)")
+	cmd.Flags().BoolVar(&passEnv, "pass-env", false, "give jobs the environment of the daemon, below their own (default as process 1)")
+	cmd.Flags().StringVar(&grace, "grace", "", "when told to end, end the jobs: TERM and, so much later, KILL; 0: they go on (default; as process 1, "+containerGrace+")")
 	cmd.Flags().StringVar(&wait, "wait", "", "when told to end, wait for the jobs that are running, at most this long")
 	cmd.Flags().Lookup("wait").NoOptDefVal = forever
 	return cmd
 }
+
+// containerGrace leaves time to write down how the jobs ended within the ten
+// seconds that a container has to stop.
+const containerGrace = "8s"
 
 // forever is what --wait means without a duration.
 const forever = "until they have ended"
@@ -159,10 +202,16 @@ func (c *command) serve(ctx context.Context, o daemon.Options) error {
 	case err := <-done:
 		return err
 	case code := <-left: // what is under way is found as it is by the next daemon
-		fmt.Fprintln(c.err, "belfry serve: left at once; jobs that are running go on, and the next daemon finds them")
+		if o.Grace > 0 {
+			fmt.Fprintln(c.err, "belfry serve: left at once; how the running jobs end may stay unknown")
+		} else {
+			fmt.Fprintln(c.err, "belfry serve: left at once; "+theyGoOn)
+		}
 		return code
 	}
 }
+
+const theyGoOn = "jobs that are running go on, and the next daemon finds them"
 
 // keepTimes runs a daemon until ctx ends.
 func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan struct{}) error {
@@ -175,7 +224,7 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 	greeting, unheard := context.WithCancel(ctx)
 	go func() {
 		defer close(told)
-		c.greet(greeting, d)
+		c.greet(greeting, d, o.Output != nil)
 		for {
 			select {
 			case <-reload:
@@ -188,15 +237,20 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 	err = d.Run(ctx)
 	unheard() // a daemon that could not begin answers nobody
 	if ctx.Err() != nil {
-		fmt.Fprintln(c.err, "belfry serve: stopped; jobs that are running go on, and the next daemon finds them")
+		if o.Grace > 0 {
+			fmt.Fprintln(c.err, "belfry serve: stopped, and so are the jobs")
+		} else {
+			fmt.Fprintln(c.err, "belfry serve: stopped; "+theyGoOn)
+		}
 	}
 	close(ended)
 	<-told
 	return errors.Join(err, d.Close())
 }
 
-// greet says what is served, once the daemon answers.
-func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
+// greet says what is served, once the daemon answers. printed says that what the
+// jobs print reaches people without mail.
+func (c *command) greet(ctx context.Context, d *daemon.Daemon, printed bool) {
 	client := d.Client()
 	defer client.Close()
 	health, err := client.Health(ctx)
@@ -204,7 +258,7 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
 		return
 	}
 	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(health.Jobs, "job"), health.Data)
-	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 {
+	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 && !printed {
 		if info, err := os.Stat(spool); err != nil || !info.IsDir() {
 			fmt.Fprintf(c.err, "belfry serve: there is no folder of mailboxes %s, so mail goes nowhere; make it, or name another with --mail-spool\n", spool)
 		}

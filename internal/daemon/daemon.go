@@ -48,6 +48,12 @@ type Options struct {
 	// called with their number at first, and whenever it has changed.
 	Wait      time.Duration
 	Remaining func(running int)
+	// Grace says that no job outlives the end of Run, after Wait: those that run
+	// get TERM and, so much later, KILL. Zero: they go on.
+	Grace time.Duration
+	// Output is given what the jobs print, from one goroutine; nil: it is in the
+	// account alone.
+	Output func(lines []Line)
 	// Supervisor is systemd's socket for news of us, and Watchdog how often it
 	// wants to hear that all is well; zero: never.
 	Supervisor string
@@ -77,6 +83,7 @@ type Daemon struct {
 	runner  *run.Runner
 	outbox  *outbox.Worker
 	logs    *logs.Follower
+	echo    *echo
 	jobs    *jobs
 	changes changes
 	folder  *lock         // on the data folder
@@ -152,9 +159,10 @@ func (d *Daemon) wire() {
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
+		Began:       d.began, Ended: d.ended,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
+	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
@@ -221,6 +229,7 @@ func (d *Daemon) changed() {
 const (
 	runs       = "runner"
 	following  = "log follower"
+	echoing    = "job output"
 	deliveries = "outbox"
 	probing    = "store"
 	answers    = "server"
@@ -253,6 +262,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts := newParts(d.o.Log)
 	// First, and so the last to stop: attempts end for as long as the others work.
 	parts.start(following, d.followLogs)
+	if d.o.Output != nil {
+		parts.start(echoing, d.echo.run)
+	}
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
@@ -293,7 +305,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.beats.ended(reloading)
 		d.beats.ended(planning)
 		if err == nil && d.o.Wait != 0 {
-			err = d.waitForRuns(parts.failed)
+			err = d.waitForRuns(parts.failed, d.o.Wait)
+		}
+		if err == nil && d.o.Grace > 0 {
+			err = d.endRuns(parts.failed)
 		}
 	}
 	close(ending)
@@ -310,11 +325,27 @@ func (d *Daemon) ready() {
 	d.tell("READY=1", line)
 }
 
-// waitForRuns returns when no job is running any more, or Wait is over.
-func (d *Daemon) waitForRuns(failed <-chan error) error {
+// endRuns ends the jobs that are still running.
+func (d *Daemon) endRuns(failed <-chan error) error {
+	const killed = 2 * time.Second // what even KILL does not end by then is left
+	if err := d.runner.EndAll(context.Background(), false); err != nil {
+		d.o.Log.Error("end the running jobs", "error", err)
+	}
+	if err := d.waitForRuns(failed, d.o.Grace); err != nil {
+		return err
+	}
+	if err := d.runner.EndAll(context.Background(), true); err != nil {
+		d.o.Log.Error("kill the running jobs", "error", err)
+	}
+	return d.waitForRuns(failed, killed)
+}
+
+// waitForRuns returns when no job is running any more, or after so long;
+// negative: however long it takes.
+func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 	var over <-chan time.Time
-	if d.o.Wait > 0 {
-		timer := time.NewTimer(d.o.Wait)
+	if wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		over = timer.C
 	}

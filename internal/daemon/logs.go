@@ -26,6 +26,13 @@ func attemptDir(data, id string, attempt int) string {
 // began has the output of an attempt followed.
 func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
 	d.follow(r.ID, r.Attempt, j.LogLimit, secrets, err)
+	d.echo.begin(r)
+}
+
+// ended says that an attempt prints no more.
+func (d *Daemon) ended(id string, attempt int) {
+	d.logs.Ended(id, attempt)
+	d.echo.end(id, attempt)
 }
 
 // follow has a log followed; err says that its secrets are not known now.

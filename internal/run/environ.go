@@ -22,7 +22,10 @@ type Host struct {
 	User    string   // that jobs run as
 	Home    string   // of that user
 	Environ []string // of the daemon
-	Name    string   // of the machine
+	// PassEnviron gives all of Environ to the jobs, below what they set
+	// themselves: in a container it is where settings are.
+	PassEnviron bool
+	Name        string // of the machine
 }
 
 // Environ is a list of variables in which a later one replaces an earlier.
@@ -60,18 +63,21 @@ func (e Environ) Strings() []string {
 
 // CronEnviron is exactly the environment that cron gives a crontab's entry:
 // cronie's defaults, the locale of the daemon, the crontab's own lines, and
-// LOGNAME and USER, which cannot be overridden.
+// LOGNAME and USER, which cannot be overridden. Where the daemon's environment
+// is passed on, its PATH stands in the place of cronie's.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
 	for _, v := range host.Environ {
 		name, value, _ := strings.Cut(v, "=")
-		if name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
+		if host.PassEnviron || name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
 			env.Set(name, value)
 		}
 	}
 	env.Set("SHELL", "/bin/sh")
 	env.Set("HOME", host.Home)
-	env.Set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+	if path, _ := env.Lookup("PATH"); path == "" {
+		env.Set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+	}
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
 	}
@@ -93,6 +99,9 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 	for _, v := range host.Environ {
 		name, value, _ := strings.Cut(v, "=")
 		inherited.Set(name, value)
+	}
+	if host.PassEnviron {
+		env = slices.Clone(inherited)
 	}
 	for _, name := range []string{"PATH", "HOME", "LANG", "TZ"} {
 		if value, ok := inherited.Lookup(name); ok {

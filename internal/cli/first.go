@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"belfry/internal/daemon"
+)
+
+// underFirst tells the daemon that it is the child of the first process of a
+// container, which is belfry too: what ends the daemon ends the container.
+const underFirst = "BELFRY_UNDER_FIRST"
+
+// isFirst reports whether this is the first process of a container.
+func isFirst() bool { return os.Getpid() == 1 }
+
+// forwarded says what the first process tells the daemon when it is told
+// something. A container's stop signal may be any of the first three.
+var forwarded = map[os.Signal]syscall.Signal{
+	syscall.SIGTERM: syscall.SIGTERM, syscall.SIGINT: syscall.SIGINT, syscall.SIGQUIT: syscall.SIGTERM,
+	syscall.SIGHUP: syscall.SIGHUP, syscall.SIGUSR1: syscall.SIGHUP, syscall.SIGUSR2: syscall.SIGHUP,
+}
+
+// beFirst does what the first process of a container is there for: it reaps
+// whoever lost its parent, forwards signals, and ends as its child does, which
+// carries out the same command line. That one can wait for children of its own
+// as programs do: nobody takes them away before.
+func (c *command) beFirst() error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals)
+	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
+		Env:   append(os.Environ(), underFirst+"=1"),
+		Files: []*os.File{c.in, c.out, c.err},
+		// A group of its own: Ctrl-C would come to it from the terminal, and from us.
+		Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	pid := child.Pid
+	if err := child.Release(); err != nil { // it is reaped with all others
+		return err
+	}
+	go func() {
+		for told := range signals {
+			if number, known := forwarded[told]; known {
+				_ = syscall.Kill(pid, number) // it may just have ended
+			}
+		}
+	}()
+	for {
+		var status syscall.WaitStatus
+		ended, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return fmt.Errorf("wait for the daemon: %w", err)
+		case ended != pid:
+		case status.Signaled():
+			return exitCode(128 + int(status.Signal()))
+		default:
+			return exitCode(status.ExitStatus())
+		}
+	}
+}
+
+// takeUnderFirst reports whether the first process of a container started this
+// one, and takes it out of the environment: our children are not it.
+func takeUnderFirst() bool {
+	under := os.Getenv(underFirst) != ""
+	_ = os.Unsetenv(underFirst) // it fails for names that are none
+	return under
+}
+
+// placeInContainer gives the data folder of a daemon that was told none: where
+// the one beside the work cannot be made, as on a read-only root, it is among
+// the temporary files.
+func (c *command) placeInContainer(o *daemon.Options) error {
+	err := os.MkdirAll(o.Data, 0o700)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, syscall.EROFS) && !errors.Is(err, fs.ErrPermission) {
+		return &daemon.FolderError{Dir: o.Data, Err: err}
+	}
+	o.Data = filepath.Join(os.TempDir(), fmt.Sprintf("belfry-%d", os.Getuid()))
+	if err := os.Mkdir(o.Data, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return &daemon.FolderError{Dir: o.Data, Err: err}
+	}
+	info, err := os.Lstat(o.Data)
+	if err != nil {
+		return &daemon.FolderError{Dir: o.Data, Err: err}
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(stat.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
+		return &problem{err: fmt.Errorf("%s is not a folder of this user alone", o.Data), next: "name another data folder with --data", code: exitCannotWrite}
+	}
+	c.tell(fmt.Sprintf("the account of the runs is in %s and may go with the container; --data DIR, on a volume, keeps it", o.Data))
+	return nil
+}

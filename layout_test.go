@@ -33,16 +33,17 @@ var imports = map[string][]string{
 	"internal/store":          {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":        {"internal/job", "internal/outbox"},
 	"internal/publish/s3test": {},
+	"internal/system":         {"crontab", "internal/job"},
 	"internal/notify":         {"internal/job", "internal/outbox"},
 	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store",
+		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store", "internal/system",
 	},
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 
@@ -59,7 +60,7 @@ var modules = map[string][]string{
 	"github.com/google/go-cmp":        {},                                                                                                                                                        // tests only
 	"github.com/rogpeppe/go-internal": {},                                                                                                                                                        // tests only
 	"pgregory.net/rapid":              {},                                                                                                                                                        // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish"}, // the kernel's own names
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/system"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

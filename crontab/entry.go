@@ -52,7 +52,7 @@ func (r *lineReader) entry(o Options) (Entry, *Error) {
 	case r.line[r.pos] == '*':
 		return Entry{}, r.sixth(r.pos, "a command")
 	}
-	e.Command, e.Stdin = splitInput(r.rest())
+	e.Command, e.Stdin = splitInput(r.rest(), o.Debian)
 	return e, nil
 }
 
@@ -85,10 +85,10 @@ func (r *lineReader) notAnEntry(start int, err *Error) *Error {
 // text after it, in which % is a newline. A backslash makes % an ordinary character and is otherwise left alone.
 //
 // In the command, \\% is a backslash that was escaped, and then a %; in the input it is a backslash and an escaped %.
-// That is how cronie reads the two.
+// That is how cronie reads the two. To Debian's cron a backslash in the command that was escaped is one backslash.
 //
 // Nearly always there is neither, and the command stays a part of the file's text.
-func splitInput(text string) (command, stdin string) {
+func splitInput(text string, debian bool) (command, stdin string) {
 	if !strings.ContainsAny(text, `%\`) {
 		return text, ""
 	}
@@ -97,8 +97,8 @@ func splitInput(text string) (command, stdin string) {
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		switch {
-		case escaped && c == '%':
-			b.WriteByte('%')
+		case escaped && (c == '%' || debian && c == '\\'):
+			b.WriteByte(c)
 			escaped = false
 		case escaped:
 			b.WriteByte('\\')

@@ -186,7 +186,7 @@ func TestThePercentSignSplitsAsInCronie(t *testing.T) {
 		{`a\`, `a\`, "", "a lone backslash"},
 		{`%in`, "", "in\n", "an empty command is accepted"},
 	} {
-		command, stdin := splitInput(c.text)
+		command, stdin := splitInput(c.text, false)
 		if command != c.command || stdin != c.stdin {
 			t.Errorf("%s: splitInput(%q) = %q, %q; want %q, %q", c.why, c.text, command, stdin, c.command, c.stdin)
 		}

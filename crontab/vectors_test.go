@@ -212,7 +212,7 @@ func TestLinesThatLookWrongAndAreValidMeanWhatTheyMeanToCronie(t *testing.T) {
 				Minute: setText(s, minuteField), Hour: setText(s, hourField), Dom: setText(s, domField),
 				Month: setText(s, monthField), Dow: setText(s, dowField),
 			}
-			if command, _ := splitInput(want.Cmd); e.Command != command {
+			if command, _ := splitInput(want.Cmd, false); e.Command != command {
 				t.Errorf("Parse(%q): command %q, want %q", line, e.Command, command)
 			}
 			if strings.Contains(s.text, "~") { // cronie's draw is not ours

@@ -36,6 +36,7 @@ type Options struct {
 	Data     string   // the data folder; it is made if need be
 	Project  string   // path of a belfry.yaml, or empty
 	Crontabs []string // paths of crontabs
+	System   *System  // the machine whose cron it is; nil: none's
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool
@@ -88,6 +89,7 @@ type Daemon struct {
 	changes changes
 	folder  *lock         // on the data folder
 	listen  net.Listener  // the socket in the folder
+	peers   net.Listener  // nil, or the socket that everybody on the machine may open
 	public  net.Listener  // nil: there is no address for anyone
 	last    *plan.Reading // of the newest decision
 	finish  chan struct{} // closed when whoever opened it asks for nothing more
@@ -100,6 +102,9 @@ type Daemon struct {
 // Whoever opens a Daemon must close it.
 func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	o.Log = slog.New(once{o.Log.Handler()})
+	if o.System != nil {
+		o.Host.For = o.System.host(o.Host)
+	}
 	d := &Daemon{
 		o: o, since: o.Clock().Wall, finish: make(chan struct{}), woken: make(chan struct{}, 1),
 		beats: heartbeat{clock: o.Clock}, supervisor: supervisor{o.Supervisor, o.Log},
@@ -124,6 +129,11 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, &FolderError{o.Data, err}
 	}
+	if o.System != nil {
+		if err := openFolders(o.Data); err != nil {
+			return nil, &FolderError{o.Data, err}
+		}
+	}
 	if d.folder, err = own(ctx, o); err != nil {
 		return nil, err
 	}
@@ -143,8 +153,13 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.wire()
-	if d.listen, err = listen(o.Data); err != nil {
+	if d.listen, err = listen(o.Data, 0o600); err != nil {
 		return nil, err
+	}
+	if o.System != nil {
+		if d.peers, err = listenPeers(o.System.Sockets); err != nil {
+			return nil, err
+		}
 	}
 	return d, nil
 }
@@ -167,7 +182,7 @@ func (d *Daemon) wire() {
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
-			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")}),
+			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.publishAs, Log: d.o.Log.With("component", "publish")}),
 			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
@@ -234,6 +249,7 @@ const (
 	probing    = "store"
 	answers    = "server"
 	publicly   = "public server"
+	locally    = "server for users"
 	reloading  = "reload"
 	planning   = "planner"
 	pruning    = "retention"
@@ -268,9 +284,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, server.Owner, ending) })
+	handler := func(access server.Access) http.Handler { return d.handler(newBackend(d), access, ending) }
+	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, handler(server.Owner)) })
 	if d.public != nil {
-		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, server.Anyone, ending) })
+		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, handler(server.Anyone)) })
+	}
+	if d.peers != nil {
+		parts.start(locally, func(ctx context.Context) error { return d.serve(ctx, d.peers, d.peerHandler(ending)) })
 	}
 	if d.o.Watchdog > 0 {
 		parts.start(assurance, d.watchdog)
@@ -376,16 +396,21 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 	}
 }
 
+func (d *Daemon) handler(b *backend, access server.Access, ending <-chan struct{}) http.Handler {
+	return server.New(server.Options{Backend: b, Access: access, Ending: ending, Log: d.o.Log.With("component", "server")})
+}
+
 // serve answers requests until ctx ends, and lets those that are under way end.
-func (d *Daemon) serve(ctx context.Context, listener net.Listener, access server.Access, ending <-chan struct{}) error {
+func (d *Daemon) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	requests, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	srv := &http.Server{
-		Handler:           server.New(server.Options{Backend: newBackend(d), Access: access, Ending: ending, Log: d.o.Log.With("component", "server")}),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(d.o.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
@@ -530,7 +555,7 @@ func (d *Daemon) idle(ctx context.Context) (bool, error) {
 // Close gives everything back, in the reverse order of Open. Jobs go on.
 func (d *Daemon) Close() error {
 	var errs []error
-	for _, listener := range []net.Listener{d.listen, d.public} {
+	for _, listener := range []net.Listener{d.listen, d.public, d.peers} {
 		if listener == nil {
 			continue
 		}

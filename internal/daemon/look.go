@@ -60,7 +60,7 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 // seen gives the jobs of the sources as a daemon would find them, and the
 // stored ones of projects that have none here.
 func seen(ctx context.Context, o Options, s *store.Store) ([]plan.Job, error) {
-	loaded, _, err := read(o)
+	loaded, _, _, err := read(o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
@@ -17,7 +19,7 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), "publish.lock"), IfEmpty: string(j.IfEmpty),
+		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: string(j.IfEmpty),
 	}
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
@@ -28,6 +30,15 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 	return item
 }
 
+// publishAs gives the environment of a run's job, and whom it ran as.
+func (d *Daemon) publishAs(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+	env, as, err := d.runner.Environ(ctx, id)
+	if as == nil {
+		return env, nil, err
+	}
+	return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
+}
+
 // notices makes what is owed to people for a piece of news: cron's mail for a
 // crontab's entry, a notice of ours for the others.
 func (d *Daemon) notices(n run.News) []outbox.Item {
@@ -35,7 +46,12 @@ func (d *Daemon) notices(n run.News) []outbox.Item {
 		Mailbox: n.Job.Owner, User: n.Job.Owner, Host: d.o.Host.Name, Attempt: n.Attempt, At: n.At, Run: n.Run.ID,
 	}
 	if n.Job.Crontab {
-		if !cronMail(&message, n, d.o.Host) {
+		host, err := d.o.Host.Of(n.Job.Owner)
+		if err != nil { // the user is gone, and with it the mailbox
+			d.o.Log.Warn("nobody to tell about a run", "run", n.Run.ID, "job", n.Job.String(), "error", err)
+			return nil
+		}
+		if !cronMail(&message, n, host) {
 			return nil
 		}
 	} else {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,12 +41,6 @@ var resources = map[string]int{
 // keeper and all other jobs.
 const preludeName = "belfry-prelude"
 
-// prelude is what the process between keeper and program is told.
-type prelude struct {
-	Path text
-	wireSpec
-}
-
 // preludeError is what it answers when it does not execute the program.
 type preludeError struct {
 	Text  string        `json:"text,omitempty"`
@@ -65,21 +60,27 @@ func init() {
 
 // becomeProgram returns only when it fails.
 func becomeProgram(keeper io.Reader) preludeError {
-	var p prelude
-	if err := json.NewDecoder(keeper).Decode(&p); err != nil {
+	var wire wireSpec
+	if err := json.NewDecoder(keeper).Decode(&wire); err != nil {
 		return preludeError{Text: err.Error()}
 	}
-	args, env := convert[string](p.Args), convert[string](p.Env)
+	spec := wire.spec()
 	// On this thread, the main one, which is the one that executes.
-	if err := setAttributes(p.spec()); err != nil {
+	if err := setAttributes(spec); err != nil {
 		return preludeError{Text: err.Error()}
 	}
-	var errno syscall.Errno
-	if err := syscall.Exec(string(p.Path), args, env); !errors.As(err, &errno) {
+	path, err := lookPath(spec, spec.Env)
+	if err != nil {
 		return preludeError{Text: err.Error()}
 	}
-	return preludeError{Errno: errno}
+	err = syscall.Exec(path, spec.Args, spec.Env)
+	answer := preludeError{Text: explain(err, path, spec, spec.Env).Error()}
+	errors.As(err, &answer.Errno)
+	return answer
 }
+
+// preludePatience is how long the process between keeper and program may take.
+const preludePatience = 10 * time.Second
 
 func (s Spec) hasAttributes() bool {
 	return s.Umask != "" || s.Nice != 0 || len(s.Limits) > 0
@@ -88,16 +89,20 @@ func (s Spec) hasAttributes() bool {
 // executeWithAttributes is syscall.ForkExec for an attempt that asks for some.
 // Its caller holds forkMu.
 func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
-	path, err := lookPath(spec, attr.Env)
-	if err != nil {
-		return 0, err
-	}
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
-	ours, theirs := os.NewFile(uintptr(ends[0]), "prelude"), ends[1]
+	theirs := ends[1]
+	if err := unix.SetNonblock(ends[0], true); err != nil { // our end alone: so it has deadlines
+		return 0, errors.Join(err, unix.Close(ends[0]), unix.Close(theirs))
+	}
+	ours := os.NewFile(uintptr(ends[0]), "prelude")
 	defer func() { _ = ours.Close() }()
+	// It may run as somebody who halts it, or answers in its place.
+	if err := ours.SetDeadline(time.Now().Add(preludePatience)); err != nil {
+		return 0, errors.Join(err, unix.Close(theirs))
+	}
 	attr.Files = append(slices.Clone(attr.Files), uintptr(theirs))
 	const self = "/proc/self/exe"
 	pid, err = syscall.ForkExec(self, []string{preludeName}, &attr)
@@ -105,17 +110,17 @@ func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error
 	if err != nil {
 		return 0, explain(err, self, spec, attr.Env)
 	}
-	p := prelude{Path: text(path), wireSpec: toWire(spec)}
-	p.Stdin, p.Env = nil, convert[text](attr.Env)
-	err = json.NewEncoder(ours).Encode(p)
+	wire := toWire(spec)
+	wire.Stdin, wire.Env = nil, convert[text](attr.Env)
+	err = json.NewEncoder(ours).Encode(wire)
 	if err == nil {
 		var refusal preludeError
-		err = json.NewDecoder(ours).Decode(&refusal)
+		err = json.NewDecoder(io.LimitReader(ours, 1<<20)).Decode(&refusal)
 		switch {
 		case errors.Is(err, io.EOF): // closed by the exec
 			return pid, nil
 		case err == nil && refusal.Errno != 0:
-			err = explain(refusal.Errno, path, spec, attr.Env)
+			err = explained{errors.New(refusal.Text), refusal.Errno}
 		case err == nil:
 			err = errors.New(refusal.Text)
 		}

@@ -304,7 +304,7 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 	c.startMu.Lock()
 	defer c.startMu.Unlock()
 	for _, l := range slices.Backward(c.living()) {
-		if (l.build == build() || l.ours) && !l.retired.Load() && !l.silent.Load() {
+		if (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load() {
 			return l, nil
 		}
 	}
@@ -432,6 +432,7 @@ type link struct {
 	id      string
 	build   string
 	pid     int
+	newest  bool // speaks all that we do
 	ours    bool // started by this client
 	conn    *net.UnixConn
 	since   time.Time
@@ -520,7 +521,7 @@ func (l *link) greet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.build, l.pid = hello.Build, hello.PID
+	l.build, l.pid, l.newest = hello.Build, hello.PID, hello.Protocol == ProtocolVersion
 	frame, seq, err := c.request(message{Type: typeList, Subscribe: true})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,12 +39,17 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (p
 			_ = unix.Close(feed)
 		}
 	}()
-	logPath := spec.Dir + "/" + logName
+	logPath := spec.Dir + "/" + logName // where only we can have put anything
 	out, err := unix.Open(logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return 0, &fs.PathError{Op: "open", Path: logPath, Err: err}
 	}
 	defer func() { _ = unix.Close(out) }()
+	if c := spec.Credential; c != nil { // a job may open its output anew: > /dev/stderr
+		if err := unix.Fchown(out, int(c.UID), int(c.GID)); err != nil {
+			return 0, &fs.PathError{Op: "chown", Path: logPath, Err: err}
+		}
+	}
 
 	attr := syscall.ProcAttr{
 		Dir:   spec.Cwd,
@@ -51,7 +57,14 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (p
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: cgroup >= 0, CgroupFD: max(cgroup, 0)},
 	}
+	if c := spec.Credential; c != nil {
+		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
+	}
 	pid, err = execute(spec, attr)
+	if err != nil && spec.CwdElse != "" && spec.CwdElse != spec.Cwd {
+		spec.Cwd, attr.Dir = spec.CwdElse, spec.CwdElse // should that not have been it, it fails again
+		pid, err = execute(spec, attr)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -76,6 +89,9 @@ func execute(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
 			return pid, nil
 		}
 	}
+	if c := spec.Credential; c != nil && int(c.UID) != os.Geteuid() {
+		return executeUnseen(spec, attr)
+	}
 	path, err := lookPath(spec, attr.Env)
 	if err != nil {
 		return 0, err
@@ -85,6 +101,47 @@ func execute(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
 		return 0, explain(err, path, spec, attr.Env)
 	}
 	return pid, nil
+}
+
+// executeUnseen executes the program of another user's attempt. Where it lies,
+// and what is wrong with it, is found out by trying, as that user: what root sees
+// must not be told to others.
+func executeUnseen(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
+	if len(spec.Args) == 0 || spec.Args[0] == "" {
+		return 0, errors.New("no program was given")
+	}
+	name := spec.Args[0]
+	paths := []string{name}
+	if !strings.Contains(name, "/") {
+		paths = nil
+		for _, dir := range filepath.SplitList(searchPath(attr.Env)) {
+			paths = append(paths, cmp.Or(dir, ".")+"/"+name)
+		}
+	}
+	for _, path := range paths {
+		var failed error
+		pid, failed = syscall.ForkExec(path, spec.Args, &attr)
+		if failed == nil {
+			return pid, nil
+		}
+		// As execvp has it: one that may not be executed is better known than one
+		// that is not there.
+		if err == nil || !errors.Is(failed, unix.ENOENT) {
+			err = failed
+		}
+	}
+	return 0, explained{fmt.Errorf("%s in folder %s: %w", name, spec.Cwd, err), err}
+}
+
+// searchPath is the PATH of an environment.
+func searchPath(env []string) string {
+	path := defaultPath
+	for _, entry := range env {
+		if value, found := strings.CutPrefix(entry, "PATH="); found {
+			path = value
+		}
+	}
+	return path
 }
 
 // environment gives each name once, the last value of it, and the two
@@ -118,12 +175,7 @@ func lookPath(spec Spec, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil // exec itself says what is wrong with it
 	}
-	path := defaultPath
-	for _, entry := range env {
-		if value, found := strings.CutPrefix(entry, "PATH="); found {
-			path = value
-		}
-	}
+	path := searchPath(env)
 	var unfit string
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, name)

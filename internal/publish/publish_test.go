@@ -125,7 +125,7 @@ func (w *world) again(env ...string) (Result, error) {
 	}
 	s := New(Options{
 		Command: []string{self, "publish"},
-		Env:     func(context.Context, string) ([]string, error) { return slices.Concat(w.env, env), nil },
+		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return slices.Concat(w.env, env), nil, nil },
 	})
 	data, err := s.Send(w.t.Context(), w.item, func(p json.RawMessage) error {
 		w.item.Progress = slices.Clone(p)
@@ -256,7 +256,7 @@ func wantAlone(t *testing.T, dir string) {
 func sh(script string) *Sender {
 	return New(Options{
 		Command: []string{"/bin/sh", "-c", script},
-		Env:     func(context.Context, string) ([]string, error) { return nil, nil },
+		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return nil, nil, nil },
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/proc"
 )
 
 // Host is what an attempt inherits from the machine and the daemon.
@@ -22,10 +23,27 @@ type Host struct {
 	User    string   // that jobs run as
 	Home    string   // of that user
 	Environ []string // of the daemon
+	Name    string   // of the machine
 	// PassEnviron gives all of Environ to the jobs, below what they set
 	// themselves: in a container it is where settings are.
 	PassEnviron bool
-	Name        string // of the machine
+
+	// For gives what the attempts of an owner's jobs inherit; nil: the same for
+	// all, whoever owns them. It may be asked at each start.
+	For func(owner string) (Host, error)
+
+	// The rest is what For gives, for the machine's cron.
+	Credential *proc.Credential // nil: attempts run as the daemon does
+	Session    []string         // what PAM's pam_env would give a session
+	Debian     bool             // entries of crontabs have Debian's environment, not cronie's
+}
+
+// Of gives the host as an owner's jobs find it.
+func (h Host) Of(owner string) (Host, error) {
+	if h.For == nil {
+		return h, nil
+	}
+	return h.For(owner)
 }
 
 // Environ is a list of variables in which a later one replaces an earlier.
@@ -61,28 +79,42 @@ func (e Environ) Strings() []string {
 	return list
 }
 
-// CronEnviron is exactly the environment that cron gives a crontab's entry:
-// cronie's defaults, the locale of the daemon, the crontab's own lines, and
-// LOGNAME and USER, which cannot be overridden. Where the daemon's environment
-// is passed on, its PATH stands in the place of cronie's.
+// CronEnviron is exactly the environment that cron gives a crontab's entry: that
+// of the session, then cronie's defaults, the locale of the daemon, the crontab's
+// own lines, and LOGNAME and USER, which cannot be overridden. Debian's cron has
+// another PATH, takes no locale from the daemon, and knows no USER. Where the
+// daemon's environment is passed on, its PATH stands in the place of cron's.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		if host.PassEnviron || name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
-			env.Set(name, value)
+	set := func(list []string, wanted func(name string) bool) {
+		for _, v := range list {
+			if name, value, _ := strings.Cut(v, "="); wanted(name) {
+				env.Set(name, value)
+			}
+		}
+	}
+	path := "/usr/bin:/bin"
+	set(host.Session, func(string) bool { return true })
+	if !host.Debian {
+		path += ":/usr/sbin:/sbin"
+		set(host.Environ, func(name string) bool { return name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") })
+	}
+	if host.PassEnviron {
+		set(host.Environ, func(string) bool { return true })
+		if passed, _ := env.Lookup("PATH"); passed != "" {
+			path = passed
 		}
 	}
 	env.Set("SHELL", "/bin/sh")
 	env.Set("HOME", host.Home)
-	if path, _ := env.Lookup("PATH"); path == "" {
-		env.Set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-	}
+	env.Set("PATH", path)
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
 	}
 	env.Set("LOGNAME", host.User)
-	env.Set("USER", host.User)
+	if !host.Debian {
+		env.Set("USER", host.User)
+	}
 	return env
 }
 

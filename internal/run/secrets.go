@@ -53,7 +53,11 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), r.o.Host)
+	host, err := r.o.Host.Of(j.Owner)
+	if err != nil {
+		host = r.o.Host // what is secret does not depend on the user, who may be gone
+	}
+	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
 	if err != nil {
 		return nil, err
 	}

@@ -72,6 +72,7 @@ type Access int
 // The levels of access, each of which may also call what the ones before may.
 const (
 	Anyone Access = iota // who reaches the address that the daemon was told to listen on
+	User                 // a user of the machine, whose Backend has that user's jobs alone
 	Owner                // who may open the socket in the data folder
 )
 
@@ -104,20 +105,20 @@ type route struct {
 func (s *server) routes() []route {
 	return []route{
 		{"GET " + api.Path + "/health", Anyone, false, s.health},
-		{"GET " + api.Path + "/jobs", Owner, false, s.jobs},
-		{"GET " + api.Path + "/runs", Owner, false, s.runs},
-		{"POST " + api.Path + "/runs", Owner, false, s.startRun},
-		{"GET " + api.Path + "/runs/{ref}", Owner, true, s.run},
-		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
-		{"POST " + api.Path + "/runs/{ref}/retry", Owner, false, s.retryRun},
-		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
+		{"GET " + api.Path + "/jobs", User, false, s.jobs},
+		{"GET " + api.Path + "/runs", User, false, s.runs},
+		{"POST " + api.Path + "/runs", User, false, s.startRun},
+		{"GET " + api.Path + "/runs/{ref}", User, true, s.run},
+		{"POST " + api.Path + "/runs/{ref}/stop", User, false, s.stopRun},
+		{"POST " + api.Path + "/runs/{ref}/retry", User, false, s.retryRun},
+		{"GET " + api.Path + "/runs/{ref}/log", User, true, s.runLog},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},
-		{"POST " + api.Path + "/jobs/pause", Owner, false, s.pauseJob},
-		{"POST " + api.Path + "/backfills", Owner, false, s.startBackfill},
-		{"GET " + api.Path + "/backfills/{id}", Owner, true, s.backfill},
-		{"POST " + api.Path + "/backfills/{id}/stop", Owner, false, s.stopBackfill},
+		{"POST " + api.Path + "/jobs/pause", User, false, s.pauseJob},
+		{"POST " + api.Path + "/backfills", User, false, s.startBackfill},
+		{"GET " + api.Path + "/backfills/{id}", User, true, s.backfill},
+		{"POST " + api.Path + "/backfills/{id}/stop", User, false, s.stopBackfill},
 		{"/", Anyone, false, s.unknown},
 	}
 }

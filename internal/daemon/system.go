@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"belfry/crontab"
+	"belfry/internal/job"
+	"belfry/internal/proc"
+	"belfry/internal/run"
+	"belfry/internal/system"
+)
+
+// System is the machine of which a daemon is the cron.
+type System struct {
+	system.Places
+	Users *system.Users
+	// Sockets is the folder of the socket that everybody on the machine may open:
+	// /run/belfry.
+	Sockets string
+}
+
+// host gives what the attempts of a user's jobs inherit.
+func (s *System) host(base run.Host) func(owner string) (run.Host, error) {
+	return func(owner string) (run.Host, error) {
+		user, err := s.Users.Lookup(owner)
+		if err != nil {
+			return run.Host{}, err
+		}
+		h := base
+		h.User, h.Home, h.Debian = user.Name, user.Home, s.Dialect == system.Debian
+		if h.Session, err = s.Environment(); err != nil {
+			return run.Host{}, err
+		}
+		if os.Geteuid() == 0 {
+			h.Credential = &proc.Credential{UID: user.UID, GID: user.GID, Groups: user.Groups}
+		} else if os.Geteuid() != int(user.UID) {
+			return run.Host{}, fmt.Errorf("only root can start jobs of %s", user.Name)
+		}
+		return h, nil
+	}
+}
+
+// settings reports whether there is a belfry.yaml of the machine. One that others
+// can write is an error: it says what root runs.
+func (s *System) settings(path string) (bool, error) {
+	err := system.CheckRoots(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// read makes jobs of the machine's crontabs. What is wrong in one of them keeps
+// no other from running, and no other line of it.
+func (s *System) read(o Options, pools map[string]int) ([]source, []*system.Refusal, error) {
+	found, err := s.Read(s.Users)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the machine's crontabs: %w", err)
+	}
+	var sources []source
+	for _, c := range found.Crontabs {
+		whose := job.Crontab{Project: c.Project, Owner: c.User, File: c.Path, Zone: o.Zone, Pools: pools}
+		how := crontab.Options{System: c.User == "", Root: c.User == "root", Debian: s.Dialect == system.Debian}
+		made, err := parseCrontab(c.Path, c.Text, o, whose, how)
+		if err != nil {
+			return nil, nil, err
+		}
+		made.jobs = slices.DeleteFunc(made.jobs, func(j *job.Job) bool { return !s.usable(j, o) })
+		sources = append(sources, made)
+	}
+	return sources, found.Refused, nil
+}
+
+// usable tells what is wrong with a job of a crontab beyond its line. One whose
+// user is not there stays: the user may come, and until then each of its runs
+// fails for that reason, and is accounted for.
+func (s *System) usable(j *job.Job, o Options) bool {
+	user, err := s.Users.Lookup(j.Owner)
+	if err != nil {
+		o.Told(fmt.Sprintf("this line cannot be run: %s: %v", j.Source, err))
+	}
+	if err := checkTargets(j, user.Home, o.Data); err != nil {
+		o.Told("this line is left out: " + err.Error())
+		return false
+	}
+	return true
+}
+
+// orphans names the users whose crontabs wait for them.
+func orphans(refused []*system.Refusal) (names []string) {
+	for _, r := range refused {
+		if r.Orphan {
+			names = append(names, filepath.Base(r.Path))
+		}
+	}
+	return names
+}
+
+// Refused lists the machine's crontabs that are not used, and why.
+func (s *System) Refused() ([]*system.Refusal, error) {
+	found, err := s.Read(s.Users)
+	return found.Refused, err
+}
+
+// openFolders lets everybody on the machine reach, by its name, what is theirs in
+// the data folder; what is in it they cannot see.
+func openFolders(data string) error {
+	if err := os.Mkdir(runsDir(data), 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
+}

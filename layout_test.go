@@ -43,7 +43,7 @@ var imports = map[string][]string{
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 

@@ -58,7 +58,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
 	root.AddCommand(
-		c.initCommand(), c.runCommand(), c.serveCommand(),
+		c.initCommand(), c.importCommand(), c.runCommand(), c.serveCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(),
 		keeperCommand(), publishCommand(),

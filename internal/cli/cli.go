@@ -31,6 +31,8 @@ type command struct {
 	in       *os.File
 	out, err *os.File
 	data     string // --data
+	system   bool   // --system
+	dialect  string // --dialect, of serve
 	verbose  bool   // --verbose
 }
 
@@ -56,6 +58,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.SetErr(c.err)
 	root.SetVersionTemplate("belfry {{.Version}}\n")
 	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
+	root.PersistentFlags().BoolVar(&c.system, "system", false, "the machine's cron, and not the project that is here")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
 	root.AddCommand(
 		c.initCommand(), c.importCommand(), c.runCommand(), c.serveCommand(),

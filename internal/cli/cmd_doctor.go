@@ -86,7 +86,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	defer client.Close()
 	if s.Health, _, err = c.health(ctx, client, o.Data); err != nil {
 		s.Silent = err.Error()
@@ -99,6 +99,11 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	jobs, settings, err := daemon.Read(o)
 	s.Jobs, s.Broken = jobs, err
+	if o.System != nil && err == nil {
+		if s.Refused, err = o.System.Refused(); err != nil {
+			s.Broken = err
+		}
+	}
 	s.Spool = cmp.Or(s.Health.Spool, o.MailSpool, settings.MailSpool, "/var/mail")
 	for _, file := range o.Crontabs {
 		if abs, err := filepath.Abs(file); err == nil {

@@ -46,11 +46,16 @@ what the jobs print (--job-output plain), gives them the container's environment
 (--pass-env) and, since nothing outlives it, ends them when it is told to end (--grace
 8s). There QUIT is as good as TERM, and USR1 and USR2 are as HUP.
 
+With --system it is the machine's cron, as root: it runs the users' crontabs,
+/etc/crontab and /etc/cron.d, each job as its user, and what /etc/belfry.yaml has.
+Its data is in /var/lib/belfry, and its socket /run/belfry/sock answers everybody on the
+machine about their own jobs. docs/system.md says what is as in cron, and what is not.
+
 With --listen ADDR it tells anyone who asks GET ` + api.Path + `/health there whether it
 is well: 200, or 503 and the reason. An address without a host is the loopback one.
 
 ` + serveExitCodes,
-		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080",
+		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080\n  belfry serve --system",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if _, err := job.ParseDuration(args[0]); err == nil {
@@ -73,7 +78,17 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			if err != nil {
 				return err
 			}
-			if o.Project == "" && len(crontabs) == 0 {
+			switch {
+			case c.system && len(crontabs) > 0:
+				return usage("--system runs the machine's crontabs, and --crontab others").hint("give one of the two")
+			case c.dialect != "" && !c.system:
+				return usage("--dialect is for --system")
+			case o.System != nil && !c.system: // it was only found because nothing else was
+				_, err := project.Find(".")
+				return err
+			case c.system && os.Geteuid() != 0:
+				return &problem{err: errors.New("only root can run the jobs of all users"), next: "sudo belfry serve --system", code: exitFailed}
+			case o.Project == "" && len(crontabs) == 0:
 				_, err := project.Find(".")
 				return err
 			}
@@ -126,6 +141,7 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 		},
 	}
 	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "run the entries of this crontab too (may be repeated)")
+	cmd.Flags().StringVar(&c.dialect, "dialect", "", "with --system: whose rules are followed where the crons differ, cronie or debian (default: debian where its crontabs lie in Debian's place)")
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
 	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
 	cmd.Flags().StringVar(&output, "job-output", "", "print what the jobs print: "+strings.Join(jobOutputs, ", ")+" (default none; as process 1, plain)")

@@ -24,9 +24,13 @@ import (
 const dataName = ".belfry"
 
 // options finds out which project and which data folder are meant: those of
-// the nearest folder upward that has one of the two.
+// the nearest folder upward that has one of the two, else the machine's cron, if
+// it runs.
 func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, error) {
 	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{"/proc/self/exe"}}
+	if c.system {
+		return c.systemOptions(o)
+	}
 	here, err := os.Getwd()
 	if err != nil {
 		return o, err
@@ -48,9 +52,17 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	case o.Data == "" && len(crontabs) > 0:
 		o.Data = filepath.Join(here, dataName)
 	case o.Data == "":
+		if _, err := os.Stat(filepath.Join(systemSockets, api.SocketName)); err == nil {
+			return c.systemOptions(o)
+		}
 		_, err := project.Find(here)
 		return o, err
 	}
+	return c.complete(o)
+}
+
+// complete fills in what does not depend on which project is meant.
+func (c *command) complete(o daemon.Options) (_ daemon.Options, err error) {
 	if o.Data, err = filepath.Abs(o.Data); err != nil {
 		return o, err
 	}
@@ -111,11 +123,13 @@ func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	health, there, err := c.health(ctx, client, o.Data)
 	switch {
 	case err != nil:
 		return nil, nil, err
+	case !there && o.System != nil && os.Geteuid() != 0:
+		return nil, nil, errOnlyRoot
 	case !there:
 		if c.data != "" {
 			if _, err := os.Stat(o.Data); errors.Is(err, fs.ErrNotExist) {
@@ -202,7 +216,7 @@ func (c *command) own(ctx context.Context) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	for tries := 0; ; tries++ {
 		_, there, err := c.health(ctx, client, o.Data)
 		if err != nil {
@@ -210,6 +224,9 @@ func (c *command) own(ctx context.Context) (*owner, error) {
 		}
 		if there {
 			return &owner{client: client, finish: func() {}, stop: func() {}}, nil
+		}
+		if o.System != nil && os.Geteuid() != 0 {
+			return nil, errOnlyRoot
 		}
 		d, err := daemon.Open(ctx, o)
 		var owned *daemon.OwnedError

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,7 +126,9 @@ func (w *world) again(env ...string) (Result, error) {
 	}
 	s := New(Options{
 		Command: []string{self, "publish"},
-		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return slices.Concat(w.env, env), nil, nil },
+		Env: func(context.Context, string) ([]string, *syscall.Credential, error) {
+			return slices.Concat(w.env, env), nil, nil
+		},
 	})
 	data, err := s.Send(w.t.Context(), w.item, func(p json.RawMessage) error {
 		w.item.Progress = slices.Clone(p)

@@ -32,7 +32,7 @@ cannot listen there. 73: the data folder, or the disk, takes nothing. Otherwise 
 func (c *command) serveCommand() *cobra.Command {
 	var crontabs []string
 	var spool, wait, grace, address, output string
-	var passEnv bool
+	var passEnv, shadow bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep the times: the daemon",
@@ -50,6 +50,9 @@ With --system it is the machine's cron, as root: it runs the users' crontabs,
 /etc/crontab and /etc/cron.d, each job as its user, and what /etc/belfry.yaml has.
 Its data is in /var/lib/belfry, and its socket /run/belfry/sock answers everybody on the
 machine about their own jobs. docs/system.md says what is as in cron, and what is not.
+
+With --shadow it starts nothing: it accounts for every firing beside a cron that runs the
+jobs, as skipped, and "belfry shadow diff" compares the two.
 
 With --listen ADDR it tells anyone who asks GET ` + api.Path + `/health there whether it
 is well: 200, or 503 and the reason. An address without a host is the loopback one.
@@ -129,7 +132,7 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			}
 			o.Output = jobOutput(output, c.out, func() time.Time { return o.Clock().Wall })
 			o.Host.PassEnviron = passEnv || contained && !cmd.Flags().Changed("pass-env")
-			o.Plan = true
+			o.Plan, o.Shadow = true, shadow
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
 			}
@@ -144,6 +147,7 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 	cmd.Flags().StringVar(&c.dialect, "dialect", "", "with --system: whose rules are followed where the crons differ, cronie or debian (default: debian where its crontabs lie in Debian's place)")
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
 	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
+	cmd.Flags().BoolVar(&shadow, "shadow", false, "account for every firing and start nothing, beside a cron that runs the jobs")
 	cmd.Flags().StringVar(&output, "job-output", "", "print what the jobs print: "+strings.Join(jobOutputs, ", ")+" (default none; as process 1, plain)")
 	cmd.Flags().BoolVar(&passEnv, "pass-env", false, "give jobs the environment of the daemon, below their own (default as process 1)")
 	cmd.Flags().StringVar(&grace, "grace", "", "when told to end, end the jobs: TERM and, so much later, KILL; 0: they go on (default; as process 1, "+containerGrace+")")
@@ -274,6 +278,10 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon, printed bool) {
 		return
 	}
 	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(health.Jobs, "job"), health.Data)
+	if health.Shadow {
+		fmt.Fprintln(c.err, "belfry serve: it is a shadow: every firing is accounted for, and nothing is started; belfry shadow diff compares with what cron ran")
+		return
+	}
 	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 && !printed {
 		if info, err := os.Stat(spool); err != nil || !info.IsDir() {
 			fmt.Fprintf(c.err, "belfry serve: there is no folder of mailboxes %s, so mail goes nowhere; make it, or name another with --mail-spool\n", spool)

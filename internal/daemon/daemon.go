@@ -40,6 +40,9 @@ type Options struct {
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool
+	// Shadow says that another cron runs the jobs: a daemon that plans then
+	// accounts for every firing, and starts nothing.
+	Shadow bool
 	// Listen is an address for anyone who may reach it, above the project's
 	// setting: they learn whether the daemon is well. Empty: none but the
 	// project's.
@@ -178,6 +181,9 @@ func (d *Daemon) wire() {
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
+	if d.o.Shadow {
+		d.runner.Hold()
+	}
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
@@ -472,7 +478,7 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar()}
+	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar(), Shadow: d.o.Shadow}
 	if in.Waits, err = d.store.Waits(ctx); err != nil {
 		return time.Time{}, err
 	}
@@ -498,7 +504,9 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 		d.runner.Kick()
 		d.changed()
 	}
-	d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	if !d.o.Shadow {
+		d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	}
 	return decision.Wake, nil
 }
 

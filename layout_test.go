@@ -24,6 +24,7 @@ var imports = map[string][]string{
 	"internal/proc/proctest":  {},
 	"internal/machine":        {},
 	"internal/service":        {},
+	"internal/syslog":         {},
 	"internal/outbox":         {"internal/crash"},
 	"internal/logs":           {},
 	"internal/job":            {"crontab"},
@@ -35,7 +36,7 @@ var imports = map[string][]string{
 	"internal/publish/s3test": {},
 	"internal/system":         {"crontab", "internal/job"},
 	"internal/notify":         {"internal/job", "internal/outbox"},
-	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
 		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store", "internal/system",
@@ -43,7 +44,7 @@ var imports = map[string][]string{
 	// proc and publish are there for the bodies of two hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/service", "internal/syslog", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 

@@ -224,6 +224,7 @@ const (
 	Invalid     Code = "invalid"     // the request cannot be met as it stands
 	BadFile     Code = "bad_file"    // a file that jobs come from has a mistake
 	NotFound    Code = "not_found"   // what it names is not there
+	Forbidden   Code = "forbidden"   // who asks may not
 	Refused     Code = "refused"     // not now: the state of things forbids it
 	Unavailable Code = "unavailable" // nobody is there who could do it
 	Internal    Code = "internal"    // a fault of belfry or of the machine

@@ -137,13 +137,13 @@ func (p *fileParser) line(text string, number int, ended bool) {
 // unreadable returns what is wrong with a line before it is looked into.
 func (p *fileParser) unreadable(r *lineReader, ended bool) *Error {
 	if i := strings.IndexByte(r.line, 0); i >= 0 {
-		return r.errorAt(i, "\x00", "a NUL byte stands in the line, and cron would drop all that follows it")
+		return r.errorAt(i, "\x00", "a NUL byte stands in the line, and cron would drop all that follows it").because("bad command")
 	}
 	if utf8.RuneCountInString(r.line) > maxLine {
-		return r.errorAt(0, "", "the line is longer than %d characters, and cron would cut it off there", maxLine)
+		return r.errorAt(0, "", "the line is longer than %d characters, and cron would cut it off there", maxLine).because("command too long")
 	}
 	if !ended {
-		return r.errorAt(len(r.line), "", "the last line does not end in a newline, and cron ignores such a line; add one")
+		return r.errorAt(len(r.line), "", "the last line does not end in a newline, and cron ignores such a line; add one").because("premature EOF")
 	}
 	return nil
 }

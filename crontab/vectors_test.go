@@ -156,8 +156,8 @@ func TestLinesThatCronRejectsAreErrors(t *testing.T) {
 				t.Fatalf("Parse(%q): %T, want Errors", v.Line, err)
 			}
 			for _, e := range all {
-				if e.File != "tab" || e.Line != 1 || e.Column < 1 || e.Message == "" {
-					t.Errorf("Parse(%q): error without a place or a message: %#v", v.Line, e)
+				if e.File != "tab" || e.Line != 1 || e.Column < 1 || e.Message == "" || e.Reason == "" {
+					t.Errorf("Parse(%q): error without a place, a message or cron's reason: %#v", v.Line, e)
 				}
 			}
 		})

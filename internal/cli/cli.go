@@ -17,11 +17,12 @@ import (
 // Version is set by the linker.
 var Version = "devel"
 
-// Main carries out a command line and gives its exit code.
+// Main carries out a command line, which begins with the name of the program, and
+// gives its exit code.
 func Main(args []string) int {
 	c := &command{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := c.root()
-	root.SetArgs(args)
+	root.SetArgs(calledCrontab(args))
 	return c.exit(root.ExecuteContext(context.Background()))
 }
 
@@ -63,7 +64,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.AddCommand(
 		c.initCommand(), c.importCommand(), c.runCommand(), c.serveCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(),
-		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(),
+		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.crontabCommand(),
 		keeperCommand(), publishCommand(),
 	)
 	return root

@@ -26,9 +26,9 @@ import (
 // and when a daemon of ours executes itself as /proc/self/exe.
 func TestMain(m *testing.M) {
 	if name := filepath.Base(os.Args[0]); name == "exe" || name == "belfry" {
-		os.Exit(Main(os.Args[1:]))
+		os.Exit(Main(os.Args))
 	}
-	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args)) }})
 }
 
 // Each script is one story of a user; scripts stand in testdata/script.

@@ -189,7 +189,7 @@ func (d *Daemon) wire() {
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.publishAs, Log: d.o.Log.With("component", "publish")}),
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -218,7 +218,13 @@ func (d *Daemon) limits() run.Limits {
 	return run.Limits{Slots: cmp.Or(settings.Slots, 4*runtime.NumCPU()), Pools: settings.Pools}
 }
 
-func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+func (d *Daemon) spool() string {
+	set := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
+	if set == "" && d.o.System != nil {
+		set = d.o.System.Mail
+	}
+	return set
+}
 
 // wake has the planner look now.
 func (d *Daemon) wake() {
@@ -290,7 +296,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	handler := func(access server.Access) http.Handler { return d.handler(newBackend(d), access, ending) }
+	handler := func(access server.Access) http.Handler {
+		return d.handler(newBackend(d), access, uint32(os.Geteuid()), ending)
+	}
 	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, handler(server.Owner)) })
 	if d.public != nil {
 		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, handler(server.Anyone)) })
@@ -402,8 +410,9 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 	}
 }
 
-func (d *Daemon) handler(b *backend, access server.Access, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Ending: ending, Log: d.o.Log.With("component", "server")})
+// handler answers a user of the machine, by id, what access lets them ask.
+func (d *Daemon) handler(b *backend, access server.Access, uid uint32, ending <-chan struct{}) http.Handler {
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.

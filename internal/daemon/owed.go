@@ -74,6 +74,7 @@ var told = map[job.Event]string{
 // cronMail fills in cron's mail to the letter; false when MAILTO wants none.
 func cronMail(message *notify.Message, n run.News, host run.Host) bool {
 	environ := run.CronEnviron(n.Job, host)
+	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
 	message.From, _ = environ.Lookup("MAILFROM")
 	message.ContentType, _ = environ.Lookup("CONTENT_TYPE")
@@ -82,11 +83,14 @@ func cronMail(message *notify.Message, n run.News, host run.Host) bool {
 		if to == "" {
 			return false
 		}
-		list, err := notify.ParseMailTo(to)
+		list, err := notify.ParseMailTo(to, host.Debian)
 		if err != nil { // cron refuses to send it; we tell the owner
 			message.Intro = fmt.Sprintf("MAILTO=%q cannot be used: %v", to, err)
 		}
 		message.To = list
+	}
+	if host.Debian { // it does not tell what PAM has set
+		environ = run.CrontabEnviron(n.Job, host)
 	}
 	for _, v := range environ {
 		value := v.Value

@@ -115,17 +115,16 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 // peerHandler answers root, and whoever the daemon runs as, all that they ask, and
 // other users what is about their own jobs.
 func (d *Daemon) peerHandler(ending <-chan struct{}) http.Handler {
-	owner := d.handler(newBackend(d), server.Owner, ending)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, known := r.Context().Value(peerKey{}).(uint32)
 		if known && (uid == 0 || int(uid) == os.Geteuid()) {
-			owner.ServeHTTP(w, r)
+			d.handler(newBackend(d), server.Owner, uid, ending).ServeHTTP(w, r)
 			return
 		}
 		access, b := server.Anyone, newBackend(d)
 		if user, err := d.o.System.Users.LookupID(uid); known && err == nil {
 			access, b = server.User, b.of(user.Name)
 		}
-		d.handler(b, access, ending).ServeHTTP(w, r)
+		d.handler(b, access, uid, ending).ServeHTTP(w, r)
 	})
 }

@@ -1,15 +1,18 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/notify"
 	"belfry/internal/proc"
 	"belfry/internal/run"
 	"belfry/internal/system"
@@ -114,4 +117,46 @@ func openFolders(data string) error {
 		return err
 	}
 	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
+}
+
+// crontabsFor gives the crontabs of the machine's users, as far as the user with
+// an id may work on them; nil when the daemon is not the system's.
+func (d *Daemon) crontabsFor(uid uint32) system.Spool {
+	if d.o.System == nil {
+		return nil
+	}
+	caller, err := d.o.System.Users.LookupID(uid)
+	if err != nil { // nobody's: then none of them
+		return nil
+	}
+	return system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}
+}
+
+// sendmail is the machine's mailer, whichever it is: its other programs have links
+// of that name.
+const sendmail = "/usr/sbin/sendmail"
+
+// mailer gives how the mail of a user's jobs is handed to the machine's mailer:
+// as the user, in their home. It is for the machine's cron, unless somebody has
+// named a folder of mailboxes.
+func (d *Daemon) mailer(user string) (notify.Mailer, error) {
+	if d.o.System == nil || cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) != "" {
+		return notify.Mailer{}, nil
+	}
+	path := filepath.Join(d.o.System.Root, sendmail)
+	if info, err := os.Stat(path); err != nil || info.Mode()&0o111 == 0 {
+		return notify.Mailer{}, nil //nolint:nilerr // then there is none
+	}
+	host, err := d.o.Host.Of(user)
+	if err != nil {
+		return notify.Mailer{}, err
+	}
+	m := notify.Mailer{
+		Path: path, Dir: host.Home,
+		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
+	}
+	if c := host.Credential; c != nil {
+		m.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
+	}
+	return m, nil
 }

@@ -79,37 +79,59 @@ func (e Environ) Strings() []string {
 	return list
 }
 
+// parseEnviron reads what Strings writes.
+func parseEnviron(list []string) Environ {
+	var env Environ
+	for _, v := range list {
+		name, value, _ := strings.Cut(v, "=")
+		env.Set(name, value)
+	}
+	return env
+}
+
 // CronEnviron is exactly the environment that cron gives a crontab's entry: that
-// of the session, then cronie's defaults, the locale of the daemon, the crontab's
-// own lines, and LOGNAME and USER, which cannot be overridden. Debian's cron has
-// another PATH, takes no locale from the daemon, and knows no USER. Where the
-// daemon's environment is passed on, its PATH stands in the place of cron's.
+// of the session, and over it the crontab's. What is passed on of the daemon's own
+// is below both.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
-	set := func(list []string, wanted func(name string) bool) {
-		for _, v := range list {
-			if name, value, _ := strings.Cut(v, "="); wanted(name) {
+	if host.PassEnviron {
+		env = parseEnviron(host.Environ)
+	}
+	for _, v := range parseEnviron(host.Session) {
+		env.Set(v.Name, v.Value)
+	}
+	for _, v := range CrontabEnviron(j, host) {
+		env.Set(v.Name, v.Value)
+	}
+	return env
+}
+
+// CrontabEnviron is what an entry has of the crontab and of cron itself, in the
+// order that cron gives it: the locale of the daemon, the crontab's own lines,
+// defaults, and LOGNAME and USER, which cannot be overridden. Debian's cron has
+// another PATH, takes no locale from the daemon, and knows no USER.
+func CrontabEnviron(j *job.Job, host Host) Environ {
+	var env Environ
+	path := "/usr/bin:/bin"
+	if !host.Debian {
+		path += ":/usr/sbin:/sbin"
+		for _, v := range host.Environ {
+			if name, value, _ := strings.Cut(v, "="); name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
 				env.Set(name, value)
 			}
 		}
 	}
-	path := "/usr/bin:/bin"
-	set(host.Session, func(string) bool { return true })
-	if !host.Debian {
-		path += ":/usr/sbin:/sbin"
-		set(host.Environ, func(name string) bool { return name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") })
-	}
 	if host.PassEnviron {
-		set(host.Environ, func(string) bool { return true })
-		if passed, _ := env.Lookup("PATH"); passed != "" {
-			path = passed
-		}
+		passed, _ := parseEnviron(host.Environ).Lookup("PATH")
+		path = cmp.Or(passed, path)
 	}
-	env.Set("SHELL", "/bin/sh")
-	env.Set("HOME", host.Home)
-	env.Set("PATH", path)
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
+	}
+	for _, v := range []crontab.Var{{Name: "SHELL", Value: "/bin/sh"}, {Name: "HOME", Value: host.Home}, {Name: "PATH", Value: path}} {
+		if _, set := env.Lookup(v.Name); !set {
+			env = append(env, v)
+		}
 	}
 	env.Set("LOGNAME", host.User)
 	if !host.Debian {
@@ -127,11 +149,7 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 		belfryEnviron(&env, j, r, attempt, output)
 		return env, nil
 	}
-	inherited := Environ{}
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		inherited.Set(name, value)
-	}
+	inherited := parseEnviron(host.Environ)
 	if host.PassEnviron {
 		env = slices.Clone(inherited)
 	}

@@ -15,6 +15,7 @@ import (
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // Backend is what the routes need. Errors for people are *api.Error.
@@ -81,6 +82,9 @@ type Options struct {
 	Backend Backend
 	// Access is what those who connect may call; the rest is not there for them.
 	Access Access
+	// Spool has the crontabs of the machine's users, as far as they are for those
+	// who connect; nil: the daemon is not the system's.
+	Spool system.Spool
 	// Ending is closed when the daemon ends: requests that wait for news, or
 	// follow a log, are broken off then, and the others are answered.
 	Ending <-chan struct{}
@@ -91,6 +95,7 @@ type Options struct {
 type server struct {
 	backend Backend
 	access  Access
+	spool   system.Spool
 	log     *slog.Logger
 }
 
@@ -119,13 +124,16 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/backfills", User, false, s.startBackfill},
 		{"GET " + api.Path + "/backfills/{id}", User, true, s.backfill},
 		{"POST " + api.Path + "/backfills/{id}/stop", User, false, s.stopBackfill},
+		{"GET " + api.Path + "/crontabs/{user}", User, false, s.crontab},
+		{"PUT " + api.Path + "/crontabs/{user}", User, false, s.installCrontab},
+		{"DELETE " + api.Path + "/crontabs/{user}", User, false, s.removeCrontab},
 		{"/", Anyone, false, s.unknown},
 	}
 }
 
 // New gives the handler of the routes that o.Access may call.
 func New(o Options) http.Handler {
-	s := &server{backend: o.Backend, access: o.Access, log: o.Log}
+	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, log: o.Log}
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {

@@ -36,11 +36,21 @@ const maxSize = 16 << 20
 // *Refusal when it must not be used. No link is followed.
 func (p Places) OpenUser(user User) (*os.File, error) {
 	path := p.UserCrontab(user.Name)
+	file, err := openTab(path)
+	if err != nil {
+		return nil, err
+	}
+	return checked(file, func(st *unix.Stat_t) *Refusal { return p.CheckUser(path, st, user) })
+}
+
+// openTab opens a file of the spool, whatever may stand there: it follows no link
+// and waits for no pipe.
+func openTab(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, cannotOpen(path, err)
 	}
-	return checked(file, func(st *unix.Stat_t) *Refusal { return p.CheckUser(path, st, user) })
+	return file, nil
 }
 
 // CheckUser says what is wrong with a user's crontab, of which st is what fstat
@@ -56,7 +66,7 @@ func (p Places) CheckUser(path string, st *unix.Stat_t, user User) *Refusal {
 		return refuse(path, "INSECURE MODE (mode 0600 expected)", fmt.Sprintf("its mode is %04o, and must be 0600", mode), "chmod 600 "+path)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
-	case st.Nlink != 1:
+	case st.Nlink > 1: // none: it was replaced since it was opened, and is whole
 		return links(path, st, p.Dialect)
 	}
 	return nil
@@ -95,7 +105,7 @@ func (p Places) checkSystem(path string, st *unix.Stat_t) *Refusal {
 		return writable(path, mode)
 	case p.Dialect == Cronie && mode&0o7533 != 0o400:
 		return badMode(path, mode)
-	case p.Dialect == Debian && st.Nlink != 1:
+	case p.Dialect == Debian && st.Nlink > 1:
 		return links(path, st, p.Dialect)
 	}
 	return nil

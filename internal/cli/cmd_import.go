@@ -309,7 +309,7 @@ func (i *importer) notes(e crontab.Entry, j *job.Job) []string {
 		case v.Name == "CRON_TZ" && (changes(j.Zone, i.now) || changes(i.zone, i.now)) && !j.Schedules[0].Wildcard():
 			note("around the changes of the clocks cron loses or doubles entries with a CRON_TZ; belfry fires it once for each day")
 		case v.Name == "MAILTO":
-			if _, err := notify.ParseMailTo(v.Value); err != nil {
+			if _, err := notify.ParseMailTo(v.Value, debian); err != nil {
 				note("cron does not mail what it prints: %v. Belfry mails it to %s", err, j.Owner)
 			}
 		case v.Name == "RANDOM_DELAY" && !debian:
@@ -356,7 +356,7 @@ func (i *importer) detached(j *job.Job, home string) *job.Job {
 		own.Command = job.Command{Args: own.Command.Argv()}
 	}
 	mailto, set := env.Lookup("MAILTO")
-	to, err := notify.ParseMailTo(mailto)
+	to, err := notify.ParseMailTo(mailto, i.Dialect == system.Debian)
 	switch {
 	case !set, err != nil: // notes has told
 		own.Notify.To = []string{j.Owner}

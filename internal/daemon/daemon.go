@@ -487,6 +487,9 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+	if d.o.System != nil && clock.Boot == "" && d.o.System.RebootDone() {
+		clock.Boot = reading.Boot // the cron before us has run what runs when the machine starts
+	}
 	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar(), Shadow: d.o.Shadow}
 	if in.Waits, err = d.store.Waits(ctx); err != nil {
 		return time.Time{}, err
@@ -507,6 +510,11 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	}
 	if wrote {
 		crash.Point(crash.Recorded)
+	}
+	if d.last == nil && d.o.System != nil && !d.o.Shadow {
+		if err := d.o.System.MarkReboot(); err != nil {
+			d.o.Log.Warn("tell the cron that may come after us that @reboot jobs have run", "error", err)
+		}
 	}
 	d.last = &reading
 	if wrote {

@@ -20,8 +20,9 @@ import (
 	"belfry/internal/machine"
 )
 
-// besideCron gives a machine's cron crontabs of ours and a log to write to, each
-// for itself and for a shadow beside it.
+// besideCron gives a machine crontabs of ours and a log, starts its cron if CRON
+// names one, makes the mark of one that has been there if MARK names it, and
+// becomes what follows.
 const besideCron = `set -e
 log=$1 user=$2 system=$3; shift 3
 mount -t tmpfs none /run
@@ -37,7 +38,8 @@ mount --move /run/dev /dev
 mkdir -m 1730 /var/spool/cron/crontabs
 install -m 600 "$user" /var/spool/cron/crontabs/root
 install -m 644 "$system" /etc/cron.d/sample
-/usr/sbin/cron -f </dev/null >/dev/null 2>&1 &
+if [ -n "$MARK" ]; then : >"$MARK"; fi
+if [ -n "$CRON" ]; then "$CRON" -f </dev/null >/dev/null 2>&1 & fi
 exec "$@"`
 
 // machineLog is a socket in the place of /dev/log.
@@ -93,15 +95,7 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 		"user", fmt.Sprintf("* * * * * cat >%s%%input\n%d %d * * * : 밤\té \\%% $((1 + 2))\n* * * * * :\n* * * * * :\n0 %d * * * : never\n", newFile(t), at.Minute(), at.Hour(), (at.Hour()+2)%24),
 		"system", "MAILTO=\"\"\n* * * * * root : as root\n* * * * * nobody : as nobody\n@reboot root : at the start\n")
 	log := listenLog(t, p.path("log"))
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(self, p.path("belfry")); err != nil {
-		t.Fatal(err)
-	}
-	shadow := p.startCommand(exec.Command("sh", "-c", besideCron, "sh", p.path("log"), p.path("user"), p.path("system"), p.path("belfry"), "serve", "--system", "--shadow", "--data", p.path("data")))
-	shadow.until(": it is a shadow")
+	p.serveMachine("CRON=/usr/sbin/cron", "--shadow").until(": it is a shadow")
 
 	client := api.Unix(p.path("data"))
 	t.Cleanup(client.Close)
@@ -121,7 +115,7 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 		t.Errorf("a run by hand: %v; want that a shadow starts nothing", err)
 	}
 	runs, err := client.Runs(context.Background(), api.RunFilter{})
-	if err != nil || len(runs) < 7 {
+	if err != nil || len(runs) < 6 {
 		t.Fatalf("the account has %+v, %v", runs, err)
 	}
 	for _, r := range runs {
@@ -164,6 +158,46 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 	}
 }
 
+func TestASwitchOfCronsIsNoStartOfTheMachine(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	for _, c := range []struct {
+		mark string
+		runs int
+	}{{"/run/crond.reboot", 0}, {"", 1}} {
+		p := newPlace(t, "user", "@reboot :\n", "system", "")
+		listenLog(t, p.path("log"))
+		serve := p.serveMachine("MARK=" + c.mark)
+		serve.until(": ready, 1 job")
+		client := api.Unix(p.path("data"))
+		t.Cleanup(client.Close)
+		runs, err := client.Runs(context.Background(), api.RunFilter{})
+		if err != nil || len(runs) != c.runs {
+			t.Errorf("with the mark %q: %d runs, %v; want %d", c.mark, len(runs), err, c.runs)
+		}
+		if info, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/crond.reboot", serve.cmd.Process.Pid)); err != nil {
+			t.Errorf("with the mark %q: cron would find %v, %v", c.mark, info, err)
+		}
+		serve.end(syscall.SIGTERM)
+	}
+}
+
+// serveMachine starts a daemon that is the cron of a machine of its own.
+func (p *place) serveMachine(setting string, flags ...string) *process {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Symlink(self, p.path("belfry")); err != nil { // by that name it is belfry
+		p.t.Fatal(err)
+	}
+	args := append([]string{"-c", besideCron, "sh", p.path("log"), p.path("user"), p.path("system"), p.path("belfry"), "serve", "--system", "--data", p.path("data")}, flags...)
+	cmd := exec.Command("sh", args...)
+	cmd.Env = append(p.env, setting)
+	return p.startCommand(cmd)
+}
+
 // newFile is a path for a job's output, outside of what the machine's cron may
 // not see.
 func newFile(t *testing.T) string {
@@ -175,7 +209,7 @@ func newFile(t *testing.T) string {
 // with the test.
 func (p *place) startCommand(cmd *exec.Cmd) *process {
 	p.t.Helper()
-	cmd.Dir, cmd.Env = p.dir, p.env
+	cmd.Dir = p.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	p.t.Cleanup(func() {
 		if cmd.Process != nil {

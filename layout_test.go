@@ -17,39 +17,44 @@ import (
 // imports says which of our packages each of them may import. Arrows point from
 // the process's edge to the nouns (DESIGN.md §3).
 var imports = map[string][]string{
-	"api":                     {},
-	"crontab":                 {},
-	"internal/proc":           {},
-	"internal/crash":          {},
-	"internal/proc/proctest":  {},
-	"internal/machine":        {},
-	"internal/service":        {},
-	"internal/syslog":         {},
-	"internal/outbox":         {"internal/crash"},
-	"internal/logs":           {},
-	"internal/job":            {"crontab"},
-	"internal/plan":           {"crontab", "internal/job"},
-	"internal/project":        {"crontab", "internal/job"},
-	"internal/run":            {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc"},
-	"internal/store":          {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
-	"internal/publish":        {"internal/job", "internal/outbox"},
-	"internal/publish/s3test": {},
-	"internal/system":         {"crontab", "internal/job", "internal/service"},
-	"internal/notify":         {"internal/job", "internal/outbox"},
-	"internal/server":         {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
+	"api":                        {},
+	"crontab":                    {},
+	"internal/proc":              {},
+	"internal/crash":             {},
+	"internal/proc/proctest":     {},
+	"internal/machine":           {},
+	"internal/service":           {},
+	"internal/syslog":            {},
+	"internal/outbox":            {"internal/crash"},
+	"internal/logs":              {},
+	"internal/secrets":           {},
+	"internal/job":               {"crontab"},
+	"internal/plan":              {"crontab", "internal/job"},
+	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
+	"internal/python":            {"internal/job"},
+	"internal/python/pythontest": {},
+	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
+	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/publish":           {"internal/job", "internal/outbox"},
+	"internal/publish/s3test":    {},
+	"internal/system":            {"crontab", "internal/job"},
+	"internal/notify":            {"internal/job", "internal/outbox"},
+	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/run", "internal/server", "internal/store", "internal/system",
+		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store", "internal/syslog", "internal/system",
 	},
-	// proc and publish are there for the bodies of two hidden commands, which
+
+	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/run", "internal/service", "internal/syslog", "internal/system"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/syslog", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
+	"filippo.io/age":                  {"internal/secrets"},
 	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
 	"github.com/aws/smithy-go":        {"internal/publish"},
 	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
@@ -58,10 +63,12 @@ var modules = map[string][]string{
 	"github.com/spf13/cobra":          {"internal/cli"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
 	"modernc.org/sqlite":              {"internal/store"},
-	"github.com/google/go-cmp":        {},                                                                                                                                                        // tests only
-	"github.com/rogpeppe/go-internal": {},                                                                                                                                                        // tests only
-	"pgregory.net/rapid":              {},                                                                                                                                                        // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/system"}, // the kernel's own names
+	"github.com/Shopify/toxiproxy/v2": {},                                                                                                                                                                                              // tests only: a network that is ill
+	"github.com/rs/zerolog":           {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
+	"github.com/google/go-cmp":        {},                                                                                                                                                                                              // tests only
+	"github.com/rogpeppe/go-internal": {},                                                                                                                                                                                              // tests only
+	"pgregory.net/rapid":              {},                                                                                                                                                                                              // tests only
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

@@ -34,16 +34,18 @@ type Run struct {
 	ExitCode   *int       `json:"exit_code"`
 	Signal     string     `json:"signal"`
 	QueuedAt   time.Time  `json:"queued_at"`
-	StartedAt  *time.Time `json:"started_at"`
+	StartedAt  *time.Time `json:"started_at"` // of the first attempt, or publish, since a person asked for it last
 	EndedAt    *time.Time `json:"ended_at"`
-	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry is due
+	NotBefore  *time.Time `json:"not_before,omitempty"` // when a retry, or the next try to publish, is due
 	Node       string     `json:"node"`
 	Published  []Target   `json:"published"`
-	Timezone   string     `json:"timezone"`           // the job's, in which people read its times
-	Backfill   string     `json:"backfill,omitempty"` // id of the backfill it belongs to
+	Publishing *Progress  `json:"publishing,omitempty"` // how far that is, while it is under way
+	Timezone   string     `json:"timezone"`             // the job's, in which people read its times
+	Backfill   string     `json:"backfill,omitempty"`   // id of the backfill it belongs to
 	Attempts   []Attempt  `json:"attempts,omitempty"`
 	Waits      []string   `json:"waits_for,omitempty"` // ids of the runs it comes after
 	Notices    []Notice   `json:"notices,omitempty"`
+	Audit      []Act      `json:"audit,omitempty"` // what people did to it, the newest first
 }
 
 // Finished reports whether nothing more comes of the run by itself.
@@ -65,12 +67,92 @@ type Attempt struct {
 	Log        string     `json:"log"`     // path of its output on the node, until it has ended
 }
 
+// Act is a change that a person made.
+type Act struct {
+	At       time.Time `json:"at"`
+	UID      int       `json:"uid"`    // -1: it is not known
+	Person   string    `json:"person"` // the user's name
+	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill, crontab, crontab -r
+	Project  string    `json:"project,omitempty"`
+	Job      string    `json:"job,omitempty"`
+	Run      string    `json:"run,omitempty"`
+	Backfill string    `json:"backfill,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+	Timezone string    `json:"timezone"` // the job's
+}
+
 // Target is one place that a run's output was published to.
 type Target struct {
 	To       string `json:"to"`
 	Files    int    `json:"files"`
 	Bytes    int64  `json:"bytes"`
 	Manifest string `json:"manifest"` // SHA-256 of _manifest.json
+}
+
+// Progress is how far a publish has come, or the reading back of one. It counts
+// what has arrived, or was read. The totals of several targets are those of the
+// targets that have begun.
+type Progress struct {
+	Target     string `json:"target"` // the one that is worked on
+	Files      int    `json:"files"`
+	FilesTotal int    `json:"files_total"`
+	Bytes      int64  `json:"bytes"`
+	BytesTotal int64  `json:"bytes_total"`
+}
+
+// Add gives the progress of two, at the target of the other.
+func (p Progress) Add(other Progress) Progress {
+	return Progress{other.Target, p.Files + other.Files, p.FilesTotal + other.FilesTotal, p.Bytes + other.Bytes, p.BytesTotal + other.BytesTotal}
+}
+
+// Published is the set of files that a run put to a target.
+type Published struct {
+	Run        string      `json:"run"`
+	Project    string      `json:"project"`
+	Job        string      `json:"job"`
+	Date       string      `json:"date"` // 2006-01-02, the run's
+	To         string      `json:"to"`
+	Files      int         `json:"files"`
+	Bytes      int64       `json:"bytes"`
+	Manifest   string      `json:"manifest"`              // SHA-256 of _manifest.json
+	At         time.Time   `json:"at"`                    // when all of it was there
+	ReplacedBy string      `json:"replaced_by,omitempty"` // the run whose set took its place
+	Timezone   string      `json:"timezone"`              // the job's
+	Inspection *Inspection `json:"inspection,omitempty"`  // where somebody has looked
+}
+
+// Inspection is what stands at a target now.
+type Inspection struct {
+	Run      string   `json:"run"`      // whose set it is, as its manifest says; empty: there is none
+	Complete bool     `json:"complete"` // _SUCCESS is there
+	Files    []File   `json:"files"`    // of the manifest
+	Verified bool     `json:"verified"` // every file was read back
+	Problems []string `json:"problems"` // where it is not as it should be, a sentence each
+}
+
+// Whole reports whether nothing is wrong, as far as it was looked at.
+func (i Inspection) Whole() bool { return len(i.Problems) == 0 }
+
+// File is one file of a manifest.
+type File struct {
+	Path   string `json:"path"` // relative to the target
+	Size   int64  `json:"size"` // bytes
+	SHA256 string `json:"sha256"`
+}
+
+// InspectRequest asks what stands at a target that a run has published to.
+type InspectRequest struct {
+	Run    string
+	To     string
+	Verify bool // read every file back, and compare it with the manifest
+}
+
+// Inspecting is a line of the answer to an InspectRequest. The last one has the
+// Inspection, or the error.
+type Inspecting struct {
+	Progress   *Progress   `json:"progress,omitempty"`
+	Inspection *Inspection `json:"inspection,omitempty"`
+	Error      *Error      `json:"error,omitempty"`
 }
 
 // Notice is a message, or a publish, that a run owes or owed.
@@ -92,10 +174,18 @@ type Job struct {
 	After     []string   `json:"after"`
 	Timezone  string     `json:"timezone"`
 	Command   string     `json:"command"`
-	Source    string     `json:"source"` // file:line
+	Python    *Python    `json:"python,omitempty"` // the virtual environment that it runs in
+	Source    string     `json:"source"`           // file:line
 	Paused    bool       `json:"paused"`
 	Next      *time.Time `json:"next"`
 	Last      *Run       `json:"last"`
+}
+
+// Python says in which virtual environment a job runs.
+type Python struct {
+	Requirements string `json:"requirements,omitempty"` // path of the file
+	Version      string `json:"version,omitempty"`      // what is asked of the interpreter's
+	Environment  string `json:"environment,omitempty"`  // folder of the one that it began in last
 }
 
 // RunRequest asks for a run of a job now, for a date, or for one of its firings.
@@ -110,6 +200,11 @@ type RunRequest struct {
 // StopRequest asks for the end of a run.
 type StopRequest struct {
 	Kill bool `json:"kill"` // at once, without TERM before
+}
+
+// RetryRequest asks for one more attempt of a run that has ended.
+type RetryRequest struct {
+	Publish bool `json:"publish,omitempty"` // only for its output to be published again
 }
 
 // BackupRequest asks for a copy of the account and of what jobs printed.
@@ -139,7 +234,9 @@ type BackfillRequest struct {
 type Backfill struct {
 	ID     string         `json:"id"`
 	States map[string]int `json:"states"` // state → how many of its runs
-	Runs   []Run          `json:"runs,omitempty"`
+	// Publishing sums up how far those of its runs are that are being published.
+	Publishing *Progress `json:"publishing,omitempty"`
+	Runs       []Run     `json:"runs,omitempty"`
 }
 
 // Count gives how many of its runs are in one of the states, or all of them.

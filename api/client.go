@@ -98,7 +98,12 @@ func (c *Client) EachRun(ctx context.Context, f RunFilter, each func(Run) error)
 	if f.Limit > 0 {
 		query.Set("limit", strconv.Itoa(f.Limit))
 	}
-	response, err := c.do(ctx, http.MethodGet, "/runs?"+query.Encode(), nil)
+	return eachOf(ctx, c, "/runs?"+query.Encode(), each)
+}
+
+// eachOf gives each the values of a list as they come.
+func eachOf[T any](ctx context.Context, c *Client, path string, each func(T) error) error {
+	response, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
@@ -108,11 +113,11 @@ func (c *Client) EachRun(ctx context.Context, f RunFilter, each func(Run) error)
 		return fmt.Errorf("read the daemon's answer: %w", err)
 	}
 	for decoder.More() {
-		var r Run
-		if err := decoder.Decode(&r); err != nil {
+		var v T
+		if err := decoder.Decode(&v); err != nil {
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}
-		if err := each(r); err != nil {
+		if err := each(v); err != nil {
 			return err
 		}
 	}
@@ -158,9 +163,9 @@ func (c *Client) Stop(ctx context.Context, ref string, r StopRequest) (Run, erro
 	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/stop", r)
 }
 
-// Retry has a run that has ended tried once more.
-func (c *Client) Retry(ctx context.Context, ref string) (Run, error) {
-	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/retry", nil)
+// Retry has a run that has ended tried once more, or its output published again.
+func (c *Client) Retry(ctx context.Context, ref string, r RetryRequest) (Run, error) {
+	return call[Run](ctx, c, http.MethodPost, "/runs/"+url.PathEscape(ref)+"/retry", r)
 }
 
 // Pause makes a job fire no more, or again from now on.
@@ -184,6 +189,73 @@ func (c *Client) AwaitBackfill(ctx context.Context, seen Backfill) (Backfill, er
 // StopBackfill gives the rest of a backfill up.
 func (c *Client) StopBackfill(ctx context.Context, id string, r StopBackfillRequest) (Backfill, error) {
 	return call[Backfill](ctx, c, http.MethodPost, "/backfills/"+url.PathEscape(id)+"/stop", r)
+}
+
+// Backfill gives how far a backfill has come.
+func (c *Client) Backfill(ctx context.Context, id string) (Backfill, error) {
+	return call[Backfill](ctx, c, http.MethodGet, "/backfills/"+url.PathEscape(id), nil)
+}
+
+// PublishedFilter says which sets are wanted. Its zero value is all that stand at
+// a target now.
+type PublishedFilter struct {
+	Job   string
+	Date  string // 2006-01-02
+	All   bool   // also those that were replaced
+	Limit int    // 0: any number
+}
+
+// EachPublished gives each what was published, the newest first, as it comes.
+func (c *Client) EachPublished(ctx context.Context, f PublishedFilter, each func(Published) error) error {
+	query := url.Values{}
+	if f.Job != "" {
+		query.Set("job", f.Job)
+	}
+	if f.Date != "" {
+		query.Set("date", f.Date)
+	}
+	if f.All {
+		query.Set("all", "true")
+	}
+	if f.Limit > 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return eachOf(ctx, c, "/published?"+query.Encode(), each)
+}
+
+// Inspect has a look at what stands at a target, in the environment of its job,
+// and tells progress how far that is.
+func (c *Client) Inspect(ctx context.Context, r InspectRequest, progress func(Progress)) (Inspection, error) {
+	query := url.Values{"run": {r.Run}, "to": {r.To}, "verify": {strconv.FormatBool(r.Verify)}}
+	response, err := c.do(ctx, http.MethodGet, "/published/inspect?"+query.Encode(), nil)
+	if err != nil {
+		return Inspection{}, err
+	}
+	defer response.Body.Close() //nolint:errcheck // it has been read
+	for decoder := json.NewDecoder(response.Body); ; {
+		var line Inspecting
+		if err := decoder.Decode(&line); err != nil {
+			return Inspection{}, fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		switch {
+		case line.Error != nil:
+			return Inspection{}, line.Error
+		case line.Inspection != nil:
+			return *line.Inspection, nil
+		case line.Progress != nil:
+			progress(*line.Progress)
+		}
+	}
+}
+
+// Audit lists what people did, to a job or, with an empty name, at all, the newest
+// first; with a limit of 0 all of it.
+func (c *Client) Audit(ctx context.Context, job string, limit int) ([]Act, error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if job != "" {
+		query.Set("job", job)
+	}
+	return call[[]Act](ctx, c, http.MethodGet, "/audit?"+query.Encode(), nil)
 }
 
 // LogRequest says which part of a run's output is wanted.

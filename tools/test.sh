@@ -8,8 +8,11 @@ missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need gcc gcc
 need python3 python3
+/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 need s3cmd s3cmd
+/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing="$missing python3-boto3" # a reader of what was published
 need ps procps
+need age age
 need systemd-analyze systemd
 need busybox busybox-static # containers of tests have no libraries
 [ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root

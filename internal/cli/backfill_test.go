@@ -52,13 +52,28 @@ func TestAnInterruptGivesUpWhatHasNotBegunOfABackfill(t *testing.T) {
 	p.serve()
 	backfill := p.start("backfill", "daily", "--from", "2026-07-01", "--to", "2026-07-03")
 	p.await("begun.fifo")
+	if _, errs, code := p.belfry("backfill", "daily", "--from", "2026-07-03", "--to", "2026-07-04"); code != exitRefused || !strings.Contains(errs, "of daily has not ended, and makes 2026-07-03 too") {
+		t.Errorf("a second backfill of the same day exits with %d: %s", code, errs)
+	}
 	backfill.signal(syscall.SIGINT)
 	backfill.until("giving up the runs that have not begun")
+	client := p.client()
+	waiting, err := client.Runs(t.Context(), api.RunFilter{Job: "daily", State: "queued"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range waiting { // the daemon is told after that was said
+		for !r.Finished() {
+			if r, err = client.Await(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	p.let("go.fifo")
 	if code := backfill.wait(); code != exitRunFailed {
 		t.Errorf("backfill exits with %d; want %d", code, exitRunFailed)
 	}
-	runs, err := p.client().Runs(t.Context(), api.RunFilter{Job: "daily"})
+	runs, err := client.Runs(t.Context(), api.RunFilter{Job: "daily"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,9 +63,9 @@ every run that should have happened, and publishes results whole or not at all.
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
 	root.AddCommand(
 		c.initCommand(), c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.runCommand(), c.serveCommand(),
-		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(),
-		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.crontabCommand(),
-		keeperCommand(), publishCommand(),
+		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
+		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.secretsCommand(), c.crontabCommand(),
+		keeperCommand(), publishCommand(), c.pythonCommand(),
 	)
 	return root
 }

@@ -18,7 +18,7 @@ import (
 
 func (c *command) backfillCommand() *cobra.Command {
 	var request api.BackfillRequest
-	var asJSON bool
+	var answer answerFlag
 	cmd := &cobra.Command{
 		Use:   "backfill JOB --from DATE --to DATE",
 		Short: "Make past days: a run for each firing of a range",
@@ -39,7 +39,7 @@ Exit codes: 0 all succeeded; 70 some did not; otherwise those of "belfry --help"
 			if request.Parallel < 1 {
 				return usage("--parallel %d: at least one run goes at a time", request.Parallel)
 			}
-			return c.backfill(cmd.Context(), request, asJSON)
+			return c.backfill(cmd.Context(), request, answer)
 		},
 	}
 	cmd.Flags().StringVar(&request.From, "from", "", "the first date (2006-01-02)")
@@ -48,7 +48,7 @@ Exit codes: 0 all succeeded; 70 some did not; otherwise those of "belfry --help"
 	cmd.Flags().StringVar(&request.Only, "only", "", "only the firings that are missing (never begun), or whose newest run failed")
 	cmd.Flags().BoolVar(&request.WithAfter, "with-after", false, "then, for each firing, run the jobs that come after it")
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only tell what would run")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of the runs as they ended")
+	answer.of(cmd)
 	for _, name := range []string{"from", "to"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // it is ours
@@ -57,7 +57,7 @@ Exit codes: 0 all succeeded; 70 some did not; otherwise those of "belfry --help"
 	return cmd
 }
 
-func (c *command) backfill(ctx context.Context, request api.BackfillRequest, asJSON bool) error {
+func (c *command) backfill(ctx context.Context, request api.BackfillRequest, answer answerFlag) error {
 	var b api.Backfill
 	w, err := c.ask(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		b, err = client.StartBackfill(ctx, request)
@@ -68,12 +68,15 @@ func (c *command) backfill(ctx context.Context, request api.BackfillRequest, asJ
 	}
 	if request.DryRun || len(b.Runs) == 0 {
 		w.leave()
-		return c.wouldBackfill(request, b.Runs, asJSON)
+		return c.wouldBackfill(request, b.Runs, answer != inWords)
 	}
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(interrupts)
-	display := &progress{c: c, what: request.Job, total: len(b.Runs), since: time.Now()}
+	display := &progress{line: line{f: c.err}, told: newEvents(nil), what: request.Job, total: len(b.Runs), since: time.Now()}
+	if answer == asEvents {
+		display.told.out = c.out
+	}
 	runs, err := c.follow(ctx, w.client, b, display, interrupts)
 	if err != nil {
 		w.leave()
@@ -82,7 +85,10 @@ func (c *command) backfill(ctx context.Context, request api.BackfillRequest, asJ
 	if err := w.waitFor(interrupts, c.othersGoOn); err != nil {
 		return err
 	}
-	if asJSON {
+	for _, r := range runs {
+		display.told.run(r)
+	}
+	if answer == asArray {
 		if err := printJSON(c.out, runs); err != nil {
 			return err
 		}
@@ -135,6 +141,11 @@ func (c *command) follow(ctx context.Context, client *api.Client, b api.Backfill
 		case err := <-failed:
 			return nil, c.gone(err, last)
 		case <-tick.C:
+			if display.wanted() && b.States["publishing"] > 0 {
+				if now, err := client.Backfill(ctx, b.ID); err == nil {
+					b.Publishing = now.Publishing // the news are told apart
+				}
+			}
 		case <-interrupts:
 			interrupted++
 			display.end()
@@ -234,34 +245,28 @@ func (c *command) concludeBackfill(name string, runs []api.Run) error {
 	return exitCode(exitRunFailed)
 }
 
-// progress shows on a terminal how far a backfill has come, in one line that is
-// written over. Elsewhere it is quiet.
+// progress shows on a terminal how far a backfill has come, and tells it to a
+// program that wants to know.
 type progress struct {
-	c     *command
+	line
+	told  *events
 	what  string
 	total int
 	since time.Time
-	shown bool
+	far   meter // of what is published
 }
+
+// wanted reports whether anybody sees it.
+func (p *progress) wanted() bool { return terminal(p.f) || p.told.out != nil }
 
 func (p *progress) show(b api.Backfill) {
-	if !terminal(p.c.err) {
-		return
-	}
-	p.shown = true
-	fmt.Fprintf(p.c.err, "\r\x1b[K%s", p.line(b, time.Since(p.since)))
+	p.told.backfill(b)
+	p.line.show(p.text(b, time.Now()))
 }
 
-// end leaves the line as it is, and what is written next below it.
-func (p *progress) end() {
-	if p.shown {
-		fmt.Fprintln(p.c.err)
-		p.shown = false
-	}
-}
-
-func (p *progress) line(b api.Backfill, elapsed time.Duration) string {
+func (p *progress) text(b api.Backfill, now time.Time) string {
 	const width = 20
+	elapsed := now.Sub(p.since)
 	open := b.Count("queued", "running", "publishing")
 	ended := p.total - open
 	filled := ended * width / max(p.total, 1)
@@ -273,7 +278,11 @@ func (p *progress) line(b api.Backfill, elapsed time.Duration) string {
 	}
 	parts = append(parts, duration(elapsed.Round(time.Second)))
 	if ended > 0 && open > 0 {
-		parts = append(parts, "about "+duration(max((elapsed/time.Duration(ended)*time.Duration(open)).Round(time.Second), time.Second))+" left")
+		parts = append(parts, about(elapsed/time.Duration(ended)*time.Duration(open)))
 	}
-	return fmt.Sprintf("%s %s%s %s", p.what, strings.Repeat("█", filled), strings.Repeat("░", width-filled), strings.Join(parts, ", "))
+	text := fmt.Sprintf("%s %s%s %s", p.what, strings.Repeat("█", filled), strings.Repeat("░", width-filled), strings.Join(parts, ", "))
+	if b.Publishing != nil {
+		text += " (publishing " + p.far.text(*b.Publishing, now) + ")"
+	}
+	return text
 }

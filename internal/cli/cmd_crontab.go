@@ -66,7 +66,7 @@ func (c *command) crontab(ctx context.Context, args []string) error {
 	var dialect system.Dialect
 	if len(args) > 1 && args[0] == "--dialect" {
 		if dialect = system.Dialect(args[1]); dialect != system.Debian && dialect != system.Cronie {
-			return usage("%q is not a dialect", dialect).hint("there are debian and cronie")
+			return usage("there is no dialect %q", dialect).hint("there are debian and cronie")
 		}
 		args = args[2:]
 	}
@@ -88,12 +88,12 @@ func (c *command) crontab(ctx context.Context, args []string) error {
 		defer client.Close()
 		spool = daemonSpool{ctx, client}
 	}
-	log := syslog.New("", crontabName)
+	log := syslog.New(syslog.Socket)
 	defer log.Close()
 	command := system.Command{
 		Dialect: places.Dialect, Caller: caller, Users: users, Spool: spool,
 		In: c.in, Out: c.out, Err: c.err, Getenv: os.Getenv,
-		Log: func(user, event, detail string) { log.Event(os.Getpid(), user, event, detail) },
+		Log: func(user, event, detail string) { log.Event(crontabName, os.Getpid(), user, event, detail) },
 	}
 	if code := command.Run(args); code != 0 {
 		return exitCode(code)

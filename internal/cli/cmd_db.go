@@ -85,16 +85,14 @@ func (c *command) during(how func() string, work func() error) error {
 	begun := time.Now()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	for said := false; ; {
+	shown := line{f: c.err}
+	defer shown.clear()
+	for {
 		select {
 		case err := <-done:
-			if said {
-				fmt.Fprint(c.err, "\r\x1b[K")
-			}
 			return err
 		case <-ticker.C:
-			said = true
-			fmt.Fprintf(c.err, "\r\x1b[K%s, after %s", how(), time.Since(begun).Round(time.Second))
+			shown.show(fmt.Sprintf("%s, after %s", how(), time.Since(begun).Round(time.Second)))
 		}
 	}
 }

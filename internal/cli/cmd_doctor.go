@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"belfry/internal/doctor"
 	"belfry/internal/job"
 	"belfry/internal/proc"
+	"belfry/internal/python"
 )
 
 func (c *command) doctorCommand() *cobra.Command {
@@ -83,7 +85,8 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	done := func() {}
 	s := &doctor.Setup{
-		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
+		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Key: o.Host.Key, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
+		Python: func(versions job.Versions) (string, error) { return python.Check(os.Environ(), versions) },
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
 	}
 	client := clientOf(o)
@@ -91,7 +94,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	if s.Health, _, err = c.health(ctx, client, o.Data); err != nil {
 		s.Silent = err.Error()
 	}
-	if s.Health.PID != 0 && len(o.Crontabs) == 0 {
+	if s.Health.PID != 0 && len(o.Crontabs) == 0 && o.System == nil {
 		o.Crontabs = crontabsOf(ctx, client, o.Project)
 	}
 	o.Told = func(sentence string) {
@@ -105,6 +108,13 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 		}
 	}
 	s.Spool = cmp.Or(s.Health.Spool, o.MailSpool, settings.MailSpool, "/var/mail")
+	if o.System != nil {
+		for _, j := range jobs {
+			if j.Crontab && !slices.Contains(s.Crontabs, j.Source.File) {
+				s.Crontabs = append(s.Crontabs, j.Source.File)
+			}
+		}
+	}
 	for _, file := range o.Crontabs {
 		if abs, err := filepath.Abs(file); err == nil {
 			s.Crontabs = append(s.Crontabs, abs)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"belfry/internal/proc"
 	"belfry/internal/publish"
+	"belfry/internal/python"
 )
 
 // keeperCommand is the parent of the jobs. The daemon starts it.
@@ -35,6 +37,20 @@ func publishCommand() *cobra.Command {
 				return exitCode(code)
 			}
 			return nil
+		},
+	}
+}
+
+// pythonCommand becomes a job's command, in its virtual environment. The keeper
+// starts it.
+func (c *command) pythonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "python ORDER COMMAND…",
+		Hidden:             true,
+		DisableFlagParsing: true, // the command's are its own
+		RunE: func(_ *cobra.Command, args []string) error {
+			fmt.Fprintf(c.err, "belfry: %v\n", python.Begin(args, os.Environ(), c.out))
+			return exitCode(python.ExitRefused)
 		},
 	}
 }

@@ -110,7 +110,7 @@ func optionFindings(file string, text []byte, zone *time.Location) []crontab.Fin
 	if err != nil && !errors.As(err, &wrong) {
 		return nil // told by the other rules
 	}
-	_, errs := job.FromCrontab(parsed, job.Crontab{Project: filepath.Base(file), File: file, Zone: zone})
+	_, errs := job.FromCrontab(parsed, job.Crontab{Project: filepath.Base(file), File: file, Zone: zone, Now: time.Now()})
 	var list []crontab.Finding
 	for _, e := range errs {
 		if strings.Contains(e.Message, "is not a pool") {

@@ -113,6 +113,9 @@ type watcher struct {
 	first int // the attempt to begin with; 0: the newest
 	// step is told each time that the run waits for something else; nil: nobody is.
 	step func(r api.Run)
+	// seen is told of the run each time that it is read, publishing of how far it is
+	// a few times a second while it publishes; nil: nobody is.
+	seen, publishing func(r api.Run)
 	// away is asked, when the daemon does not answer, for a client that does; nil
 	// to give up.
 	away func(ctx context.Context) *api.Client
@@ -128,6 +131,9 @@ func (w *watcher) watch(ctx context.Context, r api.Run) (api.Run, error) {
 		again, err := w.client.Run(ctx, r.ID)
 		if err == nil {
 			r = again
+			if w.seen != nil {
+				w.seen(r)
+			}
 			switch {
 			case r.Attempt >= part.Attempt:
 				if err = w.copyLog(ctx, r.ID, &part); err == nil { // all of it: the attempt has ended
@@ -150,10 +156,42 @@ func (w *watcher) watch(ctx context.Context, r api.Run) (api.Run, error) {
 
 // await returns when the run is no longer as it was seen.
 func (w *watcher) await(ctx context.Context, seen api.Run) error {
+	if w.publishing != nil && seen.State == "publishing" {
+		return w.awaitPublished(ctx, seen)
+	}
 	for {
 		r, err := w.client.Await(ctx, seen)
 		if err != nil || api.Version(r) != api.Version(seen) {
 			return err
+		}
+	}
+}
+
+// awaitPublished is await for a run that publishes: it tells how far that is.
+func (w *watcher) awaitPublished(ctx context.Context, seen api.Run) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := make(chan error, 1)
+	go func() {
+		for {
+			r, err := w.client.Await(ctx, seen)
+			if err != nil || api.Version(r) != api.Version(seen) {
+				changed <- err
+				return
+			}
+		}
+	}()
+	ticker := time.NewTicker(250 * time.Millisecond)
+	defer ticker.Stop()
+	w.publishing(seen)
+	for {
+		select {
+		case err := <-changed:
+			return err
+		case <-ticker.C:
+			if r, err := w.client.Run(ctx, seen.ID); err == nil {
+				w.publishing(r)
+			}
 		}
 	}
 }

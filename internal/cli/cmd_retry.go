@@ -9,7 +9,8 @@ import (
 )
 
 func (c *command) retryCommand() *cobra.Command {
-	var asJSON bool
+	var answer answerFlag
+	var request api.RetryRequest
 	cmd := &cobra.Command{
 		Use:   "retry RUN",
 		Short: "Try a run once more that failed, was lost, cancelled, skipped or missed",
@@ -18,16 +19,22 @@ was for, and wait for its end as belfry run does. Jobs that come after it and we
 because of it run when it succeeds. RUN is as in belfry show: a JOB means its newest run,
 JOB@TIME the run of a firing.
 
+With --publish the command is not run again: what it left in $BELFRY_OUTPUT is put to the
+targets that the run had, now that the cause is mended (the bucket is there, access is
+allowed). That is for runs that failed because they could not be published.
+
 ` + runExitCodes,
-		Example: "  belfry retry top-tracks\n  belfry retry top-tracks@2026-07-09",
+		Example: "  belfry retry top-tracks\n  belfry retry top-tracks@2026-07-09\n  belfry retry --publish top-tracks",
 		Args:    oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.foreground(cmd.Context(), asJSON, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
-				r, err := client.Retry(ctx, args[0])
+			how := attending{answer: answer, printed: request.Publish}
+			return c.foreground(cmd.Context(), how, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
+				r, err := client.Retry(ctx, args[0], request)
 				return []api.Run{r}, err
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array with the run as it ended; its output goes to standard error")
+	cmd.Flags().BoolVar(&request.Publish, "publish", false, "only publish what it left, which its targets had refused")
+	answer.of(cmd)
 	return cmd
 }

@@ -18,7 +18,7 @@ import (
 
 func (c *command) runCommand() *cobra.Command {
 	var request api.RunRequest
-	var asJSON bool
+	var answer answerFlag
 	cmd := &cobra.Command{
 		Use:   "run JOB",
 		Short: "Run a job now, in the foreground, recorded like every run",
@@ -33,9 +33,9 @@ does it, and others can look on.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			request.Job = args[0]
 			if request.DryRun {
-				return c.wouldRun(cmd.Context(), request, asJSON)
+				return c.wouldRun(cmd.Context(), request, answer != inWords)
 			}
-			return c.foreground(cmd.Context(), asJSON, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
+			return c.foreground(cmd.Context(), attending{answer: answer}, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
 				return client.Start(ctx, request)
 			})
 		},
@@ -44,7 +44,7 @@ does it, and others can look on.
 	cmd.Flags().StringVar(&request.At, "at", "", "the day's firing at this time (15:04), where there are several; or an RFC 3339 time")
 	cmd.Flags().BoolVar(&request.WithAfter, "with-after", false, "then run the jobs that come after it")
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "only tell what would run")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of the runs as they ended; their output goes to standard error")
+	answer.of(cmd)
 	return cmd
 }
 
@@ -71,9 +71,15 @@ func (c *command) wouldRun(ctx context.Context, request api.RunRequest, asJSON b
 	return nil
 }
 
+// attending is how a command stays with runs.
+type attending struct {
+	answer  answerFlag
+	printed bool // all that their attempts print has been seen
+}
+
 // foreground asks for runs and stays with them to their end; the exit code is
 // theirs.
-func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx context.Context, client *api.Client) ([]api.Run, error)) error {
+func (c *command) foreground(ctx context.Context, how attending, request func(ctx context.Context, client *api.Client) ([]api.Run, error)) error {
 	var runs []api.Run
 	w, err := c.ask(ctx, func(ctx context.Context, client *api.Client) (err error) {
 		runs, err = request(ctx, client)
@@ -83,8 +89,12 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 		return err
 	}
 	log := io.Writer(&unheard{c.shown()})
-	if asJSON {
+	told := newEvents(nil)
+	if how.answer != inWords {
 		log = c.err
+	}
+	if how.answer == asEvents {
+		told.out = c.out
 	}
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
@@ -94,7 +104,7 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 	// that the signal is ignored.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	untold := c.tellTrouble(ctx, w.client)
-	ended, err := c.watchAll(ctx, w.client, runs, log, interrupts)
+	ended, err := c.watchAll(ctx, w.client, runs, how, log, told, interrupts)
 	untold()
 	if err != nil {
 		w.leave()
@@ -103,7 +113,7 @@ func (c *command) foreground(ctx context.Context, asJSON bool, request func(ctx 
 	if err := w.waitFor(interrupts, c.othersGoOn); err != nil {
 		return err
 	}
-	if asJSON {
+	if how.answer == asArray {
 		if err := printJSON(c.out, ended); err != nil {
 			return err
 		}
@@ -141,7 +151,7 @@ func (c *command) ask(ctx context.Context, request func(ctx context.Context, cli
 
 // watchAll follows the runs one after the other, which is the order they
 // start in, and passes Ctrl-C on to the one that is running.
-func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.Run, log io.Writer, interrupts <-chan os.Signal) ([]api.Run, error) {
+func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.Run, how attending, log io.Writer, told *events, interrupts <-chan os.Signal) ([]api.Run, error) {
 	ended := make([]api.Run, len(runs))
 	for i, r := range runs {
 		fmt.Fprintf(c.err, "%s %s  run %s, date %s\n", paint(c.err, faint, "▸"), r.Job, r.ID, r.Date)
@@ -154,10 +164,25 @@ func (c *command) watchAll(ctx context.Context, client *api.Client, runs []api.R
 		var err error
 		lines := &lineWriter{w: log}
 		first := r.Attempt
-		if r.State == "queued" { // for another one: those before were seen
+		if r.State == "queued" || how.printed { // those before were seen
 			first++
 		}
-		ended[i], err = (&watcher{client: client, log: lines, first: first, step: c.step, away: c.waitForDaemon(client, r.ID)}).watch(ctx, r)
+		shown, far := line{f: c.err}, meter{}
+		w := &watcher{client: client, log: lines, first: first, away: c.waitForDaemon(client, r.ID), seen: told.run}
+		w.step = func(r api.Run) {
+			shown.clear()
+			c.step(r)
+		}
+		if terminal(c.err) || told.out != nil {
+			w.publishing = func(r api.Run) {
+				told.publishing(r)
+				if r.Publishing != nil {
+					shown.show("  publishing " + far.text(*r.Publishing, time.Now()) + ", to " + relative(r.Publishing.Target))
+				}
+			}
+		}
+		ended[i], err = w.watch(ctx, r)
+		shown.clear()
 		close(done)
 		<-stopped
 		if lines.within && log != io.Writer(c.err) && terminal(c.out) {
@@ -242,7 +267,7 @@ func (c *command) step(r api.Run) {
 	}
 	for _, n := range r.Notices {
 		if n.Kind == "publish" && n.State == "pending" && n.Error != "" {
-			fmt.Fprintf(c.err, "  not published yet (try %d): %s; Ctrl-C gives it up\n", n.Tries, n.Error)
+			fmt.Fprintf(c.err, "  not published yet (try %d): %s; next try at %s, Ctrl-C gives it up\n", n.Tries, n.Error, clockTime(n.Next, r.Timezone))
 		}
 	}
 }
@@ -288,9 +313,24 @@ func (c *command) conclude(r api.Run) {
 	if r.State != "succeeded" {
 		fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
 	}
+	if unpublished(r) {
+		fmt.Fprintf(c.err, "  belfry retry --publish %s publishes its output when that is mended, without running it again\n", r.ID)
+	}
 	for _, t := range r.Published {
 		fmt.Fprintf(c.err, "  published %s, %s to %s\n", count(t.Files, "file"), size(t.Bytes), relative(t.To))
 	}
+}
+
+// unpublished reports whether a run failed only because its targets refused what
+// it left.
+func unpublished(r api.Run) bool {
+	refused := false
+	for _, n := range r.Notices {
+		if n.Kind == "publish" {
+			refused = n.State == "refused"
+		}
+	}
+	return refused && r.State == "failed" && r.ExitCode != nil && *r.ExitCode == 0
 }
 
 // codeOf is the exit code that a run means.

@@ -71,6 +71,11 @@ func (c *command) printRuns(runs []api.Run) error {
 		switch {
 		case r.Count > 1:
 			note = fmt.Sprintf("%d firings until %s: %s", r.Count, when(r.FiresUntil, r.Timezone), r.Reason)
+		case r.State == "publishing" && r.Reason != "":
+			note = "not published yet: " + r.Reason
+			if r.NotBefore != nil {
+				note = fmt.Sprintf("not published yet, next try at %s: %s", clockTime(r.NotBefore, r.Timezone), r.Reason)
+			}
 		case r.State == "succeeded" && len(r.Published) > 0:
 			note = publishedNote(r)
 		}

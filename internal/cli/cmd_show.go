@@ -56,8 +56,16 @@ func (c *command) printRun(r api.Run) error {
 	}
 	t.row("firing", firing)
 	t.row("date", r.Date)
-	if r.NotBefore != nil {
+	switch {
+	case r.NotBefore == nil:
+	case r.State == "publishing":
+		t.row("next try", when(r.NotBefore, r.Timezone))
+	default:
 		t.row("retry at", when(r.NotBefore, r.Timezone))
+	}
+	if r.Publishing != nil {
+		p := r.Publishing
+		t.row("publishing", fmt.Sprintf("%d of %s, %s of %s, to %s", p.Files, count(p.FilesTotal, "file"), size(p.Bytes), size(p.BytesTotal), p.Target))
 	}
 	if len(r.Waits) > 0 {
 		t.row("comes after", strings.Join(r.Waits, ", "))
@@ -67,6 +75,9 @@ func (c *command) printRun(r api.Run) error {
 	}
 	for _, target := range r.Published {
 		t.row("published", fmt.Sprintf("%s (%s, %s)", target.To, count(target.Files, "file"), size(target.Bytes)))
+	}
+	for _, a := range r.Audit {
+		t.row("by "+a.Person, strings.TrimSuffix(a.Action+" at "+when(&a.At, a.Timezone)+": "+a.Detail, ": "))
 	}
 	for _, a := range r.Attempts {
 		t.row(fmt.Sprintf("attempt %d", a.Number), attemptLine(a, r.Timezone))

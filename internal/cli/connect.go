@@ -18,6 +18,7 @@ import (
 	"belfry/internal/daemon"
 	"belfry/internal/project"
 	"belfry/internal/run"
+	"belfry/internal/secrets"
 )
 
 // dataName is the data folder's name beside belfry.yaml.
@@ -113,6 +114,7 @@ func host() (run.Host, error) {
 	// A container's user need not be one that the image knows.
 	h.User = cmp.Or(h.User, os.Getenv("USER"), strconv.Itoa(os.Getuid()))
 	h.Home = cmp.Or(h.Home, os.Getenv("HOME"), "/")
+	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
 	return h, nil
 }
 

@@ -109,6 +109,14 @@ func when(t *time.Time, zone string) string {
 	return shown(t.In(zoneOr(zone)))
 }
 
+// clockTime is the time of day of an instant in a zone, to the second.
+func clockTime(t *time.Time, zone string) string {
+	if t == nil {
+		return "-"
+	}
+	return t.In(zoneOr(zone)).Format("15:04:05 MST")
+}
+
 func zoneOr(name string) *time.Location {
 	if zone, err := job.KnownZone(name); err == nil {
 		return zone

@@ -156,7 +156,7 @@ func meansTheSame(t *testing.T, got, want *job.Job, dialect string) {
 	}
 	var has run.Environ
 	for _, v := range got.Env {
-		value, err := run.Expand(v.Value, nil)
+		value, err := job.Expand(v.Value, has.Lookup)
 		if err != nil {
 			t.Errorf("%s: %s: %v", got.Name, v.Name, err)
 		}

@@ -104,6 +104,19 @@ func newPlace(t *testing.T, files ...string) *place {
 	return p
 }
 
+// example copies examples/ttandaudio, without what was made in it.
+func (p *place) example() {
+	p.t.Helper()
+	if out, err := exec.Command("cp", "-r", "../../examples/ttandaudio/.", p.dir).CombinedOutput(); err != nil {
+		p.t.Fatalf("copy the example: %v\n%s", err, out)
+	}
+	for _, made := range []string{".belfry", "lake"} {
+		if err := os.RemoveAll(p.path(made)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 func (p *place) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *place) write(name, text string) {

@@ -225,6 +225,13 @@ jobs:
 `)
 	run := p.start("run", "upload")
 	run.until("not published yet (try 1): ")
+	// Others see why, and when it is tried again.
+	if r := p.show("upload"); r.State != "publishing" || !strings.Contains(r.Reason, "127.0.0.1:1") {
+		t.Errorf("meanwhile the run is %s: %q", r.State, r.Reason)
+	}
+	if out, _, _ := p.belfry("runs"); !strings.Contains(out, "not published yet") {
+		t.Errorf("meanwhile runs says\n%s", out)
+	}
 	run.signal(syscall.SIGINT)
 	if code := run.wait(); code != exitRunFailed {
 		t.Errorf("run exits with %d", code)

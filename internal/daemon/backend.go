@@ -14,6 +14,7 @@ import (
 	"belfry/internal/logs"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
+	"belfry/internal/python"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -32,7 +33,8 @@ type history struct {
 	owner  string
 	owners map[string]string // hash of a definition → owner; nil where all may be seen
 	// secrets gives what is hidden in the output of a run's newest attempt.
-	secrets func(ctx context.Context, run string) ([]string, error)
+	secrets   func(ctx context.Context, run string) ([]string, error)
+	publisher *publisher
 }
 
 func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
@@ -56,6 +58,9 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 		}
 		if ok {
 			out.Last = &last
+		}
+		if j.Python.Wanted() {
+			out.Environment = python.Of(h.data, j.Name)
 		}
 		list = append(list, out)
 	}
@@ -82,6 +87,19 @@ func (h *history) sees(ctx context.Context, r run.Run) (bool, error) {
 		h.owners[r.Definition] = owner
 	}
 	return owner == h.owner, nil
+}
+
+// seesRun is sees for a run of which only the id is known.
+func (h *history) seesRun(ctx context.Context, id string) bool {
+	if h.owner == "" {
+		return true
+	}
+	r, err := h.store.Run(ctx, id)
+	if err != nil {
+		return false
+	}
+	sees, err := h.sees(ctx, r)
+	return err == nil && sees
 }
 
 // seen gives a run that was found unless it is somebody else's.
@@ -386,7 +404,7 @@ type backend struct {
 }
 
 func newBackend(d *Daemon) *backend {
-	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets}, d}
+	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets, publisher: d.publisher}, d}
 }
 
 // of gives what a user of the machine may ask for.
@@ -433,7 +451,7 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	if r.DryRun {
 		return runs, nil
 	}
-	if err := b.d.store.AddRuns(ctx, runs, definitions); err != nil {
+	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: person(ctx), At: now, Action: run.ActRun, Job: j.Key, Run: runs[0].ID}); err != nil {
 		return nil, err
 	}
 	b.d.runner.Kick()

@@ -20,12 +20,14 @@ import (
 
 	"belfry/api"
 	"belfry/internal/crash"
+	"belfry/internal/job"
 	"belfry/internal/logs"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/proc"
 	"belfry/internal/publish"
+	"belfry/internal/python"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -80,24 +82,26 @@ type Options struct {
 
 // Daemon is the owner of a data folder.
 type Daemon struct {
-	o       Options
-	since   time.Time
-	store   *account
-	procs   *proc.Client
-	runner  *run.Runner
-	outbox  *outbox.Worker
-	logs    *logs.Follower
-	echo    *echo
-	jobs    *jobs
-	changes changes
-	folder  *lock         // on the data folder
-	listen  net.Listener  // the socket in the folder
-	peers   net.Listener  // nil, or the socket that everybody on the machine may open
-	public  net.Listener  // nil: there is no address for anyone
-	last    *plan.Reading // of the newest decision
-	finish  chan struct{} // closed when whoever opened it asks for nothing more
-	woken   chan struct{} // there is something new to plan
-	beats   heartbeat
+	o         Options
+	since     time.Time
+	store     *account
+	procs     *proc.Client
+	runner    *run.Runner
+	outbox    *outbox.Worker
+	publisher *publisher
+	logs      *logs.Follower
+	echo      *echo
+	jobs      *jobs
+	changes   changes
+	folder    *lock         // on the data folder
+	listen    net.Listener  // the socket in the folder
+	peers     net.Listener  // nil, or the socket that everybody on the machine may open
+	public    net.Listener  // nil: there is no address for anyone
+	last      *plan.Reading // of the newest decision
+	finish    chan struct{} // closed when whoever opened it asks for nothing more
+	woken     chan struct{} // there is something new to plan
+	beats     heartbeat
+	cron      *cronLog
 	supervisor
 }
 
@@ -120,7 +124,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}()
 	// What is wrong in the files, or with the address, is said before anything
 	// is changed.
-	d.jobs = newJobs(o)
+	d.cron = newCronLog(o, d.since)
+	d.jobs = newJobs(o, d.cron)
 	if err := d.jobs.read(); err != nil {
 		return nil, err
 	}
@@ -175,9 +180,10 @@ func (d *Daemon) wire() {
 	}
 	d.runner = run.NewRunner(run.Options{
 		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
-		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Notices: d.notices,
+		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
+		Python:      func(j *job.Job, attempt string) []string { return python.Args(d.o.Self, d.o.Data, j, attempt) },
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Began:       d.began, Ended: d.ended,
+		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
 	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
@@ -185,10 +191,11 @@ func (d *Daemon) wire() {
 		d.runner.Hold()
 	}
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
+	d.publisher = newPublisher(publish.Options{Command: append(d.o.Self, "publish"), Env: publishAs(d.runner), Log: d.o.Log.With("component", "publish")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
-			outbox.Publish: publish.New(publish.Options{Command: append(d.o.Self, "publish"), Env: d.publishAs, Log: d.o.Log.With("component", "publish")}),
+			outbox.Publish: d.publisher,
 			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
@@ -197,7 +204,8 @@ func (d *Daemon) wire() {
 			}
 			return d.store.Settle(ctx, item)
 		},
-		Changed: d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
+		Patience: d.patience,
+		Changed:  d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
 	})
 	d.store.writable = func() {
 		d.wake()
@@ -219,11 +227,19 @@ func (d *Daemon) limits() run.Limits {
 }
 
 func (d *Daemon) spool() string {
-	set := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
-	if set == "" && d.o.System != nil {
-		set = d.o.System.Mail
+	spool := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
+	if spool == "" && d.o.System != nil {
+		spool = d.o.System.Mail
 	}
-	return set
+	return spool
+}
+
+// patience is how long what is owed is tried.
+func (d *Daemon) patience(kind outbox.Kind) time.Duration {
+	if kind == outbox.Publish {
+		return cmp.Or(d.jobs.settings().PublishPatience, outbox.DefaultPatience)
+	}
+	return outbox.DefaultPatience
 }
 
 // wake has the planner look now.
@@ -296,12 +312,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	handler := func(access server.Access) http.Handler {
-		return d.handler(newBackend(d), access, uint32(os.Geteuid()), ending)
-	}
-	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, handler(server.Owner)) })
+	parts.start(answers, func(ctx context.Context) error {
+		return d.serve(ctx, d.listen, d.handler(newBackend(d), server.Owner, os.Geteuid(), ending))
+	})
 	if d.public != nil {
-		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, handler(server.Anyone)) })
+		parts.start(publicly, func(ctx context.Context) error {
+			return d.serve(ctx, d.public, d.handler(newBackend(d), server.Anyone, nobody, ending))
+		})
 	}
 	if d.peers != nil {
 		parts.start(locally, func(ctx context.Context) error { return d.serve(ctx, d.peers, d.peerHandler(ending)) })
@@ -321,6 +338,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)
 		d.ready()
+		d.cron.tell("CRON", "STARTUP", "belfry "+d.o.Version)
 	} else {
 		look.Go(func() { idle <- d.untilIdle(looking) })
 	}
@@ -411,7 +429,7 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 }
 
 // handler answers a user of the machine, by id, what access lets them ask.
-func (d *Daemon) handler(b *backend, access server.Access, uid uint32, ending <-chan struct{}) http.Handler {
+func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
 	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
@@ -512,6 +530,7 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 		crash.Point(crash.Recorded)
 	}
 	if d.last == nil && d.o.System != nil && !d.o.Shadow {
+		d.tellReboot(decision)
 		if err := d.o.System.MarkReboot(); err != nil {
 			d.o.Log.Warn("tell the cron that may come after us that @reboot jobs have run", "error", err)
 		}
@@ -596,6 +615,9 @@ func (d *Daemon) Close() error {
 	}
 	if d.folder != nil {
 		errs = append(errs, d.folder.release())
+	}
+	if d.cron != nil {
+		d.cron.close()
 	}
 	return errors.Join(errs...)
 }

@@ -33,6 +33,7 @@ type jobs struct {
 	o     Options
 	store *account
 	log   *slog.Logger
+	cron  *cronLog
 	asked chan struct{} // to read the sources anew, whether they have changed or not
 	news  func()        // called when the jobs are others than before
 	alive time.Time     // when a daemon was last here before this one
@@ -47,6 +48,7 @@ type jobs struct {
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
 	orphans []string             // guarded by mu; users whose crontabs wait for them
 	said    map[string]bool      // guarded by loading; sentences that the last reading told
+	texts   map[string]string    // guarded by loading; path of a crontab of the machine → the stamp that was read
 	problem string               // guarded by mu: why the newest sources are not in use
 	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
@@ -60,8 +62,8 @@ type fileStamp struct {
 	link         time.Time // when the path itself changed, which may be a link
 }
 
-func newJobs(o Options) *jobs {
-	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), news: func() {}}
+func newJobs(o Options, cron *cronLog) *jobs {
+	j := &jobs{o: o, cron: cron, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), news: func() {}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -97,7 +99,11 @@ func (j *jobs) read() error {
 	}
 	loaded, settings, refused, err := read(o)
 	for _, r := range refused {
-		o.Told("this crontab is not used: " + r.Error() + "; " + r.Next)
+		sentence := "this crontab is not used: " + r.Error() + "; " + r.Next
+		if !j.said[sentence] {
+			j.cron.refused(r, j.o.System.Spool)
+		}
+		o.Told(sentence)
 	}
 	j.said = said
 	j.mu.Lock()
@@ -108,7 +114,24 @@ func (j *jobs) read() error {
 		return err
 	}
 	j.fresh, j.daemon, j.orphans = loaded, settings, orphans(refused)
+	j.tellReloaded(loaded)
 	return nil
+}
+
+// tellReloaded tells the machine's log which of its crontabs are others than when
+// they were read before. Its caller holds mu, and the first reading is alone.
+func (j *jobs) tellReloaded(loaded []source) {
+	if j.o.System == nil {
+		return
+	}
+	texts := map[string]string{}
+	for _, s := range loaded {
+		texts[s.path] = s.stamp
+		if before, known := j.texts[s.path]; known && before != s.stamp {
+			j.cron.reloaded(s.path, j.o.System.Spool)
+		}
+	}
+	j.texts = texts
 }
 
 // begin makes what was read the jobs of a daemon that has just taken its folder.
@@ -255,12 +278,16 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 }
 
 // pause makes a job fire no more, or again: then from now on.
-func (j *jobs) pause(ctx context.Context, key string, paused bool) error {
+func (j *jobs) pause(ctx context.Context, key string, paused bool, by run.Person) error {
 	j.loading.Lock()
 	defer j.loading.Unlock()
 	j.turn.Lock()
 	defer j.turn.Unlock()
-	since, err := j.store.Pause(ctx, key, paused, j.o.Clock().Wall)
+	now, action := j.o.Clock().Wall, run.ActResume
+	if paused {
+		action = run.ActPause
+	}
+	since, err := j.store.Pause(ctx, key, paused, now, &run.Act{Person: by, At: now, Action: action, Job: key})
 	if err != nil {
 		return err
 	}
@@ -404,6 +431,18 @@ func (j *jobs) settings() project.Daemon {
 	return j.daemon
 }
 
+// wantPython tells of a job's name whether a job of it runs in a virtual
+// environment; those stand in belfry.yaml alone.
+func (j *jobs) wantPython() func(name string) bool {
+	wanted := map[string]bool{}
+	for _, loaded := range j.planned() {
+		if loaded.Python.Wanted() {
+			wanted[loaded.Name] = true
+		}
+	}
+	return func(name string) bool { return wanted[name] }
+}
+
 func (j *jobs) trouble() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -452,7 +491,7 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		}
 	}
 	if there {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
+		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
 		if err != nil {
 			return nil, settings, nil, &SourceError{err}
 		}
@@ -526,7 +565,7 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 		}
 		return source{}, fmt.Errorf("read crontab %s: %w", path, reason)
 	}
-	whose := job.Crontab{Project: projectName(abs), Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools}
+	whose := job.Crontab{Project: projectName(abs), Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall}
 	return parseCrontab(path, text, o, whose, crontab.Options{Root: o.Host.User == "root"})
 }
 

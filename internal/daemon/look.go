@@ -12,6 +12,7 @@ import (
 	"belfry/api"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/publish"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
@@ -40,7 +41,9 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	}
 	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
 	// It starts nothing: it only knows how an attempt's environment is made.
-	h.secrets = run.NewRunner(run.Options{Dir: runsDir(o.Data), Store: s, Job: byKey, Host: o.Host}).Secrets
+	runner := run.NewRunner(run.Options{Dir: runsDir(o.Data), Store: s, Job: byKey, Host: o.Host})
+	h.secrets = runner.Secrets
+	h.publisher = newPublisher(publish.Options{Command: append(o.Self, "publish"), Env: publishAs(runner), Log: o.Log.With("component", "publish")})
 	listener := newPipeListener()
 	srv := &http.Server{Handler: server.New(server.Options{Backend: &onlooker{h, o}, Access: server.Owner, Log: o.Log}), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
@@ -108,7 +111,7 @@ func (l *onlooker) Request(context.Context, api.RunRequest) ([]run.Run, error) {
 
 func (l *onlooker) Stop(context.Context, string, bool) error { return errNobody }
 
-func (l *onlooker) Retry(context.Context, string) error { return errNobody }
+func (l *onlooker) Retry(context.Context, string, bool) error { return errNobody }
 
 func (l *onlooker) Pause(context.Context, string, bool) (server.Job, error) {
 	return server.Job{}, errNobody

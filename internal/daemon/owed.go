@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,24 +20,26 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: string(j.IfEmpty),
+		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
+		Targets: targets,
 	}
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
-		order.Targets = append(order.Targets, publish.Target{From: t.From, To: t.To})
-		item.Targets = append(item.Targets, t.To)
+		item.Targets = append(item.Targets, publish.Place(t.To))
 	}
 	item.Payload = mustJSON(order)
 	return item
 }
 
 // publishAs gives the environment of a run's job, and whom it ran as.
-func (d *Daemon) publishAs(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-	env, as, err := d.runner.Environ(ctx, id)
-	if as == nil {
-		return env, nil, err
+func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+	return func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+		env, as, err := r.Environ(ctx, id)
+		if as == nil {
+			return env, nil, err
+		}
+		return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
 	}
-	return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
 }
 
 // notices makes what is owed to people for a piece of news: cron's mail for a
@@ -51,7 +54,7 @@ func (d *Daemon) notices(n run.News) []outbox.Item {
 			d.o.Log.Warn("nobody to tell about a run", "run", n.Run.ID, "job", n.Job.String(), "error", err)
 			return nil
 		}
-		if !cronMail(&message, n, host) {
+		if !d.cronMail(&message, n, host) {
 			return nil
 		}
 	} else {
@@ -71,12 +74,20 @@ var told = map[job.Event]string{
 	job.OnOutput:   "printed something",
 }
 
-// cronMail fills in cron's mail to the letter; false when MAILTO wants none.
-func cronMail(message *notify.Message, n run.News, host run.Host) bool {
+// cronMail fills in cron's mail to the letter; false when there is none: MAILTO
+// wants none, or the command has failed and printed nothing.
+func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bool {
+	if info, err := os.Stat(n.Log); n.Event == job.OnFailure && n.State == run.Failed && n.Run.State == run.Running && (err != nil || info.Size() == 0) {
+		return false
+	}
 	environ := run.CronEnviron(n.Job, host)
 	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
+	message.Dir, _ = environ.Lookup("HOME")
 	message.From, _ = environ.Lookup("MAILFROM")
+	if message.From != "" && !notify.SafeAddress(message.From, host.Debian) {
+		d.cron.unsafe(host.User, message.From)
+	}
 	message.ContentType, _ = environ.Lookup("CONTENT_TYPE")
 	message.TransferEncoding, _ = environ.Lookup("CONTENT_TRANSFER_ENCODING")
 	if to, set := environ.Lookup("MAILTO"); set {
@@ -86,6 +97,7 @@ func cronMail(message *notify.Message, n run.News, host run.Host) bool {
 		list, err := notify.ParseMailTo(to, host.Debian)
 		if err != nil { // cron refuses to send it; we tell the owner
 			message.Intro = fmt.Sprintf("MAILTO=%q cannot be used: %v", to, err)
+			d.cron.unsafe(host.User, to)
 		}
 		message.To = list
 	}

@@ -1,13 +1,10 @@
 package daemon
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"belfry/internal/server"
 )
@@ -83,46 +80,19 @@ func (l *peerListener) give(uid uint32) {
 	}
 }
 
-// peerOf gives the user id of the process that connected.
-func peerOf(conn net.Conn) (uid uint32, ok bool) {
-	unixConn, isUnix := conn.(*net.UnixConn)
-	if !isUnix {
-		return 0, false
-	}
-	raw, err := unixConn.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	var cred *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if controlErr != nil || err != nil {
-		return 0, false
-	}
-	return cred.Uid, true
-}
-
-type peerKey struct{}
-
-// withPeer keeps a connection's user for its requests: net/http has no other way
-// from the one to the other.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	if peer, ok := conn.(*peerConn); ok {
-		return context.WithValue(ctx, peerKey{}, peer.uid)
-	}
-	return ctx
-}
-
 // peerHandler answers root, and whoever the daemon runs as, all that they ask, and
 // other users what is about their own jobs.
 func (d *Daemon) peerHandler(ending <-chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		uid, known := r.Context().Value(peerKey{}).(uint32)
-		if known && (uid == 0 || int(uid) == os.Geteuid()) {
+		uid, known := r.Context().Value(peerKey{}).(int)
+		if known && (uid == 0 || uid == os.Geteuid()) {
 			d.handler(newBackend(d), server.Owner, uid, ending).ServeHTTP(w, r)
 			return
 		}
 		access, b := server.Anyone, newBackend(d)
-		if user, err := d.o.System.Users.LookupID(uid); known && err == nil {
+		if !known {
+			uid = nobody
+		} else if user, err := d.o.System.Users.LookupID(uint32(uid)); err == nil {
 			access, b = server.User, b.of(user.Name)
 		}
 		d.handler(b, access, uid, ending).ServeHTTP(w, r)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"belfry/internal/project"
+	"belfry/internal/python"
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
@@ -93,6 +94,9 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		folders++
 	}
 	if !more && err == nil {
+		if _, err := d.store.PruneActs(ctx, kept(d.jobs.settings().Retention), now, pruneRound); err != nil && ctx.Err() == nil {
+			log.Error("remove what people did long ago", "error", err)
+		}
 		orphans, err := d.orphans(ctx, now)
 		if err != nil && ctx.Err() == nil {
 			log.Error("look for folders of unknown runs", "error", err)
@@ -100,6 +104,13 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 		folders += orphans
 		if err := d.trimLogs(ctx, now); err != nil && ctx.Err() == nil {
 			log.Error("remove the logs of unknown runs", "error", err)
+		}
+		environments, err := python.Collect(ctx, d.o.Data, now, d.jobs.wantPython())
+		if err != nil && ctx.Err() == nil {
+			log.Error("remove unused Python environments", "error", err)
+		}
+		if environments > 0 {
+			log.Info("removed unused Python environments", "environments", environments)
 		}
 	}
 	if len(removed)+folders > 0 {

@@ -69,6 +69,66 @@ func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
 	}
 }
 
+func TestOutputThatIsNotAtItsTargetIsKeptAsLongAsItsRun(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	lake := filepath.Join(filepath.Dir(o.Project), "lake")
+	strange := filepath.Join(lake, "2026-07-09", "strange")
+	if err := os.MkdirAll(strange, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	inPlace(t, o.Project, "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"echo x > $BELFRY_OUTPUT/x\", publish: \"lake/$BELFRY_DATE\"}\n"+
+		"daemon: {retention: {age: 2d, failed_age: 30d, runs: 1}}\n")
+	finished := func(client *api.Client, r api.Run, want string) string {
+		t.Helper()
+		var err error
+		for !r.Finished() {
+			if r, err = client.Await(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.State != want {
+			t.Fatalf("the run for %s is %s (%s), want %s", r.Date, r.State, r.Reason, want)
+		}
+		return r.ID
+	}
+	made := func(client *api.Client, date, want string) string {
+		t.Helper()
+		runs, err := client.Start(t.Context(), api.RunRequest{Job: "nightly", Date: date})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return finished(client, runs[0], want)
+	}
+	_, client, stop := serveDaemon(t, o)
+	refused := made(client, "2026-07-09", "failed")
+	clock.by.Add(int64(time.Second))
+	sent := made(client, "2026-07-10", "succeeded")
+	clock.by.Add(int64(time.Second))
+	made(client, "2026-07-11", "succeeded")
+	stop()
+	clock.by.Add(int64(20 * 24 * time.Hour))
+	d, client, _ := serveDaemon(t, o)
+	clock.by.Add(int64(untilQuiet(d.now())))
+	d.prune(t.Context())
+	if _, err := client.Run(t.Context(), sent); err == nil {
+		t.Error("the run that was published is still in the account: nothing was removed")
+	}
+	if err := os.Remove(strange); err != nil {
+		t.Fatal(err)
+	}
+	again, err := client.Retry(t.Context(), refused, api.RetryRequest{Publish: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished(client, again, "succeeded")
+	if text, err := os.ReadFile(filepath.Join(lake, "2026-07-09", "x")); err != nil || string(text) != "x\n" {
+		t.Errorf("at its target is %q, %v", text, err)
+	}
+}
+
 func TestLogsOfRunsThatAreNotInTheStoreAreDropped(t *testing.T) {
 	t.Parallel()
 	d, client, _ := serveDaemon(t, options(t, t.TempDir()))
@@ -120,5 +180,40 @@ func TestFailedRunsThatAreKeptForEverAreNotRemovedLikeTheOthers(t *testing.T) {
 	t.Parallel()
 	if keep := kept(project.Retention{Age: time.Hour, FailedAge: project.Forever}); keep.FailedAge < 100*365*24*time.Hour {
 		t.Errorf("the store is told %+v", keep)
+	}
+}
+
+func TestPythonEnvironmentsThatNoJobNamesAreRemoved(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	inPlace(t, o.Project, "jobs:\n  with: {command: x, python: {version: 3.11}}\n  without: {command: x}\n")
+	d, _, _ := serveDaemon(t, o)
+	dir := filepath.Join(o.Data, "python")
+	there := func(job string) bool { _, err := os.Stat(filepath.Join(dir, "of-"+job)); return err == nil }
+	for _, job := range []string{"with", "without", "gone"} {
+		if err := os.MkdirAll(filepath.Join(dir, "of-"+job), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "jobs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../of-"+job, filepath.Join(dir, "jobs", job)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		days int64
+		left []bool
+	}{{1, []bool{true, true, true}}, {7, []bool{true, false, false}}} {
+		clock.by.Add(c.days * int64(24*time.Hour))
+		clock.by.Add(int64(untilQuiet(d.now())))
+		d.prune(t.Context())
+		for i, job := range []string{"with", "without", "gone"} {
+			if there(job) != c.left[i] {
+				t.Errorf("after %d days more the environment of the job %q is there: %t", c.days, job, there(job))
+			}
+		}
 	}
 }

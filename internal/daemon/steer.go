@@ -18,26 +18,29 @@ import (
 
 // Stop ends a run.
 func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
-	return refusal(id, b.d.runner.Stop(ctx, id, kill))
+	return refusal(id, b.d.runner.Stop(ctx, id, kill, person(ctx)))
 }
 
-// Retry has a run that has ended tried once more.
-func (b *backend) Retry(ctx context.Context, id string) error {
+// Retry has a run that has ended tried once more, or only its publish.
+func (b *backend) Retry(ctx context.Context, id string, publish bool) error {
 	if err := b.working(); err != nil {
 		return err
 	}
-	return refusal(id, b.d.runner.Retry(ctx, id))
+	if publish {
+		return refusal(id, b.d.runner.PublishAgain(ctx, id, person(ctx)))
+	}
+	return refusal(id, b.d.runner.Retry(ctx, id, person(ctx)))
 }
 
 // refusal says for people why a run was not steered.
 func refusal(id string, err error) error {
 	var stop run.StopError
-	var retry run.RetryError
+	var retry *run.RetryError
 	switch {
 	case errors.As(err, &stop):
 		return &api.Error{Code: api.Refused, Message: stop.Error()}
 	case errors.As(err, &retry):
-		return &api.Error{Code: api.Refused, Message: retry.Error()}
+		return &api.Error{Code: api.Refused, Message: retry.Message, Hint: retry.Hint}
 	case errors.Is(err, run.ErrConflict), errors.Is(err, proc.ErrUnknownAttempt):
 		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("run %s was just changing its state", id), Hint: "try again"}
 	}
@@ -50,7 +53,7 @@ func (b *backend) Pause(ctx context.Context, name string, paused bool) (server.J
 	if err != nil {
 		return server.Job{}, err
 	}
-	if err := b.d.jobs.pause(ctx, j.Key, paused); err != nil {
+	if err := b.d.jobs.pause(ctx, j.Key, paused, person(ctx)); err != nil {
 		return server.Job{}, err
 	}
 	b.d.o.Log.Info("a person steered a job", "job", j.String(), "paused", paused)
@@ -103,7 +106,18 @@ func (b *backend) Backfill(ctx context.Context, r api.BackfillRequest) (string, 
 	if r.DryRun || len(runs) == 0 {
 		return id, runs, nil
 	}
-	if err := b.d.store.AddRuns(ctx, runs, definitions); err != nil {
+	told := fmt.Sprintf("%s to %s, %d runs, %d at once", r.From, r.To, len(runs), max(r.Parallel, 1))
+	if r.Only != "" {
+		told += ", only " + r.Only
+	}
+	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: person(ctx), At: now, Action: run.ActBackfill, Job: j.Key, Backfill: id, Detail: told}); err != nil {
+		var twice *store.BackfillError
+		if errors.As(err, &twice) {
+			return "", nil, &api.Error{
+				Code: api.Refused, Message: fmt.Sprintf("backfill %s of %s has not ended, and makes %s too", twice.Backfill, j.Name, twice.Date),
+				Hint: "belfry runs " + j.Name + " tells how far it is; try again when it has ended, or leave out what it makes",
+			}
+		}
 		return "", nil, err
 	}
 	b.d.o.Log.Info("a person asked for a backfill", "job", j.String(), "backfill", id, "runs", len(runs), "parallel", max(r.Parallel, 1))
@@ -146,7 +160,8 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 	if len(runs) == 0 {
 		return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no backfill %q", id)}
 	}
-	err = b.d.runner.GiveUp(ctx, func(ctx context.Context) ([]run.Run, error) {
+	act := run.Act{Person: person(ctx), At: b.now(), Action: run.ActStopBackfill, Job: runs[0].Job, Backfill: id}
+	err = b.d.runner.GiveUp(ctx, act, func(ctx context.Context) ([]run.Run, error) {
 		return b.store.Runs(ctx, store.RunFilter{Backfill: id, State: run.Queued})
 	})
 	if err != nil || !running {
@@ -160,7 +175,7 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 		if r.State.Finished() {
 			continue
 		}
-		if err := b.d.runner.Stop(ctx, r.ID, false); err != nil && !errors.As(err, &ended) && !errors.Is(err, run.ErrConflict) {
+		if err := b.d.runner.Stop(ctx, r.ID, false, act.Person); err != nil && !errors.As(err, &ended) && !errors.Is(err, run.ErrConflict) {
 			return refusal(r.ID, err)
 		}
 	}

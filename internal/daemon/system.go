@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,7 +36,10 @@ func (s *System) host(base run.Host) func(owner string) (run.Host, error) {
 			return run.Host{}, err
 		}
 		h := base
-		h.User, h.Home, h.Debian = user.Name, user.Home, s.Dialect == system.Debian
+		h.User, h.Home = user.Name, user.Home
+		if s.Dialect == system.Debian { // many of its users have no home, and their jobs run
+			h.Debian, h.Homeless = true, filepath.Dir(s.Spool)
+		}
 		if h.Session, err = s.Environment(); err != nil {
 			return run.Host{}, err
 		}
@@ -67,7 +71,7 @@ func (s *System) read(o Options, pools map[string]int) ([]source, []*system.Refu
 	}
 	var sources []source
 	for _, c := range found.Crontabs {
-		whose := job.Crontab{Project: c.Project, Owner: c.User, File: c.Path, Zone: o.Zone, Pools: pools}
+		whose := job.Crontab{Project: c.Project, Owner: c.User, File: c.Path, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall}
 		how := crontab.Options{System: c.User == "", Root: c.User == "root", Debian: s.Dialect == system.Debian}
 		made, err := parseCrontab(c.Path, c.Text, o, whose, how)
 		if err != nil {
@@ -119,17 +123,52 @@ func openFolders(data string) error {
 	return errors.Join(os.Chmod(data, 0o711), os.Chmod(runsDir(data), 0o711))
 }
 
+// nobody stands for the id of a user who is not known.
+const nobody = -1
+
 // crontabsFor gives the crontabs of the machine's users, as far as the user with
-// an id may work on them; nil when the daemon is not the system's.
-func (d *Daemon) crontabsFor(uid uint32) system.Spool {
-	if d.o.System == nil {
+// an id may work on them; nil when the daemon is not the system's, or nobody knows
+// who it is (nobody).
+func (d *Daemon) crontabsFor(uid int) system.Spool {
+	if d.o.System == nil || uid == nobody {
 		return nil
 	}
-	caller, err := d.o.System.Users.LookupID(uid)
+	caller, err := d.o.System.Users.LookupID(uint32(uid))
 	if err != nil { // nobody's: then none of them
 		return nil
 	}
-	return system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}
+	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
+}
+
+// crontabs are system.Tabs whose changes are in the account.
+type crontabs struct {
+	system.Tabs
+	d *Daemon
+}
+
+func (c crontabs) Install(user, from string, text []byte) error {
+	if err := c.Tabs.Install(user, from, text); err != nil {
+		return err
+	}
+	c.note(run.ActCrontab, user)
+	return nil
+}
+
+func (c crontabs) Remove(user string) error {
+	if err := c.Tabs.Remove(user); err != nil {
+		return err
+	}
+	c.note(run.ActNoCrontab, user)
+	return nil
+}
+
+// note writes down what was done, after it: whether the caller may is known only
+// then. It is done also when that cannot be written.
+func (c crontabs) note(action run.Action, user string) {
+	by := run.Person{UID: int(c.Caller.UID), Name: c.Caller.Name}
+	if err := c.d.store.Act(context.Background(), run.Act{Person: by, At: c.d.now(), Action: action, Detail: "of " + user}); err != nil {
+		c.d.o.Log.Error("note a change of a crontab", "user", user, "by", by.Name, "error", err)
+	}
 }
 
 // sendmail is the machine's mailer, whichever it is: its other programs have links
@@ -152,7 +191,7 @@ func (d *Daemon) mailer(user string) (notify.Mailer, error) {
 		return notify.Mailer{}, err
 	}
 	m := notify.Mailer{
-		Path: path, Dir: host.Home,
+		Path: path, Dir: host.Home, Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
 		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
 	}
 	if c := host.Credential; c != nil {

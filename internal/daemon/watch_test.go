@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"belfry/internal/job"
+	"belfry/internal/outbox"
 	"belfry/internal/plan"
 )
 
@@ -148,10 +149,13 @@ func TestSettingsAreTakenAnewByAReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	inPlace(t, o.Project, oneJob+"daemon: {slots: 3, mail: {spool: /elsewhere}}\n")
+	inPlace(t, o.Project, oneJob+"daemon: {slots: 3, publish_patience: 2h, mail: {spool: /elsewhere}}\n")
 	d.jobs.reload(t.Context(), false)
 	if d.limits().Slots != 3 || d.spool() != "/elsewhere" {
 		t.Errorf("there are %d slots and the spool is %s; want 3, /elsewhere", d.limits().Slots, d.spool())
+	}
+	if publish, notice := d.patience(outbox.Publish), d.patience(outbox.Notice); publish != 2*time.Hour || notice != 24*time.Hour {
+		t.Errorf("a publish is tried for %s and a message for %s; want 2h and 24h", publish, notice)
 	}
 }
 

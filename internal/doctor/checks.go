@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,8 @@ import (
 
 	"belfry/api"
 	"belfry/internal/daemon"
+	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 func fine(format string, args ...any) *Finding {
@@ -85,29 +88,70 @@ func jobFiles(_ context.Context, s *Setup) *Finding {
 
 func envFiles(_ context.Context, s *Setup) *Finding {
 	seen := map[string]bool{}
-	var readable string
 	for _, j := range s.Jobs {
 		if j.EnvFile == "" || seen[j.EnvFile] {
 			continue
 		}
 		seen[j.EnvFile] = true
-		info, err := os.Stat(j.EnvFile)
-		switch {
-		case err != nil:
+		if err := secrets.CheckPrivate(j.EnvFile); errors.Is(err, fs.ErrNotExist) {
 			return wrong("write it, or take env_file away: the job cannot be started", "the env_file of %s: %v", j.Name, err)
-		case info.Mode().Perm()&0o022 != 0:
-			return wrong("chmod 600 "+j.EnvFile, "others can write the env_file of %s (mode %04o): the job is not started", j.Name, info.Mode().Perm())
-		case info.Mode().Perm()&0o044 != 0:
-			readable = cmp.Or(readable, j.EnvFile)
+		} else if err != nil {
+			return wrong("the job is not started until then", "the env_file of %s: %v", j.Name, err)
 		}
 	}
-	switch {
-	case readable != "":
-		return warning("chmod 600 "+readable, "others can read the env_file %s", readable)
-	case len(seen) == 0:
+	if len(seen) == 0 {
 		return nil
 	}
 	return fine("%s, nobody else can read or write them", number(len(seen), "file"))
+}
+
+func pythons(_ context.Context, s *Setup) *Finding {
+	found := map[job.Versions]string{}
+	for _, j := range s.Jobs {
+		if _, looked := found[j.Python.Version]; looked || !j.Python.Wanted() {
+			continue
+		}
+		which, err := s.Python(j.Python.Version)
+		if err != nil {
+			return wrong("install it: the job cannot be started. This is by the PATH of this command; the daemon may have another, and the job one in env", "the virtual environment of %s cannot be made: %v", j.Name, err)
+		}
+		found[j.Python.Version] = which
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fine("%s", strings.Join(slices.Compact(slices.Sorted(maps.Values(found))), "; "))
+}
+
+func secretFiles(_ context.Context, s *Setup) *Finding {
+	names := map[string]bool{}
+	files := map[string]*secrets.Set{}
+	for _, j := range s.Jobs {
+		if len(j.Secrets) == 0 {
+			continue
+		}
+		set := files[j.SecretsFile]
+		if set == nil {
+			var err error
+			set, err = secrets.File{Path: j.SecretsFile, Key: s.Key}.Read()
+			if errors.Is(err, fs.ErrNotExist) {
+				return wrong("belfry secrets set "+j.Secrets[0], "%s: %v", j.Name, err)
+			} else if err != nil {
+				return wrong("the job is not started until then", "%s: %v", j.Name, err)
+			}
+			files[j.SecretsFile] = set
+		}
+		for _, name := range j.Secrets {
+			if _, known := set.Lookup(name); !known {
+				return wrong("belfry secrets set "+name, "the secret %s of %s is not in %s: the job is not started", name, j.Name, j.SecretsFile)
+			}
+			names[name] = true
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return fine("%s, opened by the key in %s", number(len(names), "secret"), s.Key)
 }
 
 func timeZone(_ context.Context, s *Setup) *Finding {

@@ -38,6 +38,7 @@ type Setup struct {
 	Zone     *time.Location    // of the machine
 	Spool    string            // folder of mailboxes
 	User     string            // whom jobs run as
+	Key      string            // path of the key of their secrets
 	Health   api.Health        // the daemon's; PID 0: there is none
 	Silent   string            // that it is there and does not answer, in a sentence
 	Jobs     []*job.Job        // as the files have them now
@@ -52,6 +53,10 @@ type Setup struct {
 	// system of a folder cannot give back the middle of a file; nil: not known.
 	CheckStore func(ctx context.Context) ([]string, error)
 	CanPunch   func(dir string) error
+
+	// Python says which interpreter makes a virtual environment for a job that
+	// asks for these versions, or why none can be made.
+	Python func(versions job.Versions) (found string, err error)
 
 	Now     time.Time
 	Machine Machine
@@ -81,6 +86,8 @@ var checks = []struct {
 	{"version", sameVersion},
 	{"jobs", jobFiles},
 	{"env files", envFiles},
+	{"python", pythons},
+	{"secrets", secretFiles},
 	{"time zone", timeZone},
 	{"clock", clockInSync},
 	{"data folder", dataFolder},

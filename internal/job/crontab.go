@@ -18,6 +18,7 @@ type Crontab struct {
 	File    string         // absolute path, for messages
 	Zone    *time.Location // of the daemon, where no CRON_TZ is given
 	Pools   map[string]int // of the daemon
+	Now     time.Time      // from when on its firings are to have targets of their own
 }
 
 // FromCrontab makes jobs of a crontab's entries. Their names are what Match
@@ -27,6 +28,7 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 	jobs := make([]*Job, 0, len(file.Entries))
 	var errs crontab.Errors
 	lines := map[string]int{} // explicit name → where it was given
+	targets := map[*Job]crontab.Option{}
 	settings := map[common]*Settings{}
 	// One piece of memory for all: they are read, and forgotten, together.
 	made := make([]Job, len(file.Entries))
@@ -62,7 +64,17 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 		if j.Name != "" {
 			lines[j.Name] = j.Source.Line
 		}
+		for _, option := range entry.Options {
+			if option.Key == "publish" {
+				targets[j] = option
+			}
+		}
 		jobs = append(jobs, j)
+	}
+	for _, shared := range FindShared(jobs, c.Now) {
+		jobs = slices.DeleteFunc(jobs, func(j *Job) bool { return j == shared.Job })
+		option := targets[shared.Job]
+		errs = append(errs, &crontab.Error{File: file.Name, Line: option.Line, Column: option.Column, Text: option.Key + "=" + option.Value, Message: shared.Message})
 	}
 	return jobs, errs
 }
@@ -73,12 +85,13 @@ type common struct {
 	env           *crontab.Var // the first: entries below the same assignments share them
 	zone, user    string
 	mailOnFailure bool
+	noLog         bool
 }
 
 // settings gives the settings that an entry has before its options, those of
 // an entry before it where they are the same.
 func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
-	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure}
+	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure, noLog: entry.NoLog}
 	if len(entry.Env) > 0 {
 		key.env = &entry.Env[0]
 	}
@@ -88,6 +101,7 @@ func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Se
 	s := &Settings{
 		Owner:   cmp.Or(entry.User, c.Owner),
 		Crontab: true,
+		NoLog:   entry.NoLog,
 		Zone:    c.Zone,
 		Env:     entry.Env,
 		CatchUp: CatchUpNone,
@@ -154,6 +168,9 @@ func crontabOptions(j *Job, entry *crontab.Entry, pools map[string]int, file str
 		if line, taken := names[option.Value]; err == nil && option.Key == "name" && taken {
 			err = fmt.Errorf("%q is the name of line %d already", option.Value, line)
 		}
+		if err == nil && option.Key == "publish_mode" && !slices.ContainsFunc(entry.Options, func(o crontab.Option) bool { return o.Key == "publish" }) {
+			err = fmt.Errorf("publish_mode says nothing without a target; write publish=TARGET beside it")
+		}
 		if err != nil {
 			errs = append(errs, &crontab.Error{
 				File: file, Line: option.Line, Column: option.Column,
@@ -167,7 +184,7 @@ func crontabOptions(j *Job, entry *crontab.Entry, pools map[string]int, file str
 // options are the keys of a #belfry: line, as they are told to people.
 var options = []string{
 	"name", "timeout", "kill_after", "retry", "catch_up", "catch_up_window", "overlap", "pools",
-	"start_within", "finish_by", "umask", "nice", "log_limit", "publish",
+	"start_within", "finish_by", "umask", "nice", "log_limit", "publish", "publish_mode",
 }
 
 func crontabOption(j *Job, pools map[string]int, key, value string) (err error) {
@@ -212,14 +229,24 @@ func crontabOption(j *Job, pools map[string]int, key, value string) (err error) 
 		if value == "" {
 			return fmt.Errorf("publish needs a target: a folder or s3://bucket/prefix/")
 		}
-		j.Publish, j.IfEmpty = []Target{{To: value}}, IfEmptyError
+		j.target().To, j.IfEmpty = value, IfEmptyError
 		if !j.Notify.Wants(OnFailure) {
 			j.Notify.On = append(j.Notify.On, OnFailure) // of the publish: cron's rule knows output only
 		}
+	case "publish_mode":
+		j.target().Mode, err = OneOf(value, Modes)
 	default:
 		return fmt.Errorf("%q is not an option%s", key, Suggestion(key, options))
 	}
 	return err
+}
+
+// target is the one that an entry can have.
+func (s *Settings) target() *Target {
+	if s.Publish == nil {
+		s.Publish = []Target{{}}
+	}
+	return &s.Publish[0]
 }
 
 // tellLate makes a time that is not kept news: an entry has no other way to ask
@@ -234,8 +261,10 @@ func (s *Settings) tellLate() {
 // no more.
 var DefaultRetry = Retry{Backoff: time.Minute, MaxBackoff: time.Hour}
 
-// CatchUps and Overlaps are the policies in the order they are told to people.
+// The choices in the order they are told to people.
 var (
-	CatchUps = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
-	Overlaps = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
+	Encryptions = []Encryption{EncryptAES256, EncryptKMS, EncryptDSSE}
+	Modes       = []Mode{ModeReplace, ModeAppend, ModeFail}
+	CatchUps    = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
+	Overlaps    = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
 )

@@ -152,7 +152,7 @@ ops:9:1: CRON_TZ "Local" above this line is not a time zone; write a name like A
 
 func TestOptionsOfAnEntryAreApplied(t *testing.T) {
 	t.Parallel()
-	jobs, errs := fromText(t, "#belfry: name=top-tracks timeout=30m kill_after=5s retry=3 catch_up=latest overlap=skip\n#belfry: publish=/lake/dt=$BELFRY_DATE/\n0 1 * * * x.py\n0 2 * * * y.py\n")
+	jobs, errs := fromText(t, "#belfry: name=top-tracks timeout=30m kill_after=5s retry=3 catch_up=latest overlap=skip\n#belfry: publish_mode=append\n#belfry: publish=/lake/dt=$BELFRY_DATE/\n0 1 * * * x.py\n0 2 * * * y.py\n")
 	if len(errs) > 0 || len(jobs) != 2 {
 		t.Fatalf("got %d jobs, errors %v", len(jobs), errs)
 	}
@@ -163,7 +163,7 @@ func TestOptionsOfAnEntryAreApplied(t *testing.T) {
 	if want := (Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}); !reflect.DeepEqual(j.Retry, want) {
 		t.Errorf("retry %+v, want %+v: the waits of a belfry.yaml", j.Retry, want)
 	}
-	if want := []Target{{To: "/lake/dt=$BELFRY_DATE/"}}; !slices.Equal(j.Publish, want) || j.IfEmpty != IfEmptyError {
+	if want := []Target{{To: "/lake/dt=$BELFRY_DATE/", Mode: ModeAppend}}; !reflect.DeepEqual(j.Publish, want) || j.IfEmpty != IfEmptyError {
 		t.Errorf("publish %+v, if empty %q, want %+v and error", j.Publish, j.IfEmpty, want)
 	}
 	if !j.Notify.Wants(OnFailure) || !j.Notify.Wants(OnOutput) {
@@ -220,7 +220,7 @@ func TestEntriesShareTheirSettingsWhereTheyAreEqual(t *testing.T) {
 
 func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 	t.Parallel()
-	const all = "name, timeout, kill_after, retry, catch_up, catch_up_window, overlap, pools, start_within, finish_by, umask, nice, log_limit, publish"
+	const all = "name, timeout, kill_after, retry, catch_up, catch_up_window, overlap, pools, start_within, finish_by, umask, nice, log_limit, publish, publish_mode"
 	for _, c := range []struct{ text, want string }{
 		{"#belfry: name=Top", `ops:1:10: "Top" cannot be a name; use a–z, 0–9, dot, dash and underscore, as in "top"`},
 		{"#belfry: name=", `ops:1:10: a name is missing`},
@@ -239,6 +239,8 @@ func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 		{"#belfry: log_limit=64MB", `ops:1:10: "64MB" is not a size; write it as 64MiB, 2GiB or a number of bytes, or none`},
 		{"#belfry: log_limit=1KiB", `ops:1:10: "1KiB" is too little for a log: 16KiB at least, or none`},
 		{"#belfry: publish=", `ops:1:10: publish needs a target: a folder or s3://bucket/prefix/`},
+		{"#belfry: publish=/x publish_mode=add", `ops:1:21: "add" is not one of replace, append, fail_if_exists`},
+		{"#belfry: publish_mode=append", `ops:1:10: publish_mode says nothing without a target; write publish=TARGET beside it`},
 		{"#belfry: timeout=x\n#belfry: 이름=x", "ops:1:10: \"x\" is not a duration; write it as 90s, 30m, 1h30m or 2d\nops:2:10: \"이름\" is not an option; there are " + all},
 	} {
 		jobs, errs := fromText(t, c.text+"\n0 1 * * * x\n0 2 * * * y\n")

@@ -51,6 +51,10 @@ type Settings struct {
 	// standard input and the mail are then cron's.
 	Crontab bool
 
+	// NoLog says that the machine's log is not told of its runs, as cronie's leading
+	// - wants it.
+	NoLog bool
+
 	// Inherited holds the rhythms of its parents, each once, for a job that comes
 	// after others and has no schedule of its own.
 	Inherited []Rhythm
@@ -58,6 +62,10 @@ type Settings struct {
 	Dir       string         // working folder, absolute; empty: the owner's home
 	Env       []crontab.Var  // as written, in order; values may hold $NAME in belfry.yaml jobs
 	EnvFile   string         // absolute; read when an attempt starts
+	Python    Python         // the virtual environment that the command runs in
+
+	Secrets     []string // variables that it gets from SecretsFile
+	SecretsFile string   // absolute; encrypted, and read when an attempt starts
 
 	Timeout       time.Duration // 0: none
 	KillAfter     time.Duration
@@ -167,7 +175,50 @@ type Retry struct {
 type Target struct {
 	From string `json:"from,omitempty"`
 	To   string `json:"to"`
+	Mode Mode   `json:"mode,omitempty"`
+
+	// Parallel is how many files, or parts of large ones, are on their way at
+	// once; 0: DefaultParallel.
+	Parallel int `json:"parallel,omitempty"`
+
+	// What follows is for S3 alone.
+
+	PartSize     int64             `json:"part_size,omitempty"`     // bytes; 0: DefaultPartSize
+	StorageClass string            `json:"storage_class,omitempty"` // "STANDARD_IA"; empty: the bucket's
+	SSE          Encryption        `json:"sse,omitempty"`           // empty: the bucket's
+	KMSKey       string            `json:"kms_key,omitempty"`       // id or ARN
+	Metadata     map[string]string `json:"metadata,omitempty"`      // of each file; values may hold $NAME
+	PathStyle    *bool             `json:"path_style,omitempty"`    // the bucket in the path; nil: with AWS_ENDPOINT_URL_S3
 }
+
+// Encryption is how S3 encrypts what it keeps.
+type Encryption string
+
+// The encryptions of S3.
+const (
+	EncryptAES256 Encryption = "AES256"
+	EncryptKMS    Encryption = "aws:kms"
+	EncryptDSSE   Encryption = "aws:kms:dsse"
+)
+
+// How files go to S3 when the job does not say.
+const (
+	DefaultParallel = 8
+	MaxParallel     = 64
+	DefaultPartSize = 8 << 20
+)
+
+// Mode says what becomes of a set that stands at a target already. Empty means
+// that the job did not say: as ModeReplace, but then no two of its firings may
+// share a target.
+type Mode string
+
+// The modes.
+const (
+	ModeReplace Mode = "replace"        // the new set takes its place
+	ModeAppend  Mode = "append"         // the new files are added to it
+	ModeFail    Mode = "fail_if_exists" // it stays, and the publish fails
+)
 
 // Event is news about a run that people may want to be told.
 type Event string
@@ -228,6 +279,9 @@ type definition struct {
 	Dir           string   `json:"dir,omitempty"`
 	Env           []string `json:"env,omitempty"`
 	EnvFile       string   `json:"env_file,omitempty"`
+	Secrets       []string `json:"secrets,omitempty"`
+	SecretsFile   string   `json:"secrets_file,omitempty"`
+	Python        Python   `json:"python,omitzero"`
 	Timeout       duration `json:"timeout,omitempty"`
 	KillAfter     duration `json:"kill_after,omitempty"`
 	CatchUp       CatchUp  `json:"catch_up"`
@@ -269,7 +323,7 @@ func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
 		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile,
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile, Secrets: j.Secrets, SecretsFile: j.SecretsFile, Python: j.Python,
 		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
 		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
 		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
@@ -343,7 +397,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
 	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
-		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile,
+		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile, Secrets: d.Secrets, SecretsFile: d.SecretsFile, Python: d.Python,
 		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
 		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
 		Overlap: d.Overlap, Retry: d.Retry, Pools: d.Pools, After: d.After,

@@ -199,6 +199,46 @@ func ParseLimit(resource, text string) (Limit, error) {
 	return l, nil
 }
 
+// ParseParallel reads how many files are on their way at once.
+func ParseParallel(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > MaxParallel {
+		return 0, fmt.Errorf("%q is not a number of files at once (1–%d)", text, MaxParallel)
+	}
+	return n, nil
+}
+
+// ParsePartSize reads the size of the parts of a large file, in bytes.
+func ParsePartSize(text string) (int64, error) {
+	n, err := ParseSize(text)
+	if err == nil && (n < 5<<20 || n > 5<<30) {
+		err = fmt.Errorf("%q is not a size of parts on S3 (5MiB–5GiB)", text)
+	}
+	return n, err
+}
+
+var (
+	storageClass = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	metadataName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`)
+)
+
+// ParseStorageClass reads the name of a storage class; which there are is the
+// service's to know.
+func ParseStorageClass(text string) (string, error) {
+	if !storageClass.MatchString(text) {
+		return "", fmt.Errorf("%q is not a storage class; write it as STANDARD_IA", text)
+	}
+	return text, nil
+}
+
+// CheckMetadata says why name cannot name a value of an object's metadata.
+func CheckMetadata(name string) error {
+	if !metadataName.MatchString(name) {
+		return fmt.Errorf("%q cannot name metadata; use a–z, 0–9, dash and underscore", name)
+	}
+	return nil
+}
+
 // CheckPool says whether the pool names[i] is there and stands once in names.
 func CheckPool(names []string, i int, pools map[string]int) error {
 	name := names[i]

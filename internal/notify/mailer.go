@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,21 +44,29 @@ func (m Mailer) hand(ctx context.Context, msg Message, mail []byte) error {
 	if msg.Debian {
 		args = []string{"-FCronDaemon", "-i", "-B8BITMIME", "-oem", recipients(msg)}
 	}
-	cmd := exec.CommandContext(ctx, m.Path, args...)
-	cmd.Dir, cmd.Env, cmd.Stdin = m.Dir, m.Env, bytes.NewReader(mail)
 	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.Credential, Setsid: true}
-	cmd.WaitDelay = time.Second // a mailer's children may keep what it was given
-	err := cmd.Run()
+	start := func(dir string) (*exec.Cmd, error) {
+		cmd := exec.CommandContext(ctx, m.Path, args...)
+		cmd.Dir, cmd.Env, cmd.Stdin = dir, m.Env, bytes.NewReader(mail)
+		cmd.Stdout, cmd.Stderr = &said, &said
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.Credential, Setsid: true}
+		cmd.WaitDelay = time.Second // a mailer's children may keep what it was given
+		return cmd, cmd.Start()
+	}
+	cmd, err := start(cmp.Or(msg.Dir, m.Dir))
+	if err != nil { // they may have no home, or may not enter it: then, as with cron, it is of no matter
+		cmd, err = start("/")
+	}
+	if err != nil {
+		return fmt.Errorf("start %s: %w", m.Path, err)
+	}
+	err = cmd.Wait()
 	var exited *exec.ExitError
 	switch {
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return nil
-	case ctx.Err() != nil && cmd.ProcessState == nil:
-		return ctx.Err()
 	case !errors.As(err, &exited):
-		return fmt.Errorf("start %s: %w", m.Path, err)
+		return fmt.Errorf("hand the mail to %s: %w", m.Path, err)
 	}
 	status, _ := exited.Sys().(syscall.WaitStatus)
 	_, body, _ := bytes.Cut(mail, []byte("\n\n"))

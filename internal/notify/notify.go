@@ -42,6 +42,8 @@ type Message struct {
 	User    string `json:"user,omitempty"`
 	Host    string `json:"host,omitempty"`
 	Command string `json:"command,omitempty"`
+	// Dir is where the mailer is started; empty: in the user's home.
+	Dir string `json:"dir,omitempty"`
 	// Debian says that the mail is Debian's cron's, not cronie's.
 	Debian bool `json:"debian,omitempty"`
 	// Subject is there instead of cron's when it is not empty.

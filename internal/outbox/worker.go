@@ -35,12 +35,15 @@ type Options struct {
 	Changed func()
 	// Alive is called each time round, at least once a minute; nil: nobody asks.
 	Alive func()
-	// Patience is how long an item is tried; 0 means 24 h.
-	Patience time.Duration
+	// Patience says how long items of a kind are tried; nil means DefaultPatience.
+	Patience func(Kind) time.Duration
 	Parallel int // items at once; 0 means 8
 	Now      func() time.Time
 	Log      *slog.Logger
 }
+
+// DefaultPatience is how long an item is tried.
+const DefaultPatience = 24 * time.Hour
 
 // Worker delivers what is owed.
 type Worker struct {
@@ -75,8 +78,8 @@ func (w *Worker) Drop(id string) {
 
 // NewWorker makes a Worker; Run sets it going.
 func NewWorker(o Options) *Worker {
-	if o.Patience == 0 {
-		o.Patience = 24 * time.Hour
+	if o.Patience == nil {
+		o.Patience = func(Kind) time.Duration { return DefaultPatience }
 	}
 	if o.Parallel == 0 {
 		o.Parallel = 8
@@ -187,7 +190,8 @@ func (w *Worker) send(ctx, flying context.Context, item Item) {
 		return // shut down, or dropped: the item is found as it is
 	}
 	now := w.o.Now()
-	if err != nil && !IsFinal(err) && now.Sub(item.Created) < w.o.Patience {
+	patience := w.o.Patience(item.Kind)
+	if err != nil && !IsFinal(err) && now.Sub(item.Created) < patience {
 		next := now.Add(wait(item.Tries, rand.Float64()))
 		log.Warn("could not send, will try again", "error", err, "next", next)
 		w.putBack(ctx, log, item, err, next)
@@ -195,6 +199,9 @@ func (w *Worker) send(ctx, flying context.Context, item Item) {
 		return
 	}
 	item.State, item.Result = Sent, result
+	if err != nil && !IsFinal(err) {
+		err = fmt.Errorf("given up after %d tries in %s: %w", item.Tries, now.Sub(item.Created).Round(time.Second), err)
+	}
 	if err != nil {
 		item.State, item.Error = Refused, err.Error()
 		log.Error("refused", "error", err)

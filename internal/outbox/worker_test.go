@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -239,7 +240,7 @@ func TestAnItemIsFoundWithoutAKickAndNotBeforeItsTime(t *testing.T) {
 }
 
 func TestAFailureIsTriedAgainAfterGrowingWaitsUntilPatienceEnds(t *testing.T) {
-	deliver(t, Options{Patience: time.Hour}, fails, func(t *testing.T, w *Worker, s *shelf, to *sender, _ func()) {
+	deliver(t, Options{Patience: func(Kind) time.Duration { return time.Hour }}, fails, func(t *testing.T, w *Worker, s *shelf, to *sender, _ func()) {
 		s.add(Item{ID: "a"})
 		w.Kick()
 		synctest.Wait()
@@ -247,7 +248,7 @@ func TestAFailureIsTriedAgainAfterGrowingWaitsUntilPatienceEnds(t *testing.T) {
 			t.Errorf("after its first try it is %+v", got)
 		}
 		later(2 * time.Hour)
-		if got := s.get("a"); got.State != Refused || got.Error != "no route" {
+		if got := s.get("a"); got.State != Refused || !regexp.MustCompile(`^given up after \d+ tries in 1h\d+m\d+s: no route$`).MatchString(got.Error) {
 			t.Errorf("in the end it is %+v", got)
 		}
 		for i := 1; i < len(to.at); i++ {

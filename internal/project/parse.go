@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // Parse reads the text of a belfry.yaml that stands at file.
@@ -24,6 +26,7 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
 		defaults: d,
 		lines:    map[string]*yaml.Node{},
+		targets:  map[string][]*yaml.Node{},
 		rel:      shown(file),
 	}
 	p.document(text)
@@ -49,9 +52,10 @@ func shown(file string) string {
 type parser struct {
 	project  *Project
 	defaults Defaults
-	template *yaml.Node            // defaults:
-	lines    map[string]*yaml.Node // job → its after:, or its key
-	pooled   []pooled              // every pool that a job is said to take
+	template *yaml.Node              // defaults:
+	lines    map[string]*yaml.Node   // job → its after:, or its key
+	targets  map[string][]*yaml.Node // job → what it publishes to
+	pooled   []pooled                // every pool that a job is said to take
 	rel      string
 	errs     Errors
 }
@@ -95,6 +99,7 @@ func (p *parser) document(text []byte) {
 	p.jobs(jobs)
 	p.checkPools()
 	p.after()
+	p.shared()
 }
 
 // hasContent reports whether there is more than blanks and comments.
@@ -319,11 +324,24 @@ func (p *parser) promises(name *yaml.Node, j *job.Job) {
 		p.errorf(name, "%s is to begin within %s of its firing (start_within) and to have ended by %s (finish_by): the first is the shorter one",
 			j.Name, job.DurationText(j.StartWithin), job.DurationText(j.FinishBy))
 	}
+	if at := slices.IndexFunc(j.Limits, func(l job.Limit) bool {
+		return l.Resource == "memory" && l.Value != job.Unlimited && l.Value < pythonMemory
+	}); at >= 0 && j.Python.Wanted() {
+		p.errorf(name, "%s is to have %d MiB of address space (limits: memory); with python: it begins as belfry, which needs 1GiB of it", j.Name, j.Limits[at].Value>>20)
+	}
 	if j.Retry.MaxBackoff > 0 && j.Retry.Backoff > j.Retry.MaxBackoff {
 		p.errorf(name, "%s waits %s before its second attempt (backoff) and %s at most (max_backoff): the first is the shorter one",
 			j.Name, job.DurationText(j.Retry.Backoff), job.DurationText(j.Retry.MaxBackoff))
 	}
+	for _, v := range j.Env {
+		if slices.Contains(j.Secrets, v.Name) {
+			p.errorf(name, "%s is to have %s from its secrets and from its env: take it away in one of them", j.Name, v.Name)
+		}
+	}
 }
+
+// pythonMemory is the address space that a Go program wants to begin with.
+const pythonMemory = 1 << 30
 
 // jobKeys are the keys of a job, reading into j.
 func (p *parser) jobKeys(j *job.Job) []key {
@@ -343,6 +361,8 @@ func (p *parser) jobKeys(j *job.Job) []key {
 				j.EnvFile = p.path(text)
 			}
 		}},
+		{"secrets", func(n *yaml.Node) { p.secrets(n, j) }},
+		{"python", func(n *yaml.Node) { p.python(n, j) }},
 		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
 		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
 		{"catch_up", func(n *yaml.Node) { read(p, n, "a policy", &j.CatchUp, oneOf(job.CatchUps)) }},
@@ -456,6 +476,72 @@ func (p *parser) env(node *yaml.Node, j *job.Job) {
 	}
 }
 
+// secrets reads the names of the variables that a job gets from the file of
+// secrets. Whether they are in it is seen when an attempt starts: a mistake there
+// is no other job's.
+func (p *parser) secrets(node *yaml.Node, j *job.Job) {
+	list, nodes := p.texts(node, "the name of a secret")
+	j.Secrets, j.SecretsFile = list, ""
+	if len(list) > 0 {
+		j.SecretsFile = p.path(secrets.FileName)
+	}
+	for i, name := range list {
+		if err := secrets.CheckName(name); err != nil {
+			p.errorf(nodes[i], "%v", err)
+		} else if slices.Contains(list[:i], name) {
+			p.errorf(nodes[i], "the secret %s stands twice", name)
+		}
+	}
+}
+
+// python reads what is to be installed for a job. That the file is there is a
+// matter of the project; what stands in it, of the day on which it is installed.
+func (p *parser) python(node *yaml.Node, j *job.Job) {
+	j.Python = job.Python{}
+	requirements := func(n *yaml.Node) {
+		text, ok := p.text(n, "a requirements file")
+		if !ok {
+			return
+		}
+		j.Python.Requirements = p.path(text)
+		if err := readable(j.Python.Requirements); err != nil {
+			p.errorf(n, "%q, the requirements of %s: %v", text, cmp.Or(j.Name, "all jobs"), err)
+		}
+	}
+	if node.Kind == yaml.ScalarNode {
+		requirements(node)
+		return
+	}
+	p.mapping(node, "a key of python", []key{
+		{"requirements", requirements},
+		{"version", func(n *yaml.Node) { read(p, n, "a version", &j.Python.Version, job.ParseVersions) }},
+	})
+	if node.Kind == yaml.MappingNode && len(node.Content) == 0 {
+		p.errorf(node, "python says nothing; give it requirements, a version, or both")
+	}
+}
+
+// readable says why a file cannot be read.
+func readable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("there is no such file")
+	case err == nil && !info.Mode().IsRegular():
+		return errors.New("it is no file")
+	case err == nil:
+		var file *os.File
+		if file, err = os.Open(path); err == nil {
+			err = file.Close()
+		}
+	}
+	var wrong *fs.PathError
+	if errors.As(err, &wrong) {
+		err = wrong.Err
+	}
+	return err
+}
+
 func (p *parser) retry(node *yaml.Node, j *job.Job) {
 	if node.Kind == yaml.ScalarNode {
 		read(p, node, "a number of attempts", &j.Retry.Attempts, job.ParseAttempts)
@@ -535,21 +621,39 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 	if node.Kind == yaml.SequenceNode {
 		items = node.Content
 	}
-	j.Publish = nil
+	j.Publish, p.targets[j.Name] = nil, nil
 	for _, item := range items {
 		item = resolve(item)
+		at := item
 		var target job.Target
+		var s3Only []*yaml.Node // values that mean nothing to a folder
+		forS3 := func(name string, read func(*yaml.Node)) key {
+			return key{name, func(n *yaml.Node) { s3Only = append(s3Only, n); read(n) }}
+		}
 		if item.Kind == yaml.ScalarNode {
 			target.To, _ = p.text(item, "a target")
 		} else {
 			p.mapping(item, "a key of publish", []key{
-				{"to", func(n *yaml.Node) { target.To, _ = p.text(n, "a target") }},
+				{"to", func(n *yaml.Node) {
+					at = n
+					target.To, _ = p.text(n, "a target")
+				}},
 				{"from", func(n *yaml.Node) {
 					target.From, _ = p.text(n, "a folder of the output")
 					if target.From != "" && !filepath.IsLocal(target.From) {
 						p.errorf(n, "%q does not lie in the output", target.From)
 					}
 				}},
+				{"mode", func(n *yaml.Node) {
+					read(p, n, "a mode", &target.Mode, oneOf(job.Modes))
+				}},
+				{"parallel", func(n *yaml.Node) { read(p, n, "a number of files", &target.Parallel, job.ParseParallel) }},
+				forS3("part_size", func(n *yaml.Node) { read(p, n, "a size", &target.PartSize, job.ParsePartSize) }),
+				forS3("storage_class", func(n *yaml.Node) { read(p, n, "a storage class", &target.StorageClass, job.ParseStorageClass) }),
+				forS3("sse", func(n *yaml.Node) { read(p, n, "an encryption", &target.SSE, oneOf(job.Encryptions)) }),
+				forS3("kms_key", func(n *yaml.Node) { target.KMSKey, _ = p.text(n, "a key") }),
+				forS3("metadata", func(n *yaml.Node) { p.metadata(n, &target) }),
+				forS3("path_style", func(n *yaml.Node) { read(p, n, "true or false", &target.PathStyle, parseBool) }),
 				{"if_empty", func(n *yaml.Node) {
 					read(p, n, "error or ok", &j.IfEmpty, oneOf([]job.IfEmpty{job.IfEmptyError, job.IfEmptyOK}))
 				}},
@@ -559,13 +663,62 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 			p.errorf(item, "publish needs a target: a folder or s3://bucket/prefix/")
 			continue
 		}
+		if !strings.HasPrefix(target.To, "s3://") && !strings.HasPrefix(target.To, "$") {
+			for _, n := range s3Only {
+				p.errorf(n, "this is for targets on S3, and %q is a folder", target.To)
+			}
+		}
+		switch {
+		case target.KMSKey != "" && target.SSE == job.EncryptAES256:
+			p.errorf(item, "kms_key says nothing with sse: %s; write sse: %s", target.SSE, job.EncryptKMS)
+		case target.KMSKey != "" && target.SSE == "":
+			target.SSE = job.EncryptKMS
+		}
 		for _, other := range j.Publish {
 			if filepath.Clean(other.To) == filepath.Clean(target.To) {
 				p.errorf(item, "%q stands twice: each target can take one set of files", target.To)
 			}
 		}
-		j.Publish = append(j.Publish, target)
+		j.Publish, p.targets[j.Name] = append(j.Publish, target), append(p.targets[j.Name], at)
 	}
+}
+
+// shared refuses targets that two firings would have in common.
+func (p *parser) shared() {
+	if len(p.errs) > 0 {
+		return // dates need schedules that are right
+	}
+	for _, s := range job.FindShared(p.project.Jobs, p.defaults.Now) {
+		p.errorf(p.targets[s.Job.Name][s.Target], "%s: %s", s.Job.Name, s.Message)
+	}
+}
+
+func (p *parser) metadata(node *yaml.Node, target *job.Target) {
+	if node.Kind != yaml.MappingNode {
+		p.errorf(node, "here stands %s where names and values are wanted, as in {team: music}", kindName(node))
+		return
+	}
+	p.unique(node)
+	target.Metadata = map[string]string{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name := node.Content[i]
+		if err := job.CheckMetadata(name.Value); err != nil {
+			p.errorf(name, "%v", err)
+			continue
+		}
+		if value, ok := p.text(node.Content[i+1], "a value"); ok {
+			target.Metadata[name.Value] = value
+		}
+	}
+}
+
+func parseBool(text string) (*bool, error) {
+	switch text {
+	case "true", "false":
+		yes := text == "true"
+		return &yes, nil
+	}
+	return nil, fmt.Errorf("%q is not one of true, false", text)
 }
 
 func (p *parser) notify(node *yaml.Node, j *job.Job) {

@@ -25,6 +25,7 @@ func (p *parser) daemon(node *yaml.Node) {
 				}
 			}
 		}},
+		{"publish_patience", func(n *yaml.Node) { read(p, n, "a duration", &d.PublishPatience, job.ParseSpan) }},
 		{"mail", func(n *yaml.Node) {
 			p.mapping(n, "a setting of mail", []key{{"spool", func(n *yaml.Node) {
 				if text, ok := p.text(n, "a folder"); ok {

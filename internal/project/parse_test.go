@@ -1,6 +1,7 @@
 package project
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,7 +25,7 @@ func defaults(t testing.TB) Defaults {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Defaults{Owner: "me", Zone: zone}
+	return Defaults{Owner: "me", Zone: zone, Now: time.Date(2026, 7, 10, 12, 0, 0, 0, time.UTC)}
 }
 
 // parse reads a text that stands in a folder called shop.
@@ -68,7 +69,7 @@ func TestTheExampleIsRead(t *testing.T) {
 	if top.String() != "ttandaudio/top-tracks" || top.Owner != "me" || top.Timeout != 30*time.Minute || !reflect.DeepEqual(top.Retry, job.Retry{Attempts: 3, Backoff: time.Minute, MaxBackoff: time.Hour}) {
 		t.Errorf("top-tracks is %+v", top)
 	}
-	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !slices.Equal(top.Publish, want) {
+	if want := []job.Target{{From: "top-tracks", To: "lake/top-tracks/dt=$BELFRY_DATE/"}, {From: "audio-features", To: "lake/audio-features/dt=$BELFRY_DATE/"}}; !reflect.DeepEqual(top.Publish, want) {
 		t.Errorf("top-tracks publishes %+v, want %+v", top.Publish, want)
 	}
 	if got := top.Next(time.Date(2024, 5, 15, 0, 0, 0, 0, time.UTC)).UTC().Format(time.RFC3339); got != "2024-05-15T16:00:00Z" {
@@ -77,19 +78,24 @@ func TestTheExampleIsRead(t *testing.T) {
 	if !slices.Equal(related.After, []string{"top-tracks"}) || len(related.Inherited) != 1 || !related.Inherited[0].Equal(top.Rhythms()[0]) || related.Schedules != nil || related.Timeout != 30*time.Minute {
 		t.Errorf("related-artists is %+v", related)
 	}
-	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !slices.Equal(related.Publish, want) {
+	if want := []job.Target{{To: "lake/related-artists/dt=$BELFRY_DATE/"}}; !reflect.DeepEqual(related.Publish, want) {
 		t.Errorf("related-artists publishes %+v, want %+v", related.Publish, want)
 	}
 }
 
 func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join("..", "..", "docs", FileName)
-	p, err := Load(file, defaults(t))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(file)
+	dir := t.TempDir() // where the files are that it names
+	for name, content := range map[string][]byte{FileName: text, "requirements.txt": nil} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := Load(filepath.Join(dir, FileName), defaults(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +106,7 @@ func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 	}
 	j := p.Jobs[0]
 	if j.CatchUpWindow != job.DefaultCatchUpWindow || j.StartWithin != 10*time.Minute || j.FinishBy != 2*time.Hour || !slices.Equal(j.Retry.OnExit, []int{75, 1}) ||
-		!slices.Equal(j.Pools, []string{"api"}) || j.Umask != "027" || j.Nice != 5 || j.LogLimit != job.DefaultLogLimit {
+		j.Python != (job.Python{Requirements: filepath.Join(dir, "requirements.txt"), Version: ">=3.9,<3.14"}) || !slices.Equal(j.Pools, []string{"api"}) || j.Umask != "027" || j.Nice != 5 || j.LogLimit != job.DefaultLogLimit {
 		t.Errorf("got %+v", j.Settings)
 	}
 	limits := []job.Limit{{Resource: "open_files", Value: 1024}, {Resource: "processes", Value: 500}, {Resource: "file_size", Value: 2 << 30}, {Resource: "core_size"}, {Resource: "cpu_time", Value: 1800}, {Resource: "memory", Value: 4 << 30}, {Resource: "stack", Value: 16 << 20}}
@@ -108,7 +114,7 @@ func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 		t.Errorf("limits %+v, want %+v", j.Limits, limits)
 	}
 	want := Daemon{
-		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail",
+		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail", PublishPatience: 24 * time.Hour,
 		Retention: Retention{Age: DefaultRetention.Age, FailedAge: DefaultRetention.FailedAge, PerJob: 1000},
 	}
 	if !reflect.DeepEqual(p.Daemon, want) {
@@ -182,6 +188,13 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		jobs := parsed(t, "jobs:\n  a:\n    command: x\n    "+strings.ReplaceAll(text, "\n", "\n    ")+"\n").Jobs
 		return jobs[0]
 	}
+	targets := func(j *job.Job) string {
+		text, err := json.Marshal(j.Publish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	command := func(text string) string {
 		return fmt.Sprintf("%q", parsed(t, "jobs: {a: {command: "+text+"}}").Jobs[0].Command.Argv())
 	}
@@ -192,9 +205,11 @@ func TestValuesHaveSeveralForms(t *testing.T) {
 		{"a nickname", fmt.Sprint(get(`schedule: "@hourly"`).Schedules), "[@hourly]"},
 		{"retry as a number", fmt.Sprint(get(`retry: 5`).Retry), "{5 1m0s 1h0m0s []}"},
 		{"retry as a mapping", fmt.Sprint(get(`retry: {attempts: 2, backoff: 5s, max_backoff: 1m}`).Retry), "{2 5s 1m0s []}"},
-		{"a target", fmt.Sprint(get(`publish: out/`).Publish), "[{ out/}]"},
-		{"a target as a mapping", fmt.Sprint(get(`publish: {to: "s3://b/p/", from: x, if_empty: ok}`).Publish), "[{x s3://b/p/}]"},
-		{"targets", fmt.Sprint(get("publish:\n  - a\n  - {from: x, to: b}").Publish), "[{ a} {x b}]"},
+		{"a target", targets(get(`publish: out/`)), `[{"to":"out/"}]`},
+		{"a target as a mapping", targets(get(`publish: {to: "s3://b/p/", from: x, mode: append, if_empty: ok}`)), `[{"from":"x","to":"s3://b/p/","mode":"append"}]`},
+		{"options of S3", targets(get(`publish: {to: "s3://b/", parallel: 4, part_size: 16MiB, storage_class: STANDARD_IA, kms_key: $KEY, metadata: {team: $TEAM, v: 1}, path_style: false}`)), `[{"to":"s3://b/","parallel":4,"part_size":16777216,"storage_class":"STANDARD_IA","sse":"aws:kms","kms_key":"$KEY","metadata":{"team":"$TEAM","v":"1"},"path_style":false}]`},
+		{"options of a bucket in a variable", targets(get(`publish: {to: $LAKE/, sse: AES256}`)), `[{"to":"$LAKE/","sse":"AES256"}]`},
+		{"targets", targets(get("publish:\n  - a\n  - {from: x, to: b}")), `[{"to":"a"},{"from":"x","to":"b"}]`},
 		{"if_empty is the job's", string(get(`publish: {to: a, if_empty: ok}`).IfEmpty), "ok"},
 		{"an address", fmt.Sprint(get(`notify: {to: "mailto:me", on: success}`).Notify), "{[me] [success]}"},
 		{"addresses", fmt.Sprint(get(`notify: {to: ["mailto:me", "mailto:you@example.com"]}`).Notify), "{[me you@example.com] [failure recovery late]}"},
@@ -230,16 +245,16 @@ defaults:
   env: {A: a, B: b}
   retry: {attempts: 3, backoff: 5s}
   notify: {to: "mailto:me"}
-  publish: out/$BELFRY_JOB
+  publish: out/$BELFRY_JOB/$BELFRY_DATE
 `)
 	var got []string
 	for _, j := range p.Jobs {
-		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, j.Publish))
+		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, len(j.Publish) > 0 && j.Publish[0].To == "out/$BELFRY_JOB/$BELFRY_DATE"))
 	}
 	want := []string{
-		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
-		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s []} {[me] [success]} []",
-		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} [{ out/$BELFRY_JOB}]",
+		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} true",
+		"b [y] [] UTC 1m0s [{A a} {B own} {C c}] {2 5s 1h0m0s []} {[me] [success]} false",
+		"c [default command] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} true",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -319,12 +334,12 @@ func TestAnchorsAndAliasesAreFollowed(t *testing.T) {
 	t.Parallel()
 	p := parsed(t, `
 jobs:
-  a: {command: &c [python3, x.py], schedule: &s "0 1 * * *", env: &e {A: "1"}, notify: &n {to: [&me "mailto:me"]}, publish: [&p {to: out}]}
+  a: {command: &c [python3, x.py], schedule: &s "0 1 * * *", env: &e {A: "1"}, notify: &n {to: [&me "mailto:me"]}, publish: [&p {to: out, mode: replace}]}
   b: {command: *c, schedule: [*s, "@daily"], env: *e, notify: {to: *me}, publish: *p}
 `)
 	a, b := p.Jobs[0], p.Jobs[1]
 	if !slices.Equal(a.Command.Args, b.Command.Args) || !slices.Equal(a.Env, []crontab.Var{{Name: "A", Value: "1"}}) || !slices.Equal(a.Env, b.Env) ||
-		len(b.Schedules) != 2 || b.Schedules[0] != a.Schedules[0] || !slices.Equal(a.Notify.To, b.Notify.To) || !slices.Equal(a.Publish, b.Publish) {
+		len(b.Schedules) != 2 || b.Schedules[0] != a.Schedules[0] || !slices.Equal(a.Notify.To, b.Notify.To) || !reflect.DeepEqual(a.Publish, b.Publish) {
 		t.Errorf("a %+v\nb %+v", a, b)
 	}
 }
@@ -368,7 +383,7 @@ func TestFilesThatAreNoProjects(t *testing.T) {
 		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
 		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
 		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
-		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, dir, stdin, env, env_file, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, dir, stdin, env, env_file, secrets, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
 		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
 		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
 		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},
@@ -394,6 +409,46 @@ func TestErrorsOfASchedulePointIntoItsText(t *testing.T) {
 	} {
 		wants(t, c.why, "jobs:\n  a:\n    schedule: "+c.value+"\n    command: x\n", c.want)
 	}
+}
+
+func TestSecretsAreNamedAndStandBesideTheFile(t *testing.T) {
+	t.Parallel()
+	jobs := parsed(t, "defaults: {secrets: [A_TOKEN, B]}\njobs:\n  a: {command: x}\n  b: {command: x, secrets: C}\n  c: {command: x, secrets: []}\n").Jobs
+	for i, want := range []string{"[A_TOKEN B] /srv/shop/secrets.age", "[C] /srv/shop/secrets.age", "[] "} {
+		if got := fmt.Sprint(jobs[i].Secrets, " ", jobs[i].SecretsFile); got != want {
+			t.Errorf("%s gets %s, want %s", jobs[i].Name, got, want)
+		}
+	}
+	for _, c := range []struct{ why, keys, want string }{
+		{"not a variable", "secrets: [a-b]", `2:29: "a-b" cannot be the name of a secret; use letters, digits and underscores, as in SPOTIFY_TOKEN`},
+		{"ours", "secrets: [BELFRY_RUN]", `2:29: BELFRY_RUN is set by belfry; choose another name`},
+		{"twice", "secrets: [A, A]", `2:32: the secret A stands twice`},
+		{"in env too", "secrets: [A], env: {A: x}", `2:3: a is to have A from its secrets and from its env: take it away in one of them`},
+		{"a value", "secrets: {A: x}", `2:28: here stands a mapping where the name of a secret is wanted`},
+	} {
+		wants(t, c.why, "jobs:\n  a: {command: x, "+c.keys+"}\n", c.want)
+	}
+}
+
+func TestTargetsThatFiringsShareAreToldWithTheirPlace(t *testing.T) {
+	t.Parallel()
+	same := func(to, firings, remedy string) string {
+		return fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say that it is meant with “mode: replace”", to, firings, remedy)
+	}
+	const nights, hours = "2026-07-11 01:00 and 2026-07-12 01:00 (America/New_York)", "2026-07-10 09:00 and 2026-07-10 10:00 (America/New_York)"
+	for _, c := range []struct{ why, jobs, want string }{
+		{"a text", `a: {command: x, schedule: "0 1 * * *", publish: out/}`, `2:51: a: ` + same("out/", nights, "$BELFRY_DATE")},
+		{"a mapping", `a: {command: x, schedule: "@hourly", publish: {from: y, to: out/$BELFRY_DATE}}`, `2:63: a: ` + same("out/$BELFRY_DATE", hours, "$BELFRY_STAMP")},
+		{"the second of a list", `a: {command: x, schedule: "0 1 * * *", publish: ["a/$BELFRY_DATE", b]}`, `2:70: a: ` + same("b", nights, "$BELFRY_DATE")},
+		{"two that are not apart", `a: {command: x, publish: [a/b, a]}`, `2:29: a: "a/b" lies in "a", another target of the job: each target is replaced whole. Give each a place of its own`},
+		{"a child's firings are its parents'", "a: {command: x, schedule: '@hourly'}\n  b: {command: x, after: a, publish: out/$BELFRY_DATE}", `3:38: b: ` + same("out/$BELFRY_DATE", hours, "$BELFRY_STAMP")},
+		{"two jobs", "a: {command: x, schedule: '@daily', publish: out/$BELFRY_DATE/}\n  b: {command: x, schedule: '0 5 * * *', publish: {to: out/$BELFRY_DATE/b}}", `3:56: b: "out/$BELFRY_DATE/b" lies in "out/$BELFRY_DATE/" of a, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`},
+	} {
+		wants(t, c.why, "jobs:\n  "+c.jobs+"\n", c.want)
+	}
+	parsed(t, "defaults: {publish: {to: out, mode: append}}\njobs:\n  a: {command: x, schedule: '@hourly'}\n  b: {command: x, schedule: '@hourly'}\n")
+	wants(t, "defaults", "defaults: {publish: out/$BELFRY_DATE}\njobs:\n  a: {command: x, schedule: '@daily'}\n  b: {command: x, schedule: '@daily'}\n",
+		`1:21: b: "out/$BELFRY_DATE" is where a publishes too, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`)
 }
 
 func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {

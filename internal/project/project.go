@@ -34,6 +34,9 @@ type Daemon struct {
 	Retention Retention
 	Listen    string // address of the web page; empty: none
 	MailSpool string // folder of mailboxes; empty: the system's
+	// PublishPatience is how long a publish is tried that fails for what may go by
+	// itself; 0: the default.
+	PublishPatience time.Duration
 }
 
 // Retention says how long the account of what has ended is kept.
@@ -113,6 +116,7 @@ func Find(dir string) (file string, err error) {
 type Defaults struct {
 	Owner string
 	Zone  *time.Location // of the host
+	Now   time.Time      // from when on firings are to have targets of their own
 }
 
 // Load reads the belfry.yaml at file. Everything that is wrong in it is in the

@@ -20,14 +20,15 @@ type step string
 
 // The steps, in their order. Those of an S3 target are numbered as in DESIGN.md §6.
 const (
-	stepNoted     step = "noted"     // what stands at the targets is saved (1)
+	stepNoted     step = "noted"     // what will be put is written down
 	stepUnmarked  step = "unmarked"  // no S3 target has _SUCCESS (2)
 	stepSomeData  step = "some-data" // a file was uploaded or staged (3)
 	stepSomePart  step = "some-part" // a part of a large file was uploaded (3)
 	stepData      step = "data"      // a target has all its files, or its stage has (3)
-	stepStale     step = "stale"     // the objects that the new manifest does not list are gone (4)
 	stepChecked   step = "checked"   // every target's data was compared (5)
 	stepManifest  step = "manifest"  // every S3 target has its manifest (6)
+	stepStale     step = "stale"     // the objects that an S3 target's manifest does not list are gone
+	stepSwept     step = "swept"     // so is what noted them, at all targets
 	stepMoved     step = "moved"     // no exchange: the old directory is away, the new one not yet there
 	stepExchanged step = "exchanged" // a directory is the new one, the old one still to be removed
 	stepMarked    step = "marked"    // a target is complete (7)
@@ -48,9 +49,12 @@ const (
 	exitAlone    = 1 // nobody was there to hear one
 )
 
-// memory is what the child's heap should keep to. Bodies are read from their
-// files as they are sent, so it needs far less.
-const memory = 64 << 20
+// Bodies are read from their files as they are sent, so the child needs little
+// memory: it can let garbage lie for longer than is usual, up to this.
+const (
+	memory  = 64 << 20
+	garbage = 400 // percent of what is in use
+)
 
 // Child is the body of the hidden command `belfry publish`: it reads an order
 // from stdin, carries it out and answers on stdout. When stdin ends the daemon is
@@ -59,10 +63,11 @@ const memory = 64 << 20
 // being cut off.
 func Child(stdin io.Reader, stdout io.Writer) int {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memory))
+	defer debug.SetGCPercent(debug.SetGCPercent(garbage))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	c := &child{out: json.NewEncoder(stdout), acks: make(chan saved)}
+	c := newChild(stdout)
 	orders, gone := make(chan request), make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -73,7 +78,7 @@ func Child(stdin io.Reader, stdout io.Writer) int {
 		}
 		orders <- r
 		for {
-			var a saved
+			var a renewed
 			if dec.Decode(&a) != nil {
 				return
 			}
@@ -101,11 +106,18 @@ func Child(stdin io.Reader, stdout io.Writer) int {
 
 // child is the child's end of the conversation.
 type child struct {
-	acks chan saved
+	acks  chan renewed
+	meter *meter
 
 	mu       sync.Mutex
 	out      *json.Encoder // guarded by mu
 	warnings []string      // guarded by mu
+}
+
+func newChild(stdout io.Writer) *child {
+	c := &child{out: json.NewEncoder(stdout), acks: make(chan renewed)}
+	c.meter = &meter{say: func(p Progress) { _ = c.say(reply{Progress: &p}) }}
+	return c
 }
 
 func (c *child) say(r reply) error {
@@ -123,13 +135,9 @@ func (c *child) warn(format string, args ...any) {
 	_ = c.say(reply{Warning: text}) // a daemon that is gone is noticed at stdin
 }
 
-// save has the daemon keep progress durably before it returns.
-func (c *child) save(p progress) error {
-	data, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	if err := c.say(reply{Save: data}); err != nil {
+// renew has the daemon renew its claim before it returns.
+func (c *child) renew() error {
+	if err := c.say(reply{Renew: true}); err != nil {
 		return err
 	}
 	if a := <-c.acks; a.Error != "" {
@@ -140,18 +148,26 @@ func (c *child) save(p progress) error {
 
 // answer carries out the request and says how it went.
 func (c *child) answer(ctx context.Context, r request) error {
-	result, err := c.locked(ctx, r)
+	var answer reply
+	var err error
+	if r.Inspect != nil {
+		answer.Inspection, err = c.inspect(ctx, *r.Inspect)
+	} else {
+		answer.Result, err = c.locked(ctx, r.Order)
+	}
 	if err != nil {
 		return c.say(reply{Error: err.Error(), Final: outbox.IsFinal(err)})
 	}
-	c.mu.Lock()
-	result.Warnings = c.warnings
-	c.mu.Unlock()
-	return c.say(reply{Result: result})
+	if answer.Result != nil {
+		c.mu.Lock()
+		answer.Result.Warnings = c.warnings
+		c.mu.Unlock()
+	}
+	return c.say(answer)
 }
 
-func (c *child) locked(ctx context.Context, r request) (*Result, error) {
-	lock, err := os.OpenFile(r.Order.Lock, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+func (c *child) locked(ctx context.Context, o Order) (*Result, error) {
+	lock, err := os.OpenFile(o.Lock, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, outbox.Final(fmt.Errorf("the folder of the run is gone: %w", err))
@@ -162,12 +178,12 @@ func (c *child) locked(ctx context.Context, r request) (*Result, error) {
 	// It waits for the child of a daemon that died, which is about to leave. When
 	// our own daemon gives up, Child returns all the same.
 	if err := flock(lock, unix.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", r.Order.Lock, err)
+		return nil, fmt.Errorf("lock %s: %w", o.Lock, err)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return c.publish(ctx, r)
+	return c.publish(ctx, o)
 }
 
 func flock(f *os.File, how int) error {

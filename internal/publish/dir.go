@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -36,8 +37,17 @@ import (
 type folder struct {
 	*part
 	target string // the directory, links resolved
+	old    version
 	stage  string
 	lock   *os.File
+}
+
+// version is what stands at a directory.
+type version struct {
+	mode     os.FileMode // 0 when there is nothing
+	manifest *Manifest   // nil for none
+	data     []byte      // the manifest as it is written there
+	marked   bool        // there is a _SUCCESS
 }
 
 const (
@@ -53,25 +63,29 @@ type stageInfo struct {
 	Run    string `json:"run"`
 }
 
-func (d *folder) look(context.Context) ([]string, error) {
+func (d *folder) look(ctx context.Context) error {
 	target, err := resolve(d.dir)
 	if err != nil {
-		return nil, d.explain(err)
+		return d.explain(err)
 	}
 	d.target = target
 	out, err := filepath.EvalSymlinks(d.out.path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if within(target, out) || within(out, target) {
-		return nil, outbox.Final(fmt.Errorf("target %s and the run's output are in one another: publish to a folder elsewhere", d.to))
+		return outbox.Final(fmt.Errorf("target %s and the run's output are in one another: publish to a folder elsewhere", d.to))
 	}
 	if err := d.clean(); err != nil {
-		return nil, d.explain(err)
+		return d.explain(err)
 	}
-	_, err = d.check()
-	return nil, d.explain(err) // the whole directory is replaced, so nothing need be remembered
+	if d.old, err = d.check(); err != nil {
+		return d.explain(err)
+	}
+	return d.meet(ctx, d.old.manifest, d.old.marked)
 }
+
+func (d *folder) note(context.Context) error { return nil } // a stage says itself what it is
 
 // resolve returns the path without symbolic links, as far as it exists.
 func resolve(dir string) (string, error) {
@@ -90,31 +104,34 @@ func resolve(dir string) (string, error) {
 }
 
 // check refuses a target that holds anything but what Belfry put there for this
-// job. It returns the target's mode, 0 when it does not exist.
-func (d *folder) check() (os.FileMode, error) {
+// job.
+func (d *folder) check() (version, error) {
+	var there version
 	info, err := os.Lstat(d.target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return 0, nil
+		return there, nil
 	case err != nil:
-		return 0, err
+		return there, err
 	case !info.IsDir():
-		return 0, outbox.Final(fmt.Errorf("%s is not a folder: name one that is for this job alone", d.to))
+		return there, outbox.Final(fmt.Errorf("%s is not a folder: name one that is for this job alone", d.to))
 	}
+	there.mode = info.Mode() & (os.ModeDir | os.ModePerm | os.ModeSetgid | os.ModeSetuid | os.ModeSticky)
 	listed := map[string]bool{successName: true}
-	data, err := readRegular(filepath.Join(d.target, manifestName))
+	there.data, err = readRegular(filepath.Join(d.target, manifestName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return 0, err
+		return there, err
 	default:
-		m, err := parseManifest(data)
+		m, err := parseManifest(there.data)
 		if err != nil {
-			return 0, d.strange(manifestName, fmt.Sprintf("which is not a manifest of Belfry's (%v)", err))
+			return there, d.strange(manifestName, fmt.Sprintf("which is not a manifest of Belfry's (%v)", err))
 		}
 		if m.Job != d.order.Job {
-			return 0, d.strange(manifestName, fmt.Sprintf("which says that the folder is the job %s's", m.Job))
+			return there, d.strange(manifestName, fmt.Sprintf("which says that the folder is the job %s's", m.Job))
 		}
+		there.manifest = m
 		listed[manifestName] = true
 		for _, f := range m.Files {
 			listed[f.Path] = true
@@ -135,11 +152,12 @@ func (d *folder) check() (os.FileMode, error) {
 		case err != nil:
 			return err
 		case e.IsDir() && folders[rel], e.Type().IsRegular() && listed[rel]:
+			there.marked = there.marked || rel == successName
 			return nil
 		}
 		return d.strange(rel, "which this job did not publish")
 	})
-	return info.Mode() & (os.ModePerm | os.ModeSetgid | os.ModeSetuid | os.ModeSticky), err
+	return there, err
 }
 
 func (d *folder) strange(rel, why string) error {
@@ -225,7 +243,7 @@ func (d *folder) stagePrefix() string {
 
 func (d *folder) unmark(context.Context) error { return nil } // the old version is whole until the exchange
 
-func (d *folder) put(ctx context.Context, _ []string) error {
+func (d *folder) put(ctx context.Context) error {
 	if err := d.fill(ctx); err != nil {
 		return d.explain(err)
 	}
@@ -235,10 +253,6 @@ func (d *folder) put(ctx context.Context, _ []string) error {
 
 // fill makes the stage and the whole new version in it, but for _SUCCESS.
 func (d *folder) fill(ctx context.Context) error {
-	mode, err := d.check()
-	if err != nil {
-		return err
-	}
 	if err := makeDirs(filepath.Dir(d.target)); err != nil {
 		return err
 	}
@@ -249,8 +263,8 @@ func (d *folder) fill(ctx context.Context) error {
 	if err := os.Mkdir(root, 0o777); err != nil {
 		return err
 	}
-	if mode != 0 {
-		if err := os.Chmod(root, mode); err != nil {
+	if d.old.mode != 0 {
+		if err := os.Chmod(root, d.old.mode); err != nil {
 			return err
 		}
 	}
@@ -259,14 +273,27 @@ func (d *folder) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	err = each(ctx, len(d.files), func(ctx context.Context, i int) error {
-		if err := d.copy(ctx, &d.files[i], filepath.Join(root, d.files[i].path)); err != nil {
+	for _, e := range d.kept {
+		if err := os.MkdirAll(filepath.Join(root, path.Dir(e.Path)), 0o777); err != nil {
 			return err
 		}
+		if err := d.carry(ctx, e, filepath.Join(root, e.Path)); err != nil {
+			return err
+		}
+	}
+	err := each(ctx, len(d.files), d.parallel(), func(ctx context.Context, i int) error {
+		f := &d.files[i]
+		if err := d.copy(ctx, f, filepath.Join(root, f.path)); err != nil {
+			return err
+		}
+		d.meter.add(1, f.size)
 		at(stepSomeData)
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := d.describe(); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(root, manifestName), d.manifest); err != nil {
@@ -310,7 +337,7 @@ func (d *folder) makeStage() error {
 	return writeFile(filepath.Join(stage, stageFile), data)
 }
 
-// copy copies a file of the output and compares what it read with its sum. The
+// copy copies a file of the output and notes the sum of what it wrote. The
 // output stays: a retry must find it.
 func (d *folder) copy(ctx context.Context, f *file, to string) error {
 	r, err := d.out.reopen(f)
@@ -318,31 +345,73 @@ func (d *folder) copy(ctx context.Context, f *file, to string) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
+	if f.sum, err = copyTo(ctx, to, r, f.size, f.mode); err != nil {
+		return fmt.Errorf("copy %s: %w", f.rel, err)
+	}
+	return f.unchanged(r)
+}
+
+// copyTo writes size bytes of r to a new file, durably, and returns their sum.
+func copyTo(ctx context.Context, to string, r io.Reader, size int64, mode os.FileMode) (total [sha256.Size]byte, err error) {
 	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return err
+		return total, err
 	}
 	defer func() { _ = w.Close() }()
 	h := sha256.New()
-	if err := copyFile(ctx, io.MultiWriter(w, h), r, f.size); err != nil {
-		return fmt.Errorf("copy %s: %w", f.rel, err)
+	if err := copyFile(ctx, io.MultiWriter(w, h), r, size); err != nil {
+		return total, err
 	}
-	if sum(h) != f.sum {
-		return fmt.Errorf("%s: %w", f.rel, errChanged)
-	}
-	if err := w.Chmod(f.mode | 0o400); err != nil {
-		return err
+	if err := w.Chmod(mode | 0o400); err != nil {
+		return total, err
 	}
 	if err := w.Sync(); err != nil {
-		return err
+		return total, err
 	}
-	if info, err := w.Stat(); err != nil || info.Size() != f.size {
-		return fmt.Errorf("copy %s: %d bytes became another number (%v)", f.rel, f.size, err)
+	if info, err := w.Stat(); err != nil || info.Size() != size {
+		return total, fmt.Errorf("%d bytes became another number (%v)", size, err)
 	}
-	return w.Close()
+	return sum(h), w.Close()
 }
 
+// carry takes a file of the old version over into the new one: as a second name
+// of it, or as a copy where there is no such thing.
+func (d *folder) carry(ctx context.Context, e Entry, to string) error {
+	from := filepath.Join(d.target, e.Path)
+	gone := func(why string) error {
+		return outbox.Final(fmt.Errorf("publish to %s: %q of the set that is there %s, so nothing can be added to it: publish.mode replace makes a new one", d.to, e.Path, why))
+	}
+	r, err := os.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return gone("is missing")
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	info, err := r.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() != e.Size {
+		return gone("has been changed")
+	}
+	if linkFile(from, to) == nil {
+		return nil
+	}
+	sum, err := copyTo(ctx, to, r, e.Size, info.Mode().Perm())
+	if err == nil && hex.EncodeToString(sum[:]) != e.SHA256 {
+		return gone("has been changed")
+	}
+	return err
+}
+
+// linkFile gives a file a second name; the tests take it away.
+var linkFile = os.Link
+
 func (d *folder) list(context.Context) error { return nil } // it is in the stage
+
+func (d *folder) sweep(context.Context) error { return nil } // the whole directory is another one
 
 func (d *folder) mark(context.Context) error {
 	if err := d.swap(); err != nil {
@@ -366,11 +435,23 @@ func (d *folder) swap() error {
 	if err := syncDir(root); err != nil {
 		return err
 	}
-	mode, err := d.check() // again: much time may have gone by
+	// One at a time from here on: what is replaced is what was looked at.
+	parent, err := os.Open(filepath.Dir(d.target))
 	if err != nil {
 		return err
 	}
-	if mode == 0 {
+	defer func() { _ = parent.Close() }()
+	if err := flock(parent, unix.LOCK_EX); err != nil {
+		return err
+	}
+	there, err := d.check() // again: much time may have gone by
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(there.data, d.old.data) {
+		return errElsewhere(d.to)
+	}
+	if there.mode == 0 {
 		err = os.Rename(root, d.target)
 	} else {
 		err = d.exchange(root)

@@ -1,17 +1,20 @@
 package publish
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"belfry/internal/job"
+	"belfry/internal/machine"
 )
 
 var (
@@ -29,7 +32,7 @@ func TestDirectoryIsReplacedWhole(t *testing.T) {
 				w.env = append(w.env, noExchangeEnv+"=1")
 			}
 			to := filepath.Join(t.TempDir(), "new parent", "target")
-			r := w.mustSend(w.order("R1", Target{To: to + "/"}))
+			r := w.mustSend(w.order("R1", job.Target{To: to + "/"}))
 			wantSet(t, to, "R1", first)
 			if got := r.Targets[0]; got.Files != 3 || got.Bytes != 8 || got.To != to+"/" {
 				t.Errorf("result is %+v", got)
@@ -51,7 +54,7 @@ func TestDirectoryIsReplacedWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.write(second)
-			w.mustSend(w.order("R2", Target{To: to}))
+			w.mustSend(w.order("R2", job.Target{To: to}))
 			wantSet(t, to, "R2", second)
 			wantAlone(t, to)
 			if info, _ := os.Stat(to); info.Mode().Perm() != 0o750 {
@@ -96,11 +99,11 @@ func TestDirectoryWithAStrangeFileIsLeftAsItIs(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first)
 			to := filepath.Join(t.TempDir(), "target")
-			w.mustSend(w.order("R1", Target{To: to}))
+			w.mustSend(w.order("R1", job.Target{To: to}))
 			c.make(t, to)
 			before := tree(t, to)
 			w.write(second)
-			_, err := w.send(w.order("R2", Target{To: to}))
+			_, err := w.send(w.order("R2", job.Target{To: to}))
 			wantError(t, err, true, c.want, "nothing was touched")
 			if got := tree(t, to); fmt.Sprint(got) != fmt.Sprint(before) {
 				t.Errorf("it held %q and now %q", before, got)
@@ -144,10 +147,10 @@ func TestTargetsThatCannotBeAreFinal(t *testing.T) {
 		{filepath.Join(w.output, "sub"), "in one another"},
 		{filepath.Dir(w.output), "in one another"},
 	} {
-		_, err := w.send(w.order("R1", Target{To: c.to}))
+		_, err := w.send(w.order("R1", job.Target{To: c.to}))
 		wantError(t, err, true, c.want)
 	}
-	_, err := w.send(w.order("R1", Target{To: filepath.Join(dir, "x")}, Target{From: "sub", To: filepath.Join(dir, "x", "y")}))
+	_, err := w.send(w.order("R1", job.Target{To: filepath.Join(dir, "x")}, job.Target{From: "sub", To: filepath.Join(dir, "x", "y")}))
 	wantError(t, err, true, "not apart")
 	wantTree(t, w.output, first)
 }
@@ -158,7 +161,7 @@ func TestDirectoryBehindALinkIsReplacedThere(t *testing.T) {
 	dir := t.TempDir()
 	mkdir(t, filepath.Join(dir, "real"))
 	symlink(t, filepath.Join(dir, "real"), filepath.Join(dir, "link"))
-	w.mustSend(w.order("R1", Target{To: filepath.Join(dir, "link")}))
+	w.mustSend(w.order("R1", job.Target{To: filepath.Join(dir, "link")}))
 	wantSet(t, filepath.Join(dir, "real"), "R1", first)
 	if _, err := os.Readlink(filepath.Join(dir, "link")); err != nil {
 		t.Error("the link is gone")
@@ -180,16 +183,90 @@ func TestStrangeOutputIsRefusedAndNamed(t *testing.T) {
 	put(t, out(successName), "")
 	put(t, out("bad\xff"), "")
 	to := filepath.Join(t.TempDir(), "target")
-	_, err := w.send(w.order("R1", Target{To: to}))
+	_, err := w.send(w.order("R1", job.Target{To: to}))
 	wantError(t, err, true, `"sub/link" is a symbolic link`, `"etc" is a symbolic link`, `"hard.csv" is a hard link`, `"a.csv" is a hard link`,
 		`"pipe" is a FIFO`, `"_SUCCESS" has a name`, `"bad\xff" has a name`)
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the target is there: %v", err)
 	}
-	_, err = w.send(w.order("R1", Target{From: "etc", To: to}))
+	_, err = w.send(w.order("R1", job.Target{From: "etc", To: to}))
 	wantError(t, err, true, `"etc" of the output is not a folder`)
-	_, err = w.send(w.order("R1", Target{From: "../x", To: to}))
+	_, err = w.send(w.order("R1", job.Target{From: "../x", To: to}))
 	wantError(t, err, true, `"../x" is not a folder of the output`)
+}
+
+func TestEachKindOfStrangeFileIsRefused(t *testing.T) {
+	t.Parallel()
+	for what, make := range map[string]func(name string) error{
+		"a symbolic link": func(name string) error { return os.Symlink("a.csv", name) },
+		"a hard link":     func(name string) error { return os.Link(filepath.Join(filepath.Dir(name), "a.csv"), name) },
+		"a FIFO":          func(name string) error { return unix.Mkfifo(name, 0o644) },
+		"a socket": func(name string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		},
+		"a device": func(name string) error { return unix.Mknod(name, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			if what == "a device" {
+				machine.NeedsRoot(t)
+			}
+			w := newWorld(t, first)
+			if err := make(filepath.Join(w.output, "strange")); err != nil {
+				t.Fatal(err)
+			}
+			to := filepath.Join(t.TempDir(), "target")
+			_, err := w.send(w.order("R1", job.Target{To: to}))
+			wantError(t, err, true, `"strange" is `+what, "only regular files")
+			if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the target is there: %v", err)
+			}
+		})
+	}
+}
+
+func TestDirectoryOnAnotherFileSystem(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	mounted := t.TempDir()
+	if err := unix.Mount("none", mounted, "tmpfs", 0, "size=16m"); errors.Is(err, unix.EPERM) {
+		machine.Lacks(t, "the right to mount: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(mounted, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorld(t, first)
+	to := filepath.Join(mounted, "x", "y")
+	w.mustSend(w.order("R1", job.Target{To: to}))
+	w.write(second)
+	w.mustSend(w.order("R2", job.Target{To: to}))
+	wantSet(t, to, "R2", second)
+	wantAlone(t, to)
+	w.write(map[string]string{"large": strings.Repeat("x", 17<<20)})
+	_, err := w.send(w.order("R3", job.Target{To: to}))
+	wantError(t, err, false, "the disk is full", "free some space")
+	wantSet(t, to, "R2", second)
+	wantAlone(t, to)
+	_, err = w.send(w.order("R3", job.Target{To: mounted}))
+	wantError(t, err, true, `holds "x", which this job did not publish`)
+	empty := filepath.Join(mounted, "empty")
+	mkdir(t, empty)
+	if err := unix.Mount("none", empty, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(empty, 0) }()
+	w.write(first)
+	_, err = w.send(w.order("R3", job.Target{To: empty}))
+	wantError(t, err, true, "a mount point", "publish to a folder in it")
 }
 
 func TestOpenBeneathFollowsNothing(t *testing.T) {
@@ -224,12 +301,12 @@ func TestEmptyOutput(t *testing.T) {
 	w := newWorld(t, nil)
 	mkdir(t, filepath.Join(w.output, "hollow"))
 	to := filepath.Join(t.TempDir(), "target")
-	_, err := w.send(w.order("R1", Target{To: to}))
+	_, err := w.send(w.order("R1", job.Target{To: to}))
 	wantError(t, err, true, "the output is empty", "if_empty")
-	_, err = w.send(w.order("R1", Target{From: "hollow", To: to}, Target{From: "tracks", To: to + "2"}))
+	_, err = w.send(w.order("R1", job.Target{From: "hollow", To: to}, job.Target{From: "tracks", To: to + "2"}))
 	wantError(t, err, true, `the folder "hollow" of the output is empty`, `no folder "tracks"`, "if_empty")
-	o := w.order("R1", Target{From: "tracks", To: to})
-	o.IfEmpty = IfEmptyOK
+	o := w.order("R1", job.Target{From: "tracks", To: to})
+	o.IfEmpty = job.IfEmptyOK
 	w.mustSend(o)
 	wantSet(t, to, "R1", nil)
 	if data, _ := os.ReadFile(filepath.Join(to, manifestName)); !strings.Contains(string(data), `"files": []`) {
@@ -275,10 +352,10 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 			}
 			to := filepath.Join(t.TempDir(), "target")
 			if !c.fresh {
-				w.mustSend(w.order("R1", Target{To: to}))
+				w.mustSend(w.order("R1", job.Target{To: to}))
 			}
 			w.write(second)
-			_, err := w.send(w.order("R2", Target{To: to}), fmt.Sprintf("%s=%s:%d", killEnv, c.kill, max(c.nth, 1)))
+			_, err := w.send(w.order("R2", job.Target{To: to}), fmt.Sprintf("%s=%s:%d", killEnv, c.kill, max(c.nth, 1)))
 			wantError(t, err, false, "killed")
 			switch c.now {
 			case "R1":
@@ -291,7 +368,7 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 				}
 			}
 			if c.kill == stepMoved { // refused now, but the old version is back
-				o := w.order("R3", Target{To: to}, Target{To: filepath.Join(to, "..", "file", "x")})
+				o := w.order("R3", job.Target{To: to}, job.Target{To: filepath.Join(to, "..", "file", "x")})
 				put(t, filepath.Join(filepath.Dir(to), "file"), "")
 				_, err := w.send(o)
 				wantError(t, err, true, "a file and not a folder")
@@ -299,7 +376,7 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 				if err := os.Remove(filepath.Join(filepath.Dir(to), "file")); err != nil {
 					t.Fatal(err)
 				}
-				w.mustSend(w.order("R2", Target{To: to}))
+				w.mustSend(w.order("R2", job.Target{To: to}))
 			} else if _, err := w.again(); err != nil {
 				t.Fatal(err)
 			}
@@ -320,7 +397,7 @@ func TestOnlyOurOwnStagesAreRemoved(t *testing.T) {
 	put(t, filepath.Join(dir, ".target.belfry-R0-1/new/x"), "")
 	put(t, filepath.Join(dir, ".target.belfry-R0-2/stage.json"), "")
 	mkdir(t, filepath.Join(dir, ".target.belfry-R0-3"))
-	w.mustSend(w.order("R1", Target{To: to}))
+	w.mustSend(w.order("R1", job.Target{To: to}))
 	wantSet(t, to, "R1", first)
 	got := fmt.Sprint(tree(t, dir))
 	if strings.Contains(got, "R0-") || !strings.Contains(got, ".target.belfry-mine/x") || !strings.Contains(got, ".target.belfry-odd/") {
@@ -335,7 +412,7 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, first)
 	to := filepath.Join(t.TempDir(), "target")
-	w.mustSend(w.order("R00", Target{To: to}))
+	w.mustSend(w.order("R00", job.Target{To: to}))
 	stop, ended := make(chan struct{}), make(chan int)
 	go func() {
 		accepted := 0
@@ -373,10 +450,11 @@ func TestReaderOfADirectoryNeverFindsATornSet(t *testing.T) {
 		files := map[string]string{"a.csv": strings.Repeat(fmt.Sprint(i), 1000), fmt.Sprintf("only-%d.csv", i): "x", "sub/b.json": fmt.Sprint(i)}
 		w.write(files)
 		// Within this process: starting fifty is not what is tested.
-		c := &child{out: json.NewEncoder(io.Discard), acks: make(chan saved, 2)}
-		c.acks <- saved{}
-		c.acks <- saved{}
-		if _, err := c.locked(t.Context(), request{Order: w.order(fmt.Sprintf("R%02d", i), Target{To: to})}); err != nil {
+		c := newChild(io.Discard)
+		c.acks = make(chan renewed, 2)
+		c.acks <- renewed{}
+		c.acks <- renewed{}
+		if _, err := c.locked(t.Context(), w.order(fmt.Sprintf("R%02d", i), job.Target{To: to})); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,66 +14,75 @@ import (
 const (
 	manifestName = "_manifest.json"
 	successName  = "_SUCCESS"
+	pendingName  = "_pending.json" // on S3 alone
 )
 
 // maxManifest bounds the manifests that we read; ten million short names fit.
 const maxManifest = 1 << 30
 
-// manifest is the content of _manifest.json: the list that makes files count.
-type manifest struct {
+// Manifest is the content of _manifest.json: the list that makes files count.
+type Manifest struct {
 	Job     string  `json:"job"`
 	Run     string  `json:"run"`
 	Attempt int     `json:"attempt"`
 	FiresAt string  `json:"fires_at"` // RFC 3339 in UTC; "" for none
 	Date    string  `json:"date"`
 	Release string  `json:"release"`
-	Files   []entry `json:"files"` // sorted by path
+	Files   []Entry `json:"files"` // sorted by path
 }
 
-// entry is one file of a manifest.
-type entry struct {
+// Entry is one file of a manifest.
+type Entry struct {
 	Path   string `json:"path"` // relative to the manifest, with slashes
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // hex
 }
 
-// manifestOf is the manifest of files, which are sorted. The same order and the
-// same files make the same bytes.
-func manifestOf(o Order, files []file) ([]byte, error) {
-	m := manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: []entry{}}
+// manifestOf is the manifest of a set of files, which are sorted. The same order
+// and the same files make the same bytes.
+func manifestOf(o Order, files []Entry) ([]byte, error) {
+	m := Manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: files}
 	if !o.FiresAt.IsZero() {
 		m.FiresAt = o.FiresAt.UTC().Format(time.RFC3339Nano)
 	}
-	for _, f := range files {
-		m.Files = append(m.Files, entry{f.path, f.size, hex.EncodeToString(f.sum[:])})
-	}
+	return encode(m)
+}
+
+func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(m); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	err := enc.Encode(v)
+	return b.Bytes(), err
 }
 
 // parseManifest reads a manifest that stands at a target. Paths that would lead
 // elsewhere, or name Belfry's own files, are an error: what it lists is deleted.
-func parseManifest(data []byte) (manifest, error) {
-	var m manifest
+func parseManifest(data []byte) (*Manifest, error) {
+	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
-		return manifest{}, err
+		return nil, err
 	}
 	for _, f := range m.Files {
-		if !fs.ValidPath(f.Path) || f.Path == "." || reserved(f.Path) {
-			return manifest{}, fmt.Errorf("it lists %q, which cannot be a file of the target", f.Path)
+		if err := checkPath(f.Path); err != nil {
+			return nil, err
 		}
 	}
-	return m, nil
+	return &m, nil
+}
+
+func checkPath(path string) error {
+	if !fs.ValidPath(path) || path == "." || reserved(path) {
+		return fmt.Errorf("it lists %q, which cannot be a file of the target", path)
+	}
+	return nil
 }
 
 // reserved reports whether path, relative to a target, is one of Belfry's own.
-func reserved(path string) bool { return path == successName || path == manifestName }
+func reserved(path string) bool {
+	return path == successName || path == manifestName || path == pendingName
+}
 
 func hexSum(data []byte) string {
 	sum := sha256.Sum256(data)

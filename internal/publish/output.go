@@ -21,16 +21,18 @@ import (
 
 // file is one file of a part of the output.
 type file struct {
-	path string // relative to the part, with slashes: its path at the target
-	size int64
-	mode os.FileMode
-	sum  [sha256.Size]byte
-	// parts are the sums of a large file's parts of partSize bytes; none for a
-	// file that is sent at once.
-	parts    [][sha256.Size]byte
-	partSize int64
+	path  string // relative to the part, with slashes: its path at the target
+	rel   string // relative to the output
+	size  int64
+	mode  os.FileMode
+	mtime unix.Timespec
 
-	rel string // relative to the output
+	// What putting it at the target has found out.
+
+	sum      [sha256.Size]byte
+	parts    int               // in how many parts it was sent; 0: at once
+	partsSum [sha256.Size]byte // of the sums of those
+	etag     string            // as the service gave it; "" for none
 }
 
 // output is a run's $BELFRY_OUTPUT. Everything in it was written by a job, so
@@ -175,7 +177,7 @@ func (o *output) walk(dir string, files *[]file, strange *[]string) error {
 			}
 			continue
 		}
-		*files = append(*files, file{rel: rel, size: st.Size, mode: os.FileMode(st.Mode & 0o777)})
+		*files = append(*files, file{rel: rel, size: st.Size, mode: os.FileMode(st.Mode & 0o777), mtime: st.Mtim})
 	}
 	return nil
 }
@@ -212,49 +214,44 @@ func (o *output) reopen(f *file) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
+	if err := f.unchanged(r); err != nil {
 		_ = r.Close()
 		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Size != f.size {
-		_ = r.Close()
-		return nil, fmt.Errorf("%s: %w", f.rel, errChanged)
 	}
 	return r, nil
 }
 
-// sumAll reads every file once and notes its sum, and its parts' when it is large.
-func (o *output) sumAll(ctx context.Context, files []file, partOf func(size int64) int64) error {
-	return each(ctx, len(files), func(ctx context.Context, i int) error {
-		f := &files[i]
-		r, err := o.reopen(f)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = r.Close() }()
-		whole := sha256.New()
-		if f.partSize = partOf(f.size); f.partSize == 0 {
-			if err := copyFile(ctx, whole, r, f.size); err != nil {
-				return fmt.Errorf("%s: %w", f.rel, err)
-			}
-		}
-		for at := int64(0); f.partSize > 0 && at < f.size; at += f.partSize {
-			part := sha256.New()
-			if err := copyFile(ctx, io.MultiWriter(whole, part), r, min(f.partSize, f.size-at)); err != nil {
-				return fmt.Errorf("%s: %w", f.rel, err)
-			}
-			f.parts = append(f.parts, sum(part))
-		}
-		f.sum = sum(whole)
-		return nil
-	})
+// unchanged says errChanged when r, which is f opened, is not what was listed.
+func (f *file) unchanged(r *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Size != f.size || st.Mtim != f.mtime {
+		return fmt.Errorf("%s: %w", f.rel, errChanged)
+	}
+	return nil
+}
+
+// sumOf reads a file for its sum.
+func (o *output) sumOf(ctx context.Context, f *file) error {
+	r, err := o.reopen(f)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	h := sha256.New()
+	if err := copyFile(ctx, h, r, f.size); err != nil {
+		return fmt.Errorf("%s: %w", f.rel, err)
+	}
+	f.sum = sum(h)
+	return nil
 }
 
 // copyFile copies n bytes, and says errChanged when there are fewer. It stops
 // when ctx ends.
 func copyFile(ctx context.Context, w io.Writer, r io.Reader, n int64) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, &reader{ctx, io.LimitReader(r, n), &n}, make([]byte, 256<<10))
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, &reader{ctx, io.LimitReader(r, n), &n}, make([]byte, min(n, 256<<10)+1))
 	if err == nil && n != 0 {
 		return errChanged
 	}

@@ -1,8 +1,9 @@
 package publish
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -17,16 +21,20 @@ import (
 // order, each for every target before the next for any; each can be done again.
 // An error made by outbox.Final will not go away by itself.
 type site interface {
-	// look reads what stands there and refuses what cannot be replaced. It
-	// returns the paths that the manifest there lists. It changes nothing that a
-	// reader sees.
-	look(ctx context.Context) (old []string, err error)
+	// look reads what stands there, and refuses what may not be replaced or added
+	// to. It changes nothing that a reader sees.
+	look(ctx context.Context) error
+	// note writes down what will be put where a crash would leave it behind.
+	note(ctx context.Context) error
 	// unmark takes _SUCCESS away where data will be replaced in place.
 	unmark(ctx context.Context) error
-	// put puts the data, removes those of old that are not to stay, and compares.
-	put(ctx context.Context, old []string) error
+	// put puts the data and compares.
+	put(ctx context.Context) error
 	// list puts the manifest.
 	list(ctx context.Context) error
+	// sweep removes what the manifest does not list: only now, when no other
+	// publish can come before.
+	sweep(ctx context.Context) error
 	// mark puts _SUCCESS: from here on the target is complete.
 	mark(ctx context.Context) error
 	// leave lets go of what the site made for itself, whether it came to an end
@@ -38,66 +46,47 @@ type site interface {
 type part struct {
 	place
 	order    Order
-	from     string
+	target   job.Target
 	out      *output
-	files    []file
-	manifest []byte
+	files    []file  // sorted by path
+	kept     []Entry // what stays of the set that is there
+	manifest []byte  // made by describe
+	doing    string  // "publish", or "read": what an error says
+	meter    *meter
 	warn     func(format string, args ...any)
 }
 
-// progress is what a publish that was cut off must still know: the paths, by
-// target, that manifests have listed there since its first try.
-type progress struct {
-	Old map[string][]string `json:"old"`
-}
-
 // publish carries out the order.
-func (c *child) publish(ctx context.Context, r request) (*Result, error) {
-	var done progress
-	if len(r.Progress) > 0 {
-		if err := json.Unmarshal(r.Progress, &done); err != nil {
-			return nil, outbox.Final(fmt.Errorf("read progress: %w", err))
-		}
-	}
-	if done.Old == nil {
-		done.Old = map[string][]string{}
-	}
-	out, err := openOutput(r.Order.Output)
+func (c *child) publish(ctx context.Context, o Order) (*Result, error) {
+	out, err := openOutput(o.Output)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	parts, err := c.parts(ctx, r.Order, out)
+	parts, err := c.parts(o, out)
 	if err != nil {
 		return nil, err
 	}
-	var store *bucketStore
-	sites := make([]site, len(parts))
-	for i, p := range parts {
-		if p.bucket == "" {
-			sites[i] = &folder{part: p}
-			continue
-		}
-		if store == nil {
-			if store, err = openStore(ctx); err != nil {
-				return nil, err
-			}
-		}
-		sites[i] = &objects{part: p, store: store}
+	sites, err := sitesOf(ctx, parts)
+	if err != nil {
+		return nil, err
 	}
 
 	for _, s := range sites {
 		defer s.leave()
 	}
-	for i, s := range sites {
-		old, err := s.look(ctx)
-		if err != nil {
+	for _, s := range sites {
+		if err := s.look(ctx); err != nil {
 			return nil, err
 		}
-		done.Old[parts[i].to] = union(done.Old[parts[i].to], old)
 	}
-	if err := c.save(done); err != nil {
+	if err := c.renew(); err != nil {
 		return nil, err
+	}
+	for _, s := range sites {
+		if err := s.note(ctx); err != nil {
+			return nil, err
+		}
 	}
 	at(stepNoted)
 	for _, s := range sites {
@@ -107,12 +96,13 @@ func (c *child) publish(ctx context.Context, r request) (*Result, error) {
 	}
 	at(stepUnmarked)
 	for i, s := range sites {
-		if err := s.put(ctx, done.Old[parts[i].to]); err != nil {
+		parts[i].begin()
+		if err := s.put(ctx); err != nil {
 			return nil, err
 		}
 	}
 	at(stepChecked)
-	if err := c.save(done); err != nil { // renews the claim: whoever lost it stops here
+	if err := c.renew(); err != nil { // whoever lost the claim stops here
 		return nil, err
 	}
 	for _, s := range sites {
@@ -122,6 +112,12 @@ func (c *child) publish(ctx context.Context, r request) (*Result, error) {
 	}
 	at(stepManifest)
 	for _, s := range sites {
+		if err := s.sweep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	at(stepSwept)
+	for _, s := range sites {
 		if err := s.mark(ctx); err != nil {
 			return nil, err
 		}
@@ -130,17 +126,42 @@ func (c *child) publish(ctx context.Context, r request) (*Result, error) {
 
 	var result Result
 	for _, p := range parts {
-		published := Published{To: p.to, Files: len(p.files), Manifest: hexSum(p.manifest)}
-		for _, f := range p.files {
-			published.Bytes += f.size
+		published := Published{To: p.to, Manifest: hexSum(p.manifest)}
+		for _, e := range p.entries() {
+			published.Files++
+			published.Bytes += e.Size
 		}
 		result.Targets = append(result.Targets, published)
 	}
 	return &result, nil
 }
 
-// parts reads the output: each target with its files, their sums and its manifest.
-func (c *child) parts(ctx context.Context, o Order, out *output) ([]*part, error) {
+// sitesOf gives each part its site.
+func sitesOf(ctx context.Context, parts []*part) ([]site, error) {
+	var settings *aws.Config // read once: so are credentials
+	sites := make([]site, len(parts))
+	for i, p := range parts {
+		if p.bucket == "" {
+			sites[i] = &folder{part: p}
+			continue
+		}
+		if settings == nil {
+			var err error
+			if settings, err = readSettings(ctx); err != nil {
+				return nil, err
+			}
+		}
+		store, err := newStore(settings, p.target)
+		if err != nil {
+			return nil, err
+		}
+		sites[i] = newObjects(p, store)
+	}
+	return sites, nil
+}
+
+// parts reads the output: each target with its files.
+func (c *child) parts(o Order, out *output) ([]*part, error) {
 	if len(o.Targets) == 0 {
 		return nil, outbox.Final(errors.New("the order names no target"))
 	}
@@ -164,24 +185,11 @@ func (c *child) parts(ctx context.Context, o Order, out *output) ([]*part, error
 		if len(files) == 0 {
 			empty = append(empty, emptyName(t.From, missing))
 		}
-		parts = append(parts, &part{place: where, order: o, from: t.From, out: out, files: files, warn: c.warn})
+		parts = append(parts, &part{place: where, order: o, target: t, out: out, files: files, doing: "publish", meter: c.meter, warn: c.warn})
 	}
-	if len(empty) > 0 && o.IfEmpty != IfEmptyOK {
+	if len(empty) > 0 && o.IfEmpty != job.IfEmptyOK {
 		return nil, outbox.Final(fmt.Errorf("the run left nothing to publish: %s; write the results to $BELFRY_OUTPUT, or set publish.if_empty to ok when having none is right",
 			strings.Join(empty, ", ")))
-	}
-	for _, p := range parts {
-		partOf := func(int64) int64 { return 0 }
-		if p.bucket != "" {
-			partOf = partSize
-		}
-		if err := out.sumAll(ctx, p.files, partOf); err != nil {
-			return nil, err
-		}
-		var err error
-		if p.manifest, err = manifestOf(o, p.files); err != nil {
-			return nil, err
-		}
 	}
 	return parts, nil
 }
@@ -196,13 +204,84 @@ func emptyName(from string, missing bool) string {
 	return fmt.Sprintf("the folder %q of the output is empty", from)
 }
 
-// stale returns those of old that the part does not have.
-func (p *part) stale(old []string) []string {
-	have := make(map[string]bool, len(p.files))
-	for _, f := range p.files {
-		have[f.path] = true
+// needsOld reports whether nothing can be done without knowing what is there.
+func (p *part) needsOld() bool {
+	return p.target.Mode == job.ModeAppend || p.target.Mode == job.ModeFail
+}
+
+// meet decides by the target's mode what becomes of the set that stands there.
+// old is its manifest, nil when there is none; marked says that there is a
+// _SUCCESS.
+func (p *part) meet(ctx context.Context, old *Manifest, marked bool) error {
+	switch {
+	case p.target.Mode == job.ModeFail && old != nil && old.Run != p.order.Run: // ours is of a try that was cut off
+		return outbox.Final(fmt.Errorf("publish to %s: the output of run %s is there already, and mode fail_if_exists leaves it: remove it, or publish elsewhere", p.to, old.Run))
+	case p.target.Mode == job.ModeFail && old == nil && marked:
+		return outbox.Final(fmt.Errorf("publish to %s: there is a %s already, and mode fail_if_exists leaves it: remove it, or publish elsewhere", p.to, successName))
+	case p.target.Mode == job.ModeAppend && old != nil:
+		return p.keep(ctx, old)
 	}
-	return slices.DeleteFunc(slices.Clone(old), func(path string) bool { return have[path] })
+	return nil
+}
+
+// keep has the set that is there stay. A file that is in both must be the same.
+func (p *part) keep(ctx context.Context, old *Manifest) error {
+	for _, e := range old.Files {
+		i, both := slices.BinarySearchFunc(p.files, e.Path, func(f file, path string) int { return strings.Compare(f.path, path) })
+		if !both {
+			p.kept = append(p.kept, e)
+			continue
+		}
+		if err := p.out.sumOf(ctx, &p.files[i]); err != nil {
+			return err
+		}
+		if p.files[i].entry() != e {
+			return outbox.Final(fmt.Errorf("publish to %s: %q is there already and is another file, and mode append changes none: give the files of each run names of their own, with $BELFRY_STAMP for one", p.to, e.Path))
+		}
+	}
+	return nil
+}
+
+func (f *file) entry() Entry { return Entry{f.path, f.size, hex.EncodeToString(f.sum[:])} }
+
+// entries are what the manifest lists, when the sums of all files are known.
+func (p *part) entries() []Entry {
+	all := slices.Clone(p.kept)
+	for i := range p.files {
+		all = append(all, p.files[i].entry())
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
+	return all
+}
+
+// describe makes the manifest.
+func (p *part) describe() (err error) {
+	p.manifest, err = manifestOf(p.order, append([]Entry{}, p.entries()...))
+	return err
+}
+
+// begin tells the meter that the part's files are on their way now.
+func (p *part) begin() {
+	var bytes int64
+	for _, f := range p.files {
+		bytes += f.size
+	}
+	p.meter.begin(p.to, len(p.files), bytes)
+}
+
+// parallel is how many files are worked on at once.
+func (p *part) parallel() int { return cmp.Or(p.target.Parallel, job.DefaultParallel) }
+
+// stale returns those of paths that are not to stay.
+func (p *part) stale(paths []string) []string {
+	stay := make(map[string]bool, len(p.files)+len(p.kept))
+	for _, f := range p.files {
+		stay[f.path] = true
+	}
+	for _, e := range p.kept {
+		stay[e.Path] = true
+	}
+	return slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return stay[path] })
 }
 
 // union returns the sorted members of both.
@@ -212,12 +291,9 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// parallel is how many files are worked on at a time.
-const parallel = 4
-
-// each calls do for 0 to n-1, a few at a time, and waits for all. The first error
-// ends the context of the others and is returned.
-func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+// each calls do for 0 to n-1, at most parallel at a time, and waits for all. The
+// first error ends the context of the others and is returned.
+func each(ctx context.Context, n, parallel int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	next := make(chan int)

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -38,21 +39,9 @@ type Order struct {
 	// Lock is the absolute path of a file beside Output. Whoever publishes it
 	// holds a flock on that, so the child of a daemon that died and the child
 	// of the next one never work at the same time.
-	Lock    string   `json:"lock"`
-	Targets []Target `json:"targets"`
-	IfEmpty string   `json:"if_empty"` // what to do when there are no files: IfEmptyError (also "") or IfEmptyOK
-}
-
-// The values of Order.IfEmpty.
-const (
-	IfEmptyError = "error"
-	IfEmptyOK    = "ok"
-)
-
-// Target is one place for one part of the output.
-type Target struct {
-	From string `json:"from"` // a folder of the output; "" is all of it
-	To   string `json:"to"`   // "s3://bucket/prefix/" or an absolute directory, expanded
+	Lock    string       `json:"lock"`
+	Targets []job.Target `json:"targets"`  // To is "s3://bucket/prefix/" or an absolute directory, expanded
+	IfEmpty job.IfEmpty  `json:"if_empty"` // "" is IfEmptyError
 }
 
 // Result is what the Sender gives back for an item that was sent.
@@ -77,7 +66,20 @@ type Options struct {
 	// the daemon's own user. It is asked at each try and handed to the child; it
 	// is stored nowhere.
 	Env func(ctx context.Context, run string) ([]string, *syscall.Credential, error)
-	Log *slog.Logger // nil is no log
+	// Progress, when there is one, is told how far a run's publish has come, at
+	// most four times a second; it must not block.
+	Progress func(run string, p Progress)
+	Log      *slog.Logger // nil is no log
+}
+
+// Progress is how far the work on one target has come. Files and Bytes count
+// what has arrived, or was read back.
+type Progress struct {
+	Target     string `json:"target"`
+	Files      int    `json:"files"`
+	FilesTotal int    `json:"files_total"`
+	Bytes      int64  `json:"bytes"`
+	BytesTotal int64  `json:"bytes_total"`
 }
 
 // Sender is the outbox.Sender of results.
@@ -95,33 +97,54 @@ func New(o Options) *Sender {
 
 var _ outbox.Sender = (*Sender)(nil)
 
-// request is the first line that the child reads.
+// request is the first line that the child reads: an order to carry out, or a
+// target to look at.
 type request struct {
-	Order    Order           `json:"order"`
-	Progress json.RawMessage `json:"progress,omitempty"`
+	Order   Order       `json:"order,omitzero"`
+	Inspect *inspection `json:"inspect,omitempty"`
 }
 
-// saved is the line that the child reads after each line of its own with Save.
-type saved struct {
+// renewed is the line that the child reads after each line of its own with Renew.
+type renewed struct {
 	Error string `json:"error,omitempty"`
 }
 
-// reply is a line that the child writes. The last one has Result or Error.
+// reply is a line that the child writes. The last one has Result, Inspection or
+// Error.
 type reply struct {
-	Save    json.RawMessage `json:"save,omitempty"`
-	Warning string          `json:"warning,omitempty"`
-	Result  *Result         `json:"result,omitempty"`
-	Error   string          `json:"error,omitempty"`
-	Final   bool            `json:"final,omitempty"`
+	Renew      bool        `json:"renew,omitempty"` // the claim, before it goes on
+	Progress   *Progress   `json:"progress,omitempty"`
+	Warning    string      `json:"warning,omitempty"`
+	Result     *Result     `json:"result,omitempty"`
+	Inspection *Inspection `json:"inspection,omitempty"`
+	Error      string      `json:"error,omitempty"`
+	Final      bool        `json:"final,omitempty"`
 }
 
 // Send implements outbox.Sender. That the child died, by a signal or because ctx
-// ended, is never final: every step of a publish can be done again.
+// ended, is never final: every step of a publish can be done again. Nothing need
+// be known of earlier tries, so what is saved says only that this one goes on.
 func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawMessage) error) (json.RawMessage, error) {
 	var order Order
 	if err := json.Unmarshal(item.Payload, &order); err != nil {
 		return nil, outbox.Final(fmt.Errorf("read publish order: %w", err))
 	}
+	answer, err := s.ask(ctx, order, request{Order: order}, func() error { return save(json.RawMessage("{}")) })
+	if err != nil {
+		return nil, err
+	}
+	if answer.Result == nil {
+		return nil, errors.New("publisher answered another question")
+	}
+	for _, p := range answer.Result.Targets {
+		s.o.Log.Info("published", "run", order.Run, "job", order.Job, "to", p.To, "files", p.Files, "bytes", p.Bytes)
+	}
+	return json.Marshal(answer.Result)
+}
+
+// ask starts a child in the environment of the order's job, and returns its
+// answer to r.
+func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() error) (*reply, error) {
 	env, as, err := s.o.Env(ctx, order.Run)
 	if err != nil {
 		return nil, fmt.Errorf("environment of run %s: %w", order.Run, err)
@@ -152,7 +175,17 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 		return nil, fmt.Errorf("start publisher: %w", err)
 	}
 
-	answer, talkErr := talk(log, stdin, stdout, request{order, item.Progress}, save)
+	answer, talkErr := talk(stdin, stdout, r, func(m reply) error {
+		switch {
+		case m.Renew:
+			return renew()
+		case m.Warning != "":
+			log.Warn("publisher warns", "warning", m.Warning)
+		case m.Progress != nil && s.o.Progress != nil:
+			s.o.Progress(order.Run, *m.Progress)
+		}
+		return nil
+	})
 	if talkErr != nil && !hungUp(talkErr) {
 		kill() // it does not understand us, or must not go on
 	}
@@ -160,11 +193,8 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 	waitErr := cmd.Wait()
 	stderr.flush()
 	switch {
-	case answer != nil && answer.Result != nil:
-		for _, p := range answer.Result.Targets {
-			log.Info("published", "to", p.To, "files", p.Files, "bytes", p.Bytes)
-		}
-		return json.Marshal(answer.Result)
+	case answer != nil && answer.Error == "":
+		return answer, nil
 	case answer != nil && answer.Final:
 		return nil, outbox.Final(errors.New(answer.Error))
 	case answer != nil:
@@ -182,8 +212,9 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 // mostSaid is how many bytes of a child are listened to.
 const mostSaid = 256 << 20
 
-// talk speaks with a child until its answer.
-func talk(log *slog.Logger, stdin io.Writer, stdout io.Reader, r request, save func(json.RawMessage) error) (*reply, error) {
+// talk speaks with a child until its answer. hear is told what it says before,
+// and may fail at a Renew.
+func talk(stdin io.Writer, stdout io.Reader, r request, hear func(reply) error) (*reply, error) {
 	// The child runs as the job's user, who may be able to speak in its place.
 	enc, dec := json.NewEncoder(stdin), json.NewDecoder(io.LimitReader(stdout, mostSaid))
 	if err := enc.Encode(r); err != nil {
@@ -194,18 +225,16 @@ func talk(log *slog.Logger, stdin io.Writer, stdout io.Reader, r request, save f
 		if err := dec.Decode(&m); err != nil {
 			return nil, fmt.Errorf("read from publisher: %w", err)
 		}
-		switch {
-		case m.Save != nil:
-			if err := save(m.Save); err != nil {
-				return nil, fmt.Errorf("save progress: %w", err)
-			}
-			if err := enc.Encode(saved{}); err != nil {
+		if m.Result != nil || m.Inspection != nil || m.Error != "" {
+			return &m, nil
+		}
+		if err := hear(m); err != nil {
+			return nil, fmt.Errorf("renew the claim: %w", err)
+		}
+		if m.Renew {
+			if err := enc.Encode(renewed{}); err != nil {
 				return nil, fmt.Errorf("write to publisher: %w", err)
 			}
-		case m.Warning != "":
-			log.Warn("publisher warns", "warning", m.Warning)
-		case m.Result != nil || m.Error != "":
-			return &m, nil
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
@@ -27,6 +28,8 @@ import (
 const (
 	killEnv       = "BELFRY_TEST_KILL"        // "some-data:2" dies the second time it comes there
 	noExchangeEnv = "BELFRY_TEST_NO_EXCHANGE" // the file system cannot exchange
+	stallEnv      = "BELFRY_TEST_STALL"       // stallAfter
+	noLinkEnv     = "BELFRY_TEST_NO_LINK"     // nor give a file two names
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +56,16 @@ func testChild() int {
 	}
 	if os.Getenv(noExchangeEnv) != "" {
 		renameExchange = func(string, string) error { return unix.ENOSYS }
+	}
+	if text := os.Getenv(stallEnv); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			panic(err)
+		}
+		stallAfter = d
+	}
+	if os.Getenv(noLinkEnv) != "" {
+		linkFile = func(string, string) error { return unix.EPERM }
 	}
 	return Child(os.Stdin, os.Stdout)
 }
@@ -100,7 +113,7 @@ func put(t *testing.T, name, text string) {
 }
 
 // order makes a new item of an order to the targets.
-func (w *world) order(run string, targets ...Target) Order {
+func (w *world) order(run string, targets ...job.Target) Order {
 	return Order{
 		Job: "music/top-tracks", Run: run, Attempt: 1, FiresAt: time.Date(2026, 11, 22, 1, 0, 0, 0, time.FixedZone("KST", 9*3600)),
 		Date: "2026-11-21", Release: "r1", Output: w.output, Lock: w.output + ".lock", Targets: targets,
@@ -120,20 +133,7 @@ func (w *world) send(o Order, env ...string) (Result, error) {
 
 func (w *world) again(env ...string) (Result, error) {
 	w.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s := New(Options{
-		Command: []string{self, "publish"},
-		Env: func(context.Context, string) ([]string, *syscall.Credential, error) {
-			return slices.Concat(w.env, env), nil, nil
-		},
-	})
-	data, err := s.Send(w.t.Context(), w.item, func(p json.RawMessage) error {
-		w.item.Progress = slices.Clone(p)
-		return nil
-	})
+	data, err := w.sender(nil, env...).Send(w.t.Context(), w.item, noSave)
 	if err != nil {
 		return Result{}, err
 	}
@@ -174,8 +174,8 @@ var errTorn = errors.New("torn")
 
 // accept does what docs tell a reader: wait for _SUCCESS, read the manifest,
 // compare the files. fs.ErrNotExist is "not now".
-func accept(dir fs.FS) (manifest, error) {
-	var m manifest
+func accept(dir fs.FS) (Manifest, error) {
+	var m Manifest
 	if _, err := fs.Stat(dir, successName); err != nil {
 		return m, err
 	}
@@ -289,7 +289,7 @@ func TestSendOfAChildThatFailsIsTriedAgain(t *testing.T) {
 		{"killed", `kill -9 $$`, "killed"},
 		{"silent", `echo it is broken >&2; exit 3`, "exit status 3: it is broken"},
 		{"babble", `read line; echo hello`, "invalid character"},
-		{"refusal to save", `read line; echo '{"save":{}}'; read line; exit 0`, "disk on fire"},
+		{"refusal to renew", `read line; echo '{"renew":true}'; read line; exit 0`, "disk on fire"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -301,7 +301,7 @@ func TestSendOfAChildThatFailsIsTriedAgain(t *testing.T) {
 	t.Run("context", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := sh(`read line; echo '{"save":{}}'; while :; do read line || /bin/sleep 100; done`).
+		_, err := sh(`read line; echo '{"renew":true}'; while :; do read line || /bin/sleep 100; done`).
 			Send(ctx, outbox.Item{Payload: []byte(`{}`)}, func(json.RawMessage) error { cancel(); return nil })
 		wantError(t, err, false, "interrupted")
 	})
@@ -318,7 +318,7 @@ func TestChildLeavesWhenTheDaemonIsGone(t *testing.T) {
 	if err := flock(lock, unix.LOCK_EX); err != nil { // it would wait for this
 		t.Fatal(err)
 	}
-	order, _ := json.Marshal(request{Order: w.order("R1", Target{To: filepath.Join(t.TempDir(), "x")})})
+	order, _ := json.Marshal(request{Order: w.order("R1", job.Target{To: filepath.Join(t.TempDir(), "x")})})
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

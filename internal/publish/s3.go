@@ -4,182 +4,115 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"path"
-	"strconv"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"belfry/internal/job"
 	"belfry/internal/outbox"
 )
 
-const (
-	// singleMax is the largest file that is sent in one request.
-	singleMax = 64 << 20
-	// minPart is the size of the parts of a larger one; S3 allows maxParts of them.
-	minPart  = 8 << 20
-	maxParts = 10_000
-	// stallAfter is how long a connection may move no byte in either direction.
-	stallAfter = 2 * time.Minute
-	// slowest is the rate, in bytes a second, below which a request is given up.
-	slowest = 64 << 10
-	maxKey  = 1024
-)
-
-// partSize is the size of the parts in which a file of size bytes is sent; 0 is
-// all at once.
-func partSize(size int64) int64 {
-	if size <= singleMax {
-		return 0
-	}
-	const mib = 1 << 20
-	return max(minPart, (size/maxParts+mib)/mib*mib)
-}
-
-// bucketStore is an S3 service, as the job's environment names it.
-type bucketStore struct {
-	client   *s3.Client
-	region   string
-	endpoint string // "" is AWS
-}
-
-func openStore(ctx context.Context) (*bucketStore, error) {
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithHTTPClient(httpClient()),
-		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.MaxAttempts = 3 // the outbox has more patience than this
-				o.MaxBackoff = 5 * time.Second
-			})
-		}))
-	if err != nil {
-		return nil, outbox.Final(fmt.Errorf("read the AWS settings of the job: %w", err))
-	}
-	s := &bucketStore{region: cfg.Region}
-	s.client = s3.NewFromConfig(cfg, func(o *s3.Options) {
-		// We hand in the SHA-256 of every body; a second checksum is only work.
-		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		o.DisableLogOutputChecksumValidationSkipped = true
-		if o.BaseEndpoint != nil {
-			s.endpoint = *o.BaseEndpoint
-			o.UsePathStyle = true
-			if o.Region == "" {
-				o.Region = "us-east-1" // services of one region take any
-			}
-		}
-		s.region = o.Region
-	})
-	if s.region == "" {
-		return nil, outbox.Final(errors.New("no AWS region is set: set AWS_REGION in the job's environment, or region in ~/.aws/config"))
-	}
-	return s, nil
-}
-
-func httpClient() *awshttp.BuildableClient {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConnsPerHost = parallel
-		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &stallConn{c}, nil
-		}
-	})
-}
-
-// stallConn fails when nothing has moved on it for stallAfter.
-type stallConn struct{ net.Conn }
-
-func (c *stallConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(stallAfter)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Read(p)
-}
-
-func (c *stallConn) Write(p []byte) (int, error) {
-	// Both: the read that waits for the answer is pending all the while.
-	if err := c.SetDeadline(time.Now().Add(stallAfter)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
+// maxKey is the longest name of an object, in bytes.
+const maxKey = 1024
 
 // objects is a target on S3.
 type objects struct {
 	*part
 	store *bucketStore
-	// etag is the old manifest's; "" with known set is that there was none.
-	etag  string
-	known bool
+	slots chan struct{} // holds one for each request that carries data
+
+	left          []string // the paths that may be there: the manifest there lists them, or an unfinished publish put them
+	cutOff        bool     // there is such a publish
+	manifestThere standing
+	pendingThere  standing
+	pendingData   []byte
 }
 
-// bounded bounds a request that carries size bytes, with its repetitions.
-func bounded(ctx context.Context, size int64) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, 3*time.Minute+time.Duration(size/slowest)*time.Second)
+func newObjects(p *part, store *bucketStore) *objects {
+	return &objects{part: p, store: store, slots: make(chan struct{}, p.parallel())}
 }
 
 func (b *objects) key(name string) *string { return aws.String(b.prefix + name) }
 
-// look reads the manifest (1).
-func (b *objects) look(ctx context.Context) ([]string, error) {
+// look reads the manifest (1) and what an earlier publish left unfinished.
+func (b *objects) look(ctx context.Context) error {
 	for _, f := range b.files {
 		if len(b.prefix)+len(f.path) > maxKey {
-			return nil, outbox.Final(fmt.Errorf("publish to %s: the name %q is too long for S3, which takes %d bytes with the prefix", b.to, f.path, maxKey))
+			return outbox.Final(fmt.Errorf("publish to %s: the name %q is too long for S3, which takes %d bytes with the prefix", b.to, f.path, maxKey))
 		}
 	}
-	data, etag, err := b.read(ctx)
-	switch {
-	case isAbsent(err):
-		b.known = true
-		return nil, nil
-	case isCode(err, "AccessDenied", "Forbidden"):
-		b.warn("%s: reading the old %s is denied, so objects of an earlier publish that are no longer in the output will stay: allow s3:GetObject and s3:ListBucket", b.to, manifestName)
-		return nil, nil
-	case err != nil:
-		return nil, b.explain("s3:GetObject", manifestName, err)
-	}
-	b.etag, b.known = etag, true
-	m, err := parseManifest(data)
+	old, err := b.lookManifest(ctx)
 	if err != nil {
-		b.warn("%s: the old %s is not one of Belfry's, so what it lists stays: %v", b.to, manifestName, err)
-		return nil, nil
+		return err
 	}
-	if m.Job != b.order.Job {
-		b.warn("%s held the output of the job %s and is replaced", b.to, m.Job)
+	marked := false
+	if old == nil && b.target.Mode == job.ModeFail {
+		_, err := b.head(ctx, successName)
+		if err != nil && !isAbsent(err) {
+			return b.explain("s3:GetObject", successName, err)
+		}
+		marked = err == nil
 	}
-	var old []string
-	for _, f := range m.Files {
-		old = append(old, f.Path)
+	if err := b.meet(ctx, old, marked); err != nil {
+		return err
 	}
-	return old, nil
+	return b.lookPending(ctx)
 }
 
-// read reads the manifest that stands there.
-func (b *objects) read(ctx context.Context) (data []byte, etag string, err error) {
+func (b *objects) lookManifest(ctx context.Context) (*Manifest, error) {
+	data, there, err := b.read(ctx, manifestName)
+	if err != nil {
+		return nil, b.explain("s3:GetObject", manifestName, err)
+	}
+	b.manifestThere = there
+	switch {
+	case !there.known && b.needsOld():
+		return nil, outbox.Final(fmt.Errorf("publish to %s: reading the old %s is denied, and mode %s must know it: allow s3:GetObject and s3:ListBucket for the credentials of the job", b.to, manifestName, b.target.Mode))
+	case !there.known:
+		b.warn("%s: reading the old %s is denied, so objects of an earlier publish that are no longer in the output will stay: allow s3:GetObject and s3:ListBucket", b.to, manifestName)
+		return nil, nil
+	case there.etag == "":
+		return nil, nil
+	}
+	m, err := parseManifest(data)
+	switch {
+	case err != nil && b.needsOld():
+		return nil, outbox.Final(fmt.Errorf("publish to %s: the %s there is not one of Belfry's, so mode %s cannot go by it: %w", b.to, manifestName, b.target.Mode, err))
+	case err != nil:
+		b.warn("%s: the old %s is not one of Belfry's, so what it lists stays: %v", b.to, manifestName, err)
+		return nil, nil
+	case m.Job != b.order.Job && !b.needsOld():
+		b.warn("%s held the output of the job %s and is replaced", b.to, m.Job)
+	}
+	for _, e := range m.Files {
+		b.left = append(b.left, e.Path)
+	}
+	return m, nil
+}
+
+// read reads a small object of ours. One that is not there, or may not be read,
+// is no error.
+func (b *objects) read(ctx context.Context, name string) ([]byte, standing, error) {
 	ctx, cancel := bounded(ctx, 0)
 	defer cancel()
-	got, err := b.store.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(manifestName)})
-	if err != nil {
-		return nil, "", err
+	got, err := b.store.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name)})
+	switch {
+	case isAbsent(err):
+		return nil, standing{known: true}, nil
+	case isDenied(err):
+		return nil, standing{}, nil
+	case err != nil:
+		return nil, standing{}, err
 	}
 	defer func() { _ = got.Body.Close() }()
-	data, err = io.ReadAll(io.LimitReader(got.Body, maxManifest))
-	return data, aws.ToString(got.ETag), err
+	data, err := io.ReadAll(io.LimitReader(got.Body, maxManifest))
+	return data, standing{known: true, etag: aws.ToString(got.ETag)}, err
 }
 
 // unmark deletes _SUCCESS (2).
@@ -195,222 +128,173 @@ func (b *objects) remove(ctx context.Context, name string) error {
 	return b.explain("s3:DeleteObject", name, err)
 }
 
-// put uploads (3), deletes what is stale (4) and compares (5).
-func (b *objects) put(ctx context.Context, old []string) error {
-	err := each(ctx, len(b.files), func(ctx context.Context, i int) error {
+// put uploads (3) and compares (4).
+func (b *objects) put(ctx context.Context) error {
+	b.abortOld(ctx)
+	err := each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
 		f := &b.files[i]
-		send := b.upload
-		if f.partSize > 0 {
-			send = b.uploadParts
-		}
-		if err := send(ctx, f); err != nil {
+		if err := b.upload(ctx, f); err != nil {
 			return b.explain("s3:PutObject", f.path, err)
 		}
 		at(stepSomeData)
+		b.meter.add(1, 0)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	at(stepData)
-	stale := b.stale(old)
-	err = each(ctx, len(stale), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
-	if err != nil {
-		return err
-	}
-	at(stepStale)
-	unread := make([]bool, len(b.files))
-	err = each(ctx, len(b.files), func(ctx context.Context, i int) error {
-		err := b.compare(ctx, &b.files[i])
-		if isCode(err, "AccessDenied", "Forbidden") {
-			unread[i] = true // the service compared the checksum when it took the object
+	return b.compareAll(ctx)
+}
+
+// compareAll asks the service whether every object is the one that was sent: by
+// listing them where that is allowed, else one by one.
+func (b *objects) compareAll(ctx context.Context) error {
+	same := b.listed(ctx)
+	var unread atomic.Bool
+	err := each(ctx, len(b.files), cap(b.slots), func(ctx context.Context, i int) error {
+		f := &b.files[i]
+		if same[f.path] {
 			return nil
 		}
-		return b.explain("s3:GetObject", b.files[i].path, err)
-	})
-	for _, u := range unread {
-		if u {
-			b.warn("%s: reading is denied, so the objects were not compared after the upload: allow s3:GetObject", b.to)
-			break
+		err := b.compare(ctx, f)
+		if isDenied(err) {
+			unread.Store(true) // the service compared the checksum when it took the object
+			return nil
 		}
+		return b.explain("s3:GetObject", f.path, err)
+	})
+	if unread.Load() {
+		b.warn("%s: reading is denied, so the objects were not compared after the upload: allow s3:GetObject", b.to)
 	}
 	return err
 }
 
-// upload sends a file in one request, with its sum.
-func (b *objects) upload(ctx context.Context, f *file) error {
-	r, err := b.out.reopen(f)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close() }()
-	ctx, cancel := bounded(ctx, f.size)
-	defer cancel()
-	_, err = b.store.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.bucket, Key: b.key(f.path),
-		Body: io.NewSectionReader(r, 0, f.size), ContentLength: &f.size,
-		ContentType:    aws.String(contentType(f.path)),
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(f.sum[:])),
-	})
-	return err
-}
+// fewFiles are as soon asked for one by one.
+const fewFiles = 20
 
-// uploadParts sends a large file part by part, each with its sum. The bodies are
-// read from the file as they are sent, so the memory does not grow with it.
-func (b *objects) uploadParts(ctx context.Context, f *file) error {
-	r, err := b.out.reopen(f)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close() }()
-	b.abortOld(ctx, f)
-	begin, cancel := bounded(ctx, 0)
-	defer cancel()
-	made, err := b.store.client.CreateMultipartUpload(begin, &s3.CreateMultipartUploadInput{
-		Bucket: &b.bucket, Key: b.key(f.path),
-		ContentType:       aws.String(contentType(f.path)),
-		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-	})
-	if err != nil {
-		return err
-	}
-	if err := b.sendParts(ctx, f, r, made.UploadId); err != nil {
-		b.abort(ctx, f, made.UploadId)
-		return err
-	}
-	return nil
-}
-
-func (b *objects) sendParts(ctx context.Context, f *file, r io.ReaderAt, id *string) error {
-	done := make([]types.CompletedPart, len(f.parts))
-	err := each(ctx, len(f.parts), func(ctx context.Context, i int) error {
-		from := int64(i) * f.partSize
-		size := min(f.partSize, f.size-from)
-		number, sum := int32(i+1), base64.StdEncoding.EncodeToString(f.parts[i][:])
-		ctx, cancel := bounded(ctx, size)
-		defer cancel()
-		sent, err := b.store.client.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: &b.bucket, Key: b.key(f.path), UploadId: id, PartNumber: &number,
-			Body: io.NewSectionReader(r, from, size), ContentLength: &size,
-			ChecksumSHA256: &sum,
-		})
-		if err != nil {
-			return err
-		}
-		at(stepSomePart)
-		done[i] = types.CompletedPart{PartNumber: &number, ETag: sent.ETag, ChecksumSHA256: &sum}
+// listed returns the paths at which the service lists what was sent: of the size,
+// and with the ETag it gave when it took the object and compared its checksum.
+// Whoever may not list, or lists others in place of ours, gets less.
+func (b *objects) listed(ctx context.Context) map[string]bool {
+	if len(b.files) <= fewFiles {
 		return nil
-	})
-	if err != nil {
-		return err
 	}
-	// A service that glues the parts together then has to read all of them.
-	ctx, cancel := bounded(ctx, f.size)
-	defer cancel()
-	_, err = b.store.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &b.bucket, Key: b.key(f.path), UploadId: id,
-		MultipartUpload: &types.CompletedMultipartUpload{Parts: done},
-	})
-	return err
-}
-
-// abortOld ends the uploads of this very object that a killed publish began; they
-// would cost money for ever. A service or a policy without that is no obstacle.
-func (b *objects) abortOld(ctx context.Context, f *file) {
-	listing, cancel := bounded(ctx, 0)
-	defer cancel()
-	l, err := b.store.client.ListMultipartUploads(listing, &s3.ListMultipartUploadsInput{Bucket: &b.bucket, Prefix: b.key(f.path)})
-	if err != nil {
-		return
+	sent := make(map[string]*file, len(b.files))
+	for i := range b.files {
+		sent[*b.key(b.files[i].path)] = &b.files[i]
 	}
-	for _, u := range l.Uploads {
-		if aws.ToString(u.Key) == *b.key(f.path) {
-			b.abort(ctx, f, u.UploadId)
+	same := make(map[string]bool, len(b.files))
+	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &b.prefix}
+	for range 2 + len(b.files)/500 { // there may be others, but not without end
+		page, err := b.listPage(ctx, in)
+		if err != nil {
+			return same
 		}
+		for _, o := range page.Contents {
+			f := sent[aws.ToString(o.Key)]
+			if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
+				same[f.path] = true
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) {
+			return same
+		}
+		in.ContinuationToken = page.NextContinuationToken
 	}
+	return same
 }
 
-func (b *objects) abort(ctx context.Context, f *file, id *string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	_, _ = b.store.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.bucket, Key: b.key(f.path), UploadId: id})
-}
-
-// compare asks the service for an object's size and checksum.
-func (b *objects) compare(ctx context.Context, f *file) error {
+func (b *objects) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
 	ctx, cancel := bounded(ctx, 0)
 	defer cancel()
-	got, err := b.store.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.bucket, Key: b.key(f.path), ChecksumMode: types.ChecksumModeEnabled})
+	return b.store.client.ListObjectsV2(ctx, in)
+}
+
+// headObject asks for what there is to know of an object but its content.
+func (b *objects) headObject(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {
+	ctx, cancel := bounded(ctx, 0)
+	defer cancel()
+	in := &s3.HeadObjectInput{Bucket: &b.bucket, Key: b.key(name)}
+	if b.store.check() == checkSHA256 {
+		in.ChecksumMode = types.ChecksumModeEnabled
+	}
+	return b.store.client.HeadObject(ctx, in)
+}
+
+func (b *objects) head(ctx context.Context, name string) (standing, error) {
+	got, err := b.headObject(ctx, name)
+	if err != nil {
+		return standing{}, err
+	}
+	return standing{known: true, etag: aws.ToString(got.ETag)}, nil
+}
+
+// compare asks the service whether an object is the one that was sent.
+func (b *objects) compare(ctx context.Context, f *file) error {
+	got, err := b.headObject(ctx, f.path)
 	if err != nil {
 		return err
 	}
 	if size := aws.ToInt64(got.ContentLength); size != f.size {
 		return fmt.Errorf("%d bytes were sent and %d are there", f.size, size)
 	}
-	there := aws.ToString(got.ChecksumSHA256)
-	if there != "" && !f.hasChecksum(there) {
+	if there := aws.ToString(got.ChecksumSHA256); there != "" && !f.hasChecksum(there) {
 		return fmt.Errorf("the checksum there, %s, is not that of what was sent", there)
+	}
+	if there := aws.ToString(got.ETag); there != "" && f.etag != "" && there != f.etag {
+		return fmt.Errorf("another object was put there meanwhile (%s in place of %s)", there, f.etag)
 	}
 	return nil
 }
 
-// hasChecksum reports whether sum, as a service gives it, is the file's: of the
-// whole, or of its parts' sums, with their number or without.
-func (f *file) hasChecksum(sum string) bool {
-	if sum == base64.StdEncoding.EncodeToString(f.sum[:]) {
-		return true
+// list puts the manifest (5), if it is still the one we read that stands there
+// and no other publish has begun.
+func (b *objects) list(ctx context.Context) error {
+	if err := b.describe(); err != nil {
+		return err
 	}
-	h := sha256.New()
-	for _, p := range f.parts {
-		h.Write(p[:])
+	if err := b.mine(ctx); err != nil {
+		return err
 	}
-	parts, n, numbered := strings.Cut(sum, "-")
-	return len(f.parts) > 0 && parts == base64.StdEncoding.EncodeToString(h.Sum(nil)) &&
-		(!numbered || n == strconv.Itoa(len(f.parts)))
+	_, err := b.replace(ctx, manifestName, b.manifest, b.manifestThere)
+	return err
 }
 
-// list puts the manifest (6), if it is still the one we read that stands there.
-func (b *objects) list(ctx context.Context) error {
-	var match, noneMatch *string
-	switch {
-	case b.etag != "":
-		match = &b.etag
-	case b.known:
-		noneMatch = aws.String("*")
+// sweep deletes what is stale, and then the note of it (6).
+func (b *objects) sweep(ctx context.Context) error {
+	stale := b.stale(b.left)
+	err := each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
+	if err != nil {
+		return err
 	}
-	err := b.putSmall(ctx, manifestName, b.manifest, match, noneMatch)
-	if (match != nil || noneMatch != nil) && (isStatus(err, http.StatusNotImplemented) || isStatus(err, http.StatusBadRequest)) {
-		err = b.putSmall(ctx, manifestName, b.manifest, nil, nil) // it does not know conditions
-	}
-	if isStatus(err, http.StatusPreconditionFailed) || isStatus(err, http.StatusConflict) || match != nil && isStatus(err, http.StatusNotFound) {
-		// Ours, when the answer to the first sending was lost.
-		if data, _, readErr := b.read(ctx); readErr == nil && bytes.Equal(data, b.manifest) {
-			return nil
-		}
-		return fmt.Errorf("publish to %s: somebody else published there meanwhile: %w", b.to, err)
-	}
-	return b.explain("s3:PutObject", manifestName, err)
+	at(stepStale)
+	return b.remove(ctx, pendingName)
 }
 
 // mark puts _SUCCESS (7).
 func (b *objects) mark(ctx context.Context) error {
-	return b.explain("s3:PutObject", successName, b.putSmall(ctx, successName, nil, nil, nil))
+	_, err := b.putSmall(ctx, successName, nil, standing{})
+	return b.explain("s3:PutObject", successName, err)
 }
 
 func (b *objects) leave() {}
 
-func (b *objects) putSmall(ctx context.Context, name string, data []byte, match, noneMatch *string) error {
+// putSmall puts an object of ours; when there is something known of what stands
+// there, only if it still does. It returns the new ETag.
+func (b *objects) putSmall(ctx context.Context, name string, data []byte, there standing) (string, error) {
 	ctx, cancel := bounded(ctx, int64(len(data)))
 	defer cancel()
-	sum := sha256.Sum256(data)
-	_, err := b.store.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.bucket, Key: b.key(name),
-		Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
-		ContentType:    aws.String(contentType(name)),
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-		IfMatch:        match, IfNoneMatch: noneMatch,
+	body := body{content: bytes.NewReader(data), size: int64(len(data)), sum: sha256.Sum256(data)}
+	return b.store.agree(there.known, func(check check, conditional bool) (string, error) {
+		in := b.object(name)
+		if conditional && there.etag != "" {
+			in.IfMatch = &there.etag
+		} else if conditional {
+			in.IfNoneMatch = aws.String("*")
+		}
+		return b.send(ctx, in, body, check)
 	})
-	return err
 }
 
 // contentType goes by the name; what data teams' tools look at, no more.

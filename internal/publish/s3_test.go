@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"belfry/internal/job"
 	"belfry/internal/publish/s3test"
 )
 
@@ -35,7 +36,7 @@ func wantObjects(t *testing.T, s *s3test.Server, prefix, run string, files map[s
 func TestS3IsReplacedWhole(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, first)
-	to := Target{To: "s3://lake/top-tracks/dt=2026-11-21/"}
+	to := job.Target{To: "s3://lake/top-tracks/dt=2026-11-21/"}
 	put(t, filepath.Join(t.TempDir(), "mine"), "")
 	r := w.mustSend(w.order("R1", to))
 	wantObjects(t, s, "top-tracks/dt=2026-11-21/", "R1", first)
@@ -65,7 +66,7 @@ func TestS3IsReplacedWhole(t *testing.T) {
 	}
 	w.write(nil)
 	o := w.order("R3", to)
-	o.IfEmpty = IfEmptyOK
+	o.IfEmpty = job.IfEmptyOK
 	w.mustSend(o)
 	if got := s.List(t); len(got) != 3 {
 		t.Errorf("after an empty output there is %q", got)
@@ -85,9 +86,10 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 		{"some-data:1", false, ""},
 		{"some-data:4", false, ""},
 		{"data:1", false, ""},
-		{"stale:1", false, ""},
 		{"checked:1", false, ""},
 		{"manifest:1", false, ""},
+		{"stale:1", false, ""},
+		{"swept:1", false, ""},
 		{"marked:1", true, "R2"},
 	} {
 		t.Run(c.kill, func(t *testing.T) {
@@ -95,7 +97,7 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 			w := newWorld(t, first)
 			w.env = append(w.env, server.Env()...)
 			prefix := fmt.Sprintf("t%d/", i)
-			to := Target{To: "s3://lake/" + prefix}
+			to := job.Target{To: "s3://lake/" + prefix}
 			w.mustSend(w.order("R1", to))
 			w.write(second)
 			_, err := w.send(w.order("R2", to), killEnv+"="+c.kill)
@@ -104,17 +106,25 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 			if m, err := accept(os.DirFS(dir)); (err == nil) != c.success || m.Run != c.run {
 				t.Errorf("after the kill a reader accepts run %q (%v), want %q: %q", m.Run, err, c.run, tree(t, dir))
 			}
-			// Killed once more, where the new manifest is in place already: what the
-			// old one listed is known from the progress alone.
-			_, err = w.again(killEnv + "=manifest:1")
+			// Another run, which knows nothing of the first two, is killed there too;
+			// it leaves what neither the old manifest nor its own lists.
+			w.write(map[string]string{"third.csv": "3", "a.csv": "of the third"})
+			_, err = w.send(w.order("R3", to), killEnv+"=some-data:2")
 			wantError(t, err, false, "killed")
-			if dir := server.Fetch(t, prefix); slices.Contains(tree(t, dir), successName) {
-				t.Errorf("_SUCCESS is there while data is replaced: %q", tree(t, dir))
+			if names := tree(t, server.Fetch(t, prefix)); slices.Contains(names, successName) || !slices.Contains(names, "third.csv") {
+				t.Errorf("while data is replaced there is %q", names)
+			}
+			fourth := map[string]string{"fourth.csv": "4"}
+			w.write(fourth)
+			w.mustSend(w.order("R4", to))
+			wantObjects(t, server, prefix, "R4", fourth)
+			if again, err := w.again(killEnv + "=noted:1"); err == nil {
+				t.Errorf("it was not killed: %+v", again)
 			}
 			if _, err := w.again(); err != nil {
 				t.Fatal(err)
 			}
-			wantObjects(t, server, prefix, "R2", second)
+			wantObjects(t, server, prefix, "R4", fourth)
 		})
 	}
 }
@@ -123,7 +133,7 @@ func TestSeveralTargetsAreMarkedAfterTheDataOfAll(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, map[string]string{"tracks/a.csv": "1", "audio/b.csv": "2", "audio/x/c.csv": "3"})
 	dir := filepath.Join(t.TempDir(), "copy")
-	o := w.order("R1", Target{"tracks", "s3://lake/tracks/"}, Target{"", dir}, Target{"audio/", "s3://lake/audio"})
+	o := w.order("R1", job.Target{From: "tracks", To: "s3://lake/tracks/"}, job.Target{From: "", To: dir}, job.Target{From: "audio/", To: "s3://lake/audio"})
 	for _, kill := range []string{"some-data:6", "data:1", "data:3", "checked:1", "manifest:1"} {
 		_, err := w.send(o, killEnv+"="+kill)
 		wantError(t, err, false, "killed")
@@ -159,7 +169,7 @@ func TestS3ManyFilesAndOneLargeOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Once cut off in the midst, which leaves an upload without an end behind.
-	o := w.order("R1", Target{To: "s3://lake/many/"})
+	o := w.order("R1", job.Target{To: "s3://lake/many/"})
 	_, err := w.send(o, killEnv+"=some-part:3")
 	wantError(t, err, false, "killed")
 	if r, err := w.again(); err != nil || r.Targets[0].Files != 305 || r.Targets[0].Bytes < 70<<20 {
@@ -178,15 +188,10 @@ func TestS3ManyFilesAndOneLargeOne(t *testing.T) {
 
 func TestPartSize(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int64{0, 1, singleMax, singleMax + 1, 70 << 20, 80 << 30, 1 << 40, 5 << 40} {
-		part := partSize(size)
-		if size <= singleMax {
-			if part != 0 {
-				t.Errorf("partSize(%d) = %d, want one request", size, part)
-			}
-			continue
-		}
-		if n := (size + part - 1) / part; part < minPart || n > maxParts {
+	b := &objects{part: &part{}}
+	for _, size := range []int64{1, 8 << 20, 70 << 20, 78 << 30, 80 << 30, 1 << 40, 5 << 40} {
+		part := b.partSize(size)
+		if n := (size + part - 1) / part; part < job.DefaultPartSize || n > maxParts {
 			t.Errorf("partSize(%d) = %d, which is %d parts", size, part, n)
 		}
 	}
@@ -194,10 +199,16 @@ func TestPartSize(t *testing.T) {
 
 func TestS3RefusalsAreFinalAndSayWhatToDo(t *testing.T) {
 	t.Parallel()
-	w, s := newLake(t, first)
-	to := Target{To: "s3://lake/x/"}
-	_, err := w.send(w.order("R1", Target{To: "s3://no-such-lake/x/"}))
+	s := s3test.Start(t, "--iam-dir", t.TempDir())
+	w := newWorld(t, first)
+	w.env = append(w.env, s.Env()...)
+	to := job.Target{To: "s3://lake/x/"}
+	_, err := w.send(w.order("R1", job.Target{To: "s3://no-such-lake/x/"}))
 	wantError(t, err, true, `no bucket "no-such-lake"`, s.Endpoint, "create it")
+	_, err = w.send(w.order("R1", to), s.AddUser(t, "stranger")...)
+	wantError(t, err, true, "access denied: allow s3:PutObject")
+	_, err = w.send(w.order("R1", to), "AWS_REGION=ap-northeast-2")
+	wantError(t, err, true, `"lake" is not in the region ap-northeast-2`, "set AWS_REGION to us-east-1")
 	_, err = w.send(w.order("R1", to), "AWS_SECRET_ACCESS_KEY=wrong")
 	wantError(t, err, true, "AWS_SECRET_ACCESS_KEY")
 	_, err = w.send(w.order("R1", to), "AWS_ACCESS_KEY_ID=nobody")
@@ -208,7 +219,7 @@ func TestS3RefusalsAreFinalAndSayWhatToDo(t *testing.T) {
 	wantError(t, err, true, "nobody")
 	_, err = w.send(w.order("R1", to), "AWS_ENDPOINT_URL_S3=", "AWS_REGION=")
 	wantError(t, err, true, "set AWS_REGION")
-	_, err = w.send(w.order("R1", Target{To: "s3://lake/" + strings.Repeat("x", 1020)}))
+	_, err = w.send(w.order("R1", job.Target{To: "s3://lake/" + strings.Repeat("x", 1020)}))
 	wantError(t, err, true, "too long")
 	if got := s.List(t); len(got) != 0 {
 		t.Errorf("refused publishes left %q", got)
@@ -224,7 +235,7 @@ func TestS3ThatIsDownIsTriedAgain(t *testing.T) {
 	_ = l.Close()
 	w := newWorld(t, first)
 	w.env = append(w.env, "AWS_ENDPOINT_URL_S3=http://"+l.Addr().String(), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-	_, err = w.send(w.order("R1", Target{To: "s3://lake/x/"}))
+	_, err = w.send(w.order("R1", job.Target{To: "s3://lake/x/"}))
 	wantError(t, err, false, "nothing listens", l.Addr().String(), "AWS_ENDPOINT_URL_S3")
 }
 
@@ -264,15 +275,25 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 		final  bool
 		want   string
 	}{
-		{403, "AccessDenied", true, "allow s3:DeleteObject"},
+		{404, "NoSuchBucket", true, `there is no bucket "lake"`},
+		{403, "AccessDenied", true, "allow s3:PutObject"},
+		{403, "InvalidAccessKeyId", true, "correct AWS_ACCESS_KEY_ID"},
+		{403, "SignatureDoesNotMatch", true, "correct AWS_SECRET_ACCESS_KEY"},
 		{301, "PermanentRedirect", true, "set AWS_REGION to ap-northeast-2"},
+		{307, "TemporaryRedirect", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "AuthorizationHeaderMalformed", true, "set AWS_REGION to ap-northeast-2"},
 		{400, "ExpiredToken", true, "sign in again"},
-		{403, "RequestTimeTooSkewed", false, "clock"},
+		{400, "InvalidToken", true, "sign in again"},
+		{403, "RequestTimeTooSkewed", false, "timedatectl set-ntp true"},
+		{403, "RequestExpired", false, "timedatectl set-ntp true"},
+		{400, "InvalidStorageClass", true, `no storage class "COLD"`},
+		{400, "KMS.NotFoundException", true, `the key "k" cannot be used`},
 		{503, "SlowDown", false, "not up to it"},
+		{400, "RequestTimeout", false, "not up to it"},
 		{500, "Whatever", false, "answered 500"},
 		{507, "XMinioStorageFull", false, "space"},
 		{400, "Whatever", true, "refuses"},
+		{501, "Whatever", true, "refuses"},
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			t.Parallel()
@@ -286,8 +307,8 @@ func TestS3AnswersAreUnderstood(t *testing.T) {
 			defer front.Close()
 			w := newWorld(t, first)
 			w.env = append(w.env, "AWS_ENDPOINT_URL_S3="+front.URL, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y")
-			_, err := w.send(w.order("R1", Target{To: "s3://lake/x/"}))
-			wantError(t, err, c.final, c.want)
+			_, err := w.send(w.order("R1", job.Target{To: "s3://lake/x/", StorageClass: "COLD", KMSKey: "k"}))
+			wantError(t, err, c.final, "s3://lake/x/", c.want)
 		})
 	}
 }
@@ -329,7 +350,7 @@ func TestS3FaultsOnTheWay(t *testing.T) {
 		}},
 		{name: "somebody else published meanwhile", fails: "somebody else", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
-				return conditional(r) && refuse(w, 412, "PreconditionFailed")
+				return conditional(r) && isManifest(r) && refuse(w, 412, "PreconditionFailed")
 			}
 		}},
 		{name: "the body is another one on the way", fails: "a.csv", answer: func(*s3test.Server) func(http.ResponseWriter, *http.Request) bool {
@@ -346,9 +367,9 @@ func TestS3FaultsOnTheWay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w, s := newLake(t, first)
-			w.mustSend(w.order("R1", Target{To: "s3://lake/x/"}))
+			w.mustSend(w.order("R1", job.Target{To: "s3://lake/x/"}))
 			w.write(map[string]string{"a.csv": "changed", "gone.csv": "", "sub/b.json": ""})
-			r, err := w.send(w.order("R2", Target{To: "s3://lake/x/"}), fault(t, s, c.answer(s)))
+			r, err := w.send(w.order("R2", job.Target{To: "s3://lake/x/"}), fault(t, s, c.answer(s)))
 			if c.fails != "" {
 				wantError(t, err, false, c.fails)
 				if got := s.List(t); slices.Contains(got, "x/"+successName) {

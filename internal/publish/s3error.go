@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,6 +32,19 @@ func statusOf(err error) int {
 // isAbsent reports whether err says that there is no such object, and no more.
 func isAbsent(err error) bool {
 	return isStatus(err, http.StatusNotFound) && isCode(err, "NoSuchKey", "NotFound", "")
+}
+
+func isDenied(err error) bool {
+	return isStatus(err, http.StatusForbidden) && isCode(err, "AccessDenied", "Forbidden", "")
+}
+
+// refusesHeaders reports whether err may be an answer to a header that the
+// service does not know. Many say so in words of their own.
+func refusesHeaders(err error) bool {
+	if !isStatus(err, http.StatusNotImplemented) && !isStatus(err, http.StatusBadRequest) {
+		return false
+	}
+	return !slices.ContainsFunc(advices, func(a advice) bool { return slices.Contains(a.codes, codeOf(err)) })
 }
 
 // isCode reports whether err is an answer with one of the codes.
@@ -64,10 +78,10 @@ var advices = []advice{
 	{[]string{"SignatureDoesNotMatch", "InvalidSecurity"}, true, func(*objects, string, error) string {
 		return "the secret key does not fit the access key: correct AWS_SECRET_ACCESS_KEY in the job's environment, or the profile it uses"
 	}},
-	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}, true, func(*objects, string, error) string {
+	{[]string{"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}, true, func(*objects, string, error) string {
 		return "the session token has expired or is not valid: sign in again, or give the job credentials that last"
 	}},
-	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture"}, false, func(*objects, string, error) string {
+	{[]string{"RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"}, false, func(*objects, string, error) string {
 		return "this machine's clock is too far from the right time: synchronise it (timedatectl set-ntp true)"
 	}},
 	{[]string{"PermanentRedirect", "TemporaryRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}, true, func(b *objects, _ string, err error) string {
@@ -75,6 +89,12 @@ var advices = []advice{
 	}},
 	{[]string{"InvalidBucketName"}, true, func(b *objects, _ string, _ error) string {
 		return fmt.Sprintf("%q is not a name for a bucket there: correct publish.to", b.bucket)
+	}},
+	{[]string{"InvalidStorageClass"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the service has no storage class %q: correct publish.storage_class", b.target.StorageClass)
+	}},
+	{[]string{"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "KMS.InvalidKeyUsageException", "KMS.InvalidArnException", "KMS.UnrecognizedClientException"}, true, func(b *objects, _ string, _ error) string {
+		return fmt.Sprintf("the key %q cannot be used: correct publish.kms_key, or enable the key in the bucket's region", b.target.KMSKey)
 	}},
 	{[]string{"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}, false, func(*objects, string, error) string {
 		return errChanged.Error()
@@ -98,8 +118,14 @@ func (s *bucketStore) where() string {
 	return " in " + s.region
 }
 
+// expected is how services say in words which region they are.
+var expected = regexp.MustCompile(`expecting ['"]([a-z0-9-]+)`)
+
 func (b *objects) wrongRegion(err error) string {
 	right := "the bucket's"
+	if said := expected.FindStringSubmatch(err.Error()); said != nil {
+		right = said[1]
+	}
 	var r *awshttp.ResponseError
 	if errors.As(err, &r) && r.Response != nil {
 		if region := r.Response.Header.Get("X-Amz-Bucket-Region"); region != "" {
@@ -117,7 +143,7 @@ func (b *objects) explain(action, name string, err error) error {
 	}
 	what := "s3://" + b.bucket + "/" + b.prefix + name
 	say := func(final bool, format string, args ...any) error {
-		err := fmt.Errorf("publish %s: %s (%w)", what, fmt.Sprintf(format, args...), err)
+		err := fmt.Errorf("%s %s: %s (%w)", b.doing, what, fmt.Sprintf(format, args...), err)
 		if final {
 			return outbox.Final(err)
 		}
@@ -129,7 +155,8 @@ func (b *objects) explain(action, name string, err error) error {
 		switch {
 		case strings.Contains(text, "no EC2 IMDS role found"), strings.Contains(text, "static credentials are empty"):
 			return say(true, "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the job's environment (env_file)")
-		case statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
+		case strings.Contains(text, "unable to read file at"), // of a web identity
+			statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusTooManyRequests,
 			strings.Contains(text, "SSO session has expired"), strings.Contains(text, "read cached SSO token"):
 			return say(true, "the job's AWS credentials could not be got: sign in again, or correct the profile")
 		}
@@ -156,7 +183,7 @@ func (b *objects) explain(action, name string, err error) error {
 	var authority x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, errChanged), errors.Is(err, context.Canceled):
-		return fmt.Errorf("publish %s: %w", what, err)
+		return fmt.Errorf("%s %s: %w", b.doing, what, err)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return say(false, "nothing listens%s: is the service up, and AWS_ENDPOINT_URL_S3 right?", b.store.where())
 	case errors.As(err, &dns):

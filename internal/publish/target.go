@@ -32,6 +32,19 @@ func Check(to string) error {
 	return err
 }
 
+// Place gives the one name of a target that can be written in several ways, with
+// or without its last slash: who locks targets goes by it.
+func Place(to string) string {
+	p, err := parseTarget(to)
+	switch {
+	case err != nil:
+		return to
+	case p.bucket != "":
+		return "s3://" + p.bucket + "/" + p.prefix
+	}
+	return p.dir
+}
+
 // parseTarget reads a target without variables.
 func parseTarget(to string) (place, error) {
 	p := place{to: to}

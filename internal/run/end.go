@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/proc"
+	"belfry/internal/python"
 )
 
 // News is what there is to tell about a run.
@@ -42,6 +44,9 @@ func (r *Runner) ends(ctx context.Context, events []proc.Event) bool {
 	some := false
 	seen := map[string]bool{} // an end may be told twice
 	for _, event := range events {
+		if run, known := r.live[event.Run]; known && event.Started != nil && run.Attempt == event.Attempt && r.o.Started != nil {
+			r.o.Started(run, *event.Started)
+		}
 		switch {
 		case event.Doubt: // another keeper has or had it: its records decide
 			r.doubtful[event.Run] = true
@@ -88,6 +93,9 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 	j, err := r.definition(ctx, run)
 	if err != nil {
 		return r.doubt(run, "end a run", err)
+	}
+	if j.Python.Wanted() && exit.Code == python.ExitRefused {
+		exit.Error = cmp.Or(exit.Error, r.hush(j, run, python.Refusal(r.Dir(run.ID, run.Attempt))))
 	}
 	to, reason := outcome(j, run, exit)
 	m := Move{To: to, Reason: reason, Ended: &Attempt{
@@ -196,6 +204,8 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 // outcome says what the exit of an attempt means for its run, before retries.
 func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 	switch {
+	case exit.LeaseLost: // another node may have it since
+		return Lost, cmp.Or(exit.Error, "its lease ran out, and its keeper ended it")
 	case exit.Error != "":
 		return Failed, exit.Error
 	case exit.Stopped && (run.Reason == withDaemon || strings.HasPrefix(run.Reason, replacedReason)):
@@ -289,6 +299,8 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 		m := Move{Run: run.ID, From: Publishing, To: Succeeded, Token: run.Token, At: r.o.Now(), Settled: &item}
 		if sendErr != nil {
 			m.To, m.Reason = Failed, sendErr.Error()
+		} else {
+			m.Published = r.o.Published(item.Result)
 		}
 		m.Owed = r.news(ctx, j, run, m)
 		void, err := r.o.Store.Move(ctx, m)

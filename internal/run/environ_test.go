@@ -3,6 +3,7 @@ package run
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/secrets"
 )
 
 var host = Host{User: "alice", Home: "/home/alice", Environ: []string{
@@ -77,6 +79,32 @@ func TestACrontabsJobHasExactlyCronsEnvironment(t *testing.T) {
 		"SHELL=/bin/sh", "HOME=/home/bob", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "LOGNAME=bob", "USER=bob")
 }
 
+func TestInstallersAreToldWhatTheDaemonIs(t *testing.T) {
+	t.Parallel()
+	j, r := nightly(t)
+	daemon := host
+	daemon.Environ = append(slices.Clone(host.Environ), "PIP_INDEX_URL=http://mirror", "UV_CACHE_DIR=/cache", "https_proxy=http://proxy", "NO_PROXY=localhost", "PIPELINE=x")
+	more := func() (list []string) {
+		env, err := environ(j, r, 2, "/out", daemon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"PIP_INDEX_URL", "UV_CACHE_DIR", "https_proxy", "NO_PROXY", "PIPELINE"} {
+			if value, ok := env.Lookup(name); ok {
+				list = append(list, name+"="+value)
+			}
+		}
+		return list
+	}
+	if got := more(); got != nil {
+		t.Errorf("a job without an environment of its own has %q", got)
+	}
+	j.Python.Requirements, j.Env = "/srv/requirements.txt", vars("PIP_INDEX_URL=http://own")
+	if got, want := more(), []string{"PIP_INDEX_URL=http://own", "UV_CACHE_DIR=/cache", "https_proxy=http://proxy", "NO_PROXY=localhost"}; !slices.Equal(got, want) {
+		t.Errorf("a job with one has %q, want %q", got, want)
+	}
+}
+
 func TestAJobOfAProjectHasTheEnvironmentOfTheDesign(t *testing.T) {
 	t.Parallel()
 	j, r := nightly(t)
@@ -138,36 +166,6 @@ func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
 	}
 }
 
-func TestExpandTakesWhatIsSetAndNothingElse(t *testing.T) {
-	t.Parallel()
-	env := Environ(vars("A=1", "A_B=2", "EMPTY=", "D=$A"))
-	for _, c := range []struct{ text, want, err string }{
-		{text: "", want: ""},
-		{text: "plain/text", want: "plain/text"},
-		{text: "s3://b/dt=$A/", want: "s3://b/dt=1/"},
-		{text: "$A$A_B${A}x", want: "121x"},
-		{text: "[$EMPTY]", want: "[]"},
-		{text: "$D", want: "$A"}, // once
-		{text: "$$A $$$A", want: "$A $1"},
-		{text: "5$ and $", want: "5$ and $"},
-		{text: "$ A $- $종", want: "$ A $- $종"},
-		{text: "$NO", err: "$NO is not set"},
-		{text: "s3cret $B $NO ${B}", err: "$B, $NO is not set"},
-		{text: "s3cret ${A", err: "a ${ is not closed"},
-		{text: "s3cret ${}", err: "$ is not set"},
-		{text: "s3cret ${A:-x}", err: "$A:-x is not set"},
-		{text: "s3cret $1", err: "$1 is not set"},
-	} {
-		got, err := Expand(c.text, env)
-		switch {
-		case c.err == "" && (err != nil || got != c.want):
-			t.Errorf("%q: %q, %v, want %q", c.text, got, err, c.want)
-		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "s3cret")):
-			t.Errorf("%q: %q, %v, want an error with %q and without the text", c.text, got, err, c.err)
-		}
-	}
-}
-
 func TestAnUnsetNameInEnvNamesTheVariableAndNotItsValue(t *testing.T) {
 	t.Parallel()
 	j, r := nightly(t)
@@ -192,7 +190,7 @@ func envFile(t *testing.T, mode os.FileMode, text string) string {
 
 func TestEnvFileIsReadAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
-	got, err := readEnvFile(envFile(t, 0o644, strings.Join([]string{
+	got, err := readEnvFile(envFile(t, 0o600, strings.Join([]string{
 		"# a comment", "", "A=1", "  B = two words ", "export C=3", `D="in quotes "`, "E='$A # no'", "F=", `G="`, "H=a=b", "I=it's\r", "A=again",
 	}, "\n")))
 	if err != nil {
@@ -213,6 +211,8 @@ func TestEnvFileErrorsShowNoValue(t *testing.T) {
 	}{
 		{"the world may write", "A=s3cret", 0o602, "can be written by others (mode 0602)"},
 		{"a group may write", "A=s3cret", 0o620, "can be written by others (mode 0620)"},
+		{"the world may read", "A=s3cret", 0o604, "can be read by others (mode 0604)"},
+		{"a group may read", "A=s3cret", 0o640, "can be read by others (mode 0640)"},
 		{"no name", "A=1\n=s3cret", 0o600, ":2: not a NAME=VALUE line"},
 		{"no equals sign", "A=1\n\ns3cret", 0o600, ":3: not a NAME=VALUE line"},
 		{"a name in quotes", `"s3cret"=1`, 0o600, ":1: not a NAME=VALUE line"},
@@ -227,6 +227,127 @@ func TestEnvFileErrorsShowNoValue(t *testing.T) {
 	}
 }
 
+// secretsFile makes a file of secrets, and its key, in a folder of its own.
+func secretsFile(t *testing.T, pairs ...string) secrets.File {
+	t.Helper()
+	dir := t.TempDir()
+	file := secrets.File{Path: filepath.Join(dir, secrets.FileName), Key: filepath.Join(dir, "key")}
+	put(t, file, pairs...)
+	return file
+}
+
+func put(t *testing.T, file secrets.File, pairs ...string) {
+	t.Helper()
+	if _, err := file.Change(nil, func(set *secrets.Set) error {
+		for _, v := range vars(pairs...) {
+			if err := set.Put(v.Name, v.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAJobGetsTheSecretsThatItNamesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	file := secretsFile(t, "API_TOKEN=hunter22", "DSN=postgres://me", "OTHER=not for this job")
+	host := host
+	host.Key = file.Key
+	j, r := nightly(t)
+	j.SecretsFile, j.Secrets = file.Path, []string{"API_TOKEN", "DSN"}
+	j.EnvFile = envFile(t, 0o600, "API_TOKEN=of the file\n")
+	j.Env = vars("AUTH=Bearer $API_TOKEN")
+	env, err := environ(j, r, 2, "/out", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{
+		"PATH=/opt/bin:/bin", "HOME=/home/alice", "LANG=ko_KR.UTF-8", "TZ=Asia/Seoul", "PYTHONUNBUFFERED=1",
+		"API_TOKEN=hunter22", "DSN=postgres://me", "AUTH=Bearer hunter22",
+	}, belfrys...)...)
+	if got, want := hidden(j, env, host), []string{"hunter22", "of the file", "postgres://me"}; !slices.Equal(got, want) {
+		t.Errorf("hidden are %q, want %q", got, want)
+	}
+
+	// The next attempt gets what it is by then; what it was is still hidden.
+	put(t, file, "DSN=postgres://you")
+	env, err = environ(j, r, 3, "/out", host)
+	if value, _ := env.Lookup("DSN"); err != nil || value != "postgres://you" {
+		t.Errorf("after the change DSN is %q, %v", value, err)
+	}
+	if got := hidden(j, env, host); !slices.Contains(got, "postgres://me") || !slices.Contains(got, "postgres://you") {
+		t.Errorf("after the change hidden are %q", got)
+	}
+
+	// A place is written down, and so holds no secret.
+	j.Publish = []job.Target{{To: "s3://lake/$AUTH/"}}
+	if _, err := targets(j, env); err == nil || !strings.Contains(err.Error(), "API_TOKEN") || strings.Contains(err.Error(), "hunter22") {
+		t.Errorf("a target with a secret gives %v", err)
+	}
+}
+
+func TestWhyASecretIsNotThereIsSaidInASentence(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why   string
+		spoil func(file secrets.File, j *job.Job)
+		want  string
+	}{
+		{"a missing secret", func(_ secrets.File, j *job.Job) { j.Secrets = append(j.Secrets, "OTHER") }, "the secret OTHER is not in FILE; put it there with “belfry secrets set OTHER”"},
+		{"a missing file", func(file secrets.File, _ *job.Job) { remove(t, file.Path) }, "read the secrets: open FILE: no such file or directory"},
+		{"a missing key", func(file secrets.File, _ *job.Job) { remove(t, file.Key) }, "the key that opens FILE is not in KEY; copy that file from where the secrets were made, or name it in BELFRY_KEY_FILE"},
+		{"another key", func(file secrets.File, _ *job.Job) { overwrite(t, file.Key, read(t, secretsFile(t, "A=bcdefg").Key)) }, "FILE was made with another key than the one in KEY; copy that one here, or name it in BELFRY_KEY_FILE"},
+		{"a key that others can read", func(file secrets.File, _ *job.Job) {
+			if err := os.Chmod(file.Key, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}, "the key of the secrets: KEY can be read by others (mode 0640); chmod 600 KEY"},
+		{"a broken key", func(file secrets.File, _ *job.Job) { overwrite(t, file.Key, "AGE-SECRET-KEY-1HUNTER22") }, "there is no key in KEY: a line AGE-SECRET-KEY-1… is missing or damaged; put back a copy of it"},
+		{"a damaged file", func(file secrets.File, _ *job.Job) {
+			text := read(t, file.Path)
+			overwrite(t, file.Path, text[:len(text)/2])
+		}, "FILE is damaged, or not a file of age ("},
+		{"an empty file", func(file secrets.File, _ *job.Job) { overwrite(t, file.Path, "") }, "FILE is damaged, or not a file of age ("},
+	} {
+		file := secretsFile(t, "API_TOKEN=hunter22")
+		host := host
+		host.Key = file.Key
+		j, r := nightly(t)
+		j.SecretsFile, j.Secrets = file.Path, []string{"API_TOKEN"}
+		c.spoil(file, j)
+		_, err := environ(j, r, 1, "/out", host)
+		want := strings.NewReplacer("BELFRY_KEY_FILE", "BELFRY_KEY_FILE", "AGE-SECRET-KEY", "AGE-SECRET-KEY", "FILE", file.Path, "KEY", file.Key).Replace(c.want)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(strings.ToLower(err.Error()), "hunter22") {
+			t.Errorf("%s\n got %v\nwant %s", c.why, err, want)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func overwrite(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
 	t.Parallel()
 	env := Environ(vars("HOME=/home/alice", "BELFRY_DATE=2026-07-10"))
@@ -238,9 +359,19 @@ func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
 		{"out", "", "/home/alice/out", "relative to home, for a crontab"},
 	} {
 		got, err := targets(&job.Job{Settings: &job.Settings{Dir: c.dir, Publish: []job.Target{{From: "f", To: c.to}}}}, env)
-		if err != nil || len(got) != 1 || got[0] != (job.Target{From: "f", To: c.want}) {
+		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], job.Target{From: "f", To: c.want}) {
 			t.Errorf("%s: %+v, %v, want %s", c.why, got, err, c.want)
 		}
+	}
+	written := job.Target{To: "s3://x/", KMSKey: "$KEY", Metadata: map[string]string{"day": "of $BELFRY_DATE"}, Mode: job.ModeAppend, Parallel: 3}
+	want := job.Target{To: "s3://x/", KMSKey: "arn", Metadata: map[string]string{"day": "of 2026-07-10"}, Mode: job.ModeAppend, Parallel: 3}
+	settings := &job.Settings{Publish: []job.Target{written}}
+	got, err := targets(&job.Job{Settings: settings}, append(env, vars("KEY=arn")...))
+	if err != nil || !reflect.DeepEqual(got, []job.Target{want}) || settings.Publish[0].Metadata["day"] != "of $BELFRY_DATE" {
+		t.Errorf("got %+v, %v, want %+v; the job has %+v now", got, err, want, settings.Publish)
+	}
+	if _, err := targets(&job.Job{Settings: settings}, env); err == nil || !strings.Contains(err.Error(), "kms_key: $KEY is not set") {
+		t.Errorf("a key that is not set gives %v", err)
 	}
 	if _, err := targets(&job.Job{Settings: &job.Settings{Publish: []job.Target{{To: "s3://x/$NO"}}}}, env); err == nil || !strings.Contains(err.Error(), "$NO") || !strings.Contains(err.Error(), "s3://x/") {
 		t.Errorf("a name that is not set gives %v", err)

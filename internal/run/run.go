@@ -79,7 +79,7 @@ type Run struct {
 	FiresUntil time.Time // the last of Count firings
 	Count      int
 	Named      time.Time // the local date and time that was meant, as a reading in UTC
-	NotBefore  time.Time // a retry's time, while Queued
+	NotBefore  time.Time // a retry's time, while Queued; the next try's, while Publishing
 	Attempt    int       // how many there have been
 	Token      int64     // of the newest claim; only grows
 	Node       string
@@ -89,7 +89,7 @@ type Run struct {
 	FinishBy   time.Time // so for its end
 	Backfill   string    // id of the backfill it belongs to
 	Parallel   int       // of the backfill: so many of its runs may run beside each other
-	StartedAt  time.Time // of the first attempt; zero: not yet
+	StartedAt  time.Time // of the first attempt, or publish, since a person asked last; zero: not yet
 	EndedAt    time.Time
 	ExitCode   *int   // of the newest attempt
 	Signal     string // that ended it
@@ -116,6 +116,25 @@ type Attempt struct {
 	UserCPU   time.Duration
 	SystemCPU time.Duration
 	MaxRSS    int64 // bytes
+}
+
+// Published is the set of files that a run put to one of its targets. A Runner
+// knows the fields from To on; the others come with the run.
+type Published struct {
+	Run        string
+	Number     int    // its place among the targets of the run, from 0
+	Job        string // the store's id of the job
+	Project    string
+	Name       string // of the job
+	Date       string // 2006-01-02, the run's logical date
+	At         time.Time
+	ReplacedBy string // the run that has put another set there; empty: it is what stands there
+
+	To       string // as it was written
+	Place    string // the target's one name, however it is written
+	Files    int
+	Bytes    int64
+	Manifest string // SHA-256 of its manifest, in hex
 }
 
 // crockford is base 32 without the letters that look like digits.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -47,6 +48,11 @@ type Options struct {
 	// Publish and Notices make the outbox items that a run owes.
 	Publish func(j *job.Job, r Run, output string, targets []job.Target) outbox.Item
 	Notices func(n News) []outbox.Item
+	// Published reads what the Sender says of an item that was sent.
+	Published func(result json.RawMessage) []Published
+	// Python gives what is executed in the place of the command of a job that runs
+	// in a virtual environment.
+	Python func(j *job.Job, attempt string) []string
 	// DropPublish breaks off what is being sent of an outbox item.
 	DropPublish func(item string)
 	// Began is called when an attempt is about to be started, or was found
@@ -55,6 +61,9 @@ type Options struct {
 	// be nil.
 	Began func(run Run, j *job.Job, secrets []string, err error)
 	Ended func(run string, attempt int)
+	// Started is called when an attempt has its process, at least once; nil: nobody
+	// asks.
+	Started func(run Run, started proc.Started)
 	// Changed is called after each durable change.
 	Changed func()
 	// Alive is called each time round, at least once a minute; nil: nobody asks.

@@ -140,12 +140,22 @@ func (f *flaky) Move(ctx context.Context, moves ...run.Move) ([]bool, error) {
 	return f.Store.Move(ctx, moves...)
 }
 
+func (f *flaky) Act(ctx context.Context, a run.Act) error {
+	if f.failing("Act") {
+		return errDisk
+	}
+	return f.Store.Act(ctx, a)
+}
+
 func (f *flaky) Definition(ctx context.Context, hash string) ([]byte, error) {
 	if f.failing("Definition") {
 		return nil, errDisk
 	}
 	return f.Store.Definition(ctx, hash)
 }
+
+// alice asks for what people ask for.
+var alice = run.Person{UID: 1000, Name: "alice"}
 
 // scene is a Runner in the real store, in a bubble of time.
 type scene struct {
@@ -164,6 +174,7 @@ type scene struct {
 	heard []string // guarded by mu; by the log follower
 
 	dropped []string // items, by the Runner's goroutine
+	ordered []string // what was to be published, by the Runner's goroutine
 
 	runner *run.Runner
 	stop   func()
@@ -213,8 +224,15 @@ func (s *scene) begin() {
 			j, ok := s.jobs[key]
 			return j, ok
 		},
-		Publish: func(_ *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+		Publish: func(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+			s.ordered = append(s.ordered, strings.TrimSpace(fmt.Sprintf("%s %s %s", targets[0].To, targets[0].Mode, j.IfEmpty)))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
+		},
+		Published: func(result json.RawMessage) (sets []run.Published) {
+			if err := json.Unmarshal(result, &sets); err != nil {
+				s.t.Error(err)
+			}
+			return sets
 		},
 		DropPublish: func(item string) { s.dropped = append(s.dropped, item) },
 		Notices: func(n run.News) []outbox.Item {
@@ -254,7 +272,7 @@ func (s *scene) queue(name string, firesAt time.Time) string {
 	s.t.Helper()
 	id := run.NewID(time.Now())
 	r := run.Run{ID: id, Job: s.keys[name], Key: "m/" + id, Cause: plan.Scheduled, State: run.Queued, FiresAt: firesAt, FiresUntil: firesAt, Count: 1, Named: firesAt, QueuedAt: time.Now()}
-	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}); err != nil {
+	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}, nil); err != nil {
 		s.t.Fatal(err)
 	}
 	s.runner.Kick()
@@ -826,7 +844,7 @@ func TestARunIsPublishedBeforeItHasSucceeded(t *testing.T) {
 					s.t.Errorf("a run that is published keeps the next from starting")
 				}
 				item := items[0]
-				item.State, item.Result = outbox.Sent, json.RawMessage(`{"targets":[]}`)
+				item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 				if c.err != nil {
 					item.State, item.Error, item.Result = outbox.Refused, c.err.Error(), nil
 				}
@@ -857,7 +875,7 @@ func TestAPublishThatCannotBeWrittenDownIsAnError(t *testing.T) {
 		id := s.queue("a", time.Now())
 		s.exits(id, proc.Exit{})
 		item := s.items(id)[0]
-		item.State = outbox.Sent
+		item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 		s.store.mu.Lock()
 		s.store.fail["Move"] = 1
 		s.store.mu.Unlock()
@@ -887,7 +905,7 @@ func TestAnOutputWhoseTargetsWereNeverKnownIsNotTakenForPublished(t *testing.T) 
 func TestStopEndsARunInEveryState(t *testing.T) {
 	stop := func(s *scene, id string, kill bool) error {
 		s.t.Helper()
-		err := s.runner.Stop(s.t.Context(), id, kill)
+		err := s.runner.Stop(s.t.Context(), id, kill, alice)
 		synctest.Wait()
 		return err
 	}
@@ -984,7 +1002,7 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 				s.t.Errorf("what it owed is %s, want refused", got.State)
 			}
 			// It had just been sent after all: the person's word stands.
-			item.State, item.Result = outbox.Sent, json.RawMessage(`{}`)
+			item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
 			if err := s.runner.Published(s.t.Context(), item, nil); err != nil {
 				s.t.Fatal(err)
 			}
@@ -1010,7 +1028,7 @@ func TestCallsEndWithTheirContextWhenNoRunnerIsThere(t *testing.T) {
 		s.stop()
 		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 		defer cancel()
-		if err := s.runner.Stop(ctx, id, false); !errors.Is(err, context.DeadlineExceeded) {
+		if err := s.runner.Stop(ctx, id, false, alice); !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Errorf("got %v", err)
 		}
 	}, simple("a"))
@@ -1059,48 +1077,6 @@ func TestTheNextDaemonKnowsWhatWasReplaced(t *testing.T) {
 	}, replacing("a"))
 }
 
-func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
-	play(t, func(s *scene) {
-		id := s.queue("a", time.Now())
-		s.exits(id, proc.Exit{Code: 3})
-		s.want(id, run.Failed, "exit status 3")
-		s.later(48 * time.Hour)
-		if err := s.runner.Retry(s.t.Context(), id); err != nil {
-			s.t.Fatal(err)
-		}
-		r := s.want(id, run.Running, "")
-		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) {
-			s.t.Errorf("it runs as %+v", r)
-		}
-		var refused run.RetryError
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
-			s.t.Errorf("a running run is tried again: %v", err)
-		}
-		s.exits(id, proc.Exit{})
-		s.want(id, run.Succeeded, "")
-		if err := s.runner.Retry(s.t.Context(), id); !errors.As(err, &refused) {
-			s.t.Errorf("a run that succeeded is tried again: %v", err)
-		}
-		if err := s.runner.Retry(s.t.Context(), "nobody"); !errors.Is(err, run.ErrNotFound) {
-			s.t.Errorf("a run that is not there: %v", err)
-		}
-	}, simple("a"))
-}
-
-func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
-	play(t, func(s *scene) {
-		first := s.queue("a", time.Now())
-		s.exits(first, proc.Exit{Code: 3})
-		second := s.queue("a", time.Now().Add(time.Hour))
-		if err := s.runner.Retry(s.t.Context(), first); err != nil {
-			s.t.Fatal(err)
-		}
-		s.want(first, run.Queued, "turn: run "+second+" has not ended")
-		s.exits(second, proc.Exit{})
-		s.want(first, run.Running, "")
-	}, simple("a"))
-}
-
 func TestAJobThatIsPausedStartsNothingByItself(t *testing.T) {
 	play(t, func(s *scene) {
 		id := s.queue("a", time.Now())
@@ -1136,7 +1112,7 @@ func (s *scene) promised(name string, start, finish time.Duration) string {
 	if finish > 0 {
 		r.FinishBy = now.Add(finish)
 	}
-	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}); err != nil {
+	if err := s.store.AddRuns(s.t.Context(), []run.Run{r}, []job.Definition{s.jobs[r.Job].Definition()}, nil); err != nil {
 		s.t.Fatal(err)
 	}
 	s.runner.Kick()
@@ -1222,7 +1198,7 @@ func TestManyRunsAreStartedInBatches(t *testing.T) {
 			runs = append(runs, run.Run{ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: at, FiresUntil: at, Count: 1, Named: at, QueuedAt: time.Now()})
 			definitions = append(definitions, j.Definition())
 		}
-		if err := s.store.AddRuns(s.t.Context(), runs, definitions); err != nil {
+		if err := s.store.AddRuns(s.t.Context(), runs, definitions, nil); err != nil {
 			s.t.Fatal(err)
 		}
 		s.runner.Kick()
@@ -1289,7 +1265,7 @@ func TestWhatWaitsIsGivenUpAndNothingElse(t *testing.T) {
 			ids = append(ids, s.queue("a", time.Now().Add(time.Duration(i)*time.Minute)))
 		}
 		s.want(ids[0], run.Running, "")
-		err := s.runner.GiveUp(s.t.Context(), func(ctx context.Context) ([]run.Run, error) {
+		err := s.runner.GiveUp(s.t.Context(), run.Act{Person: alice, At: time.Now(), Action: run.ActStopBackfill, Backfill: "B1"}, func(ctx context.Context) ([]run.Run, error) {
 			return s.store.Runs(ctx, store.RunFilter{State: run.Queued})
 		})
 		if err != nil {

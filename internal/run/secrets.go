@@ -8,6 +8,7 @@ import (
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // Secret reports whether a variable's name says that its value is one.
@@ -21,15 +22,26 @@ func Secret(name string) bool {
 	return false
 }
 
-// secrets gives the values in the environment of a job's attempt that nobody
-// is to see: all of its env_file, and those of variables with a telling name.
-// BELFRY_… are never any, and what a file cannot say keeps nothing from starting.
-func secrets(j *job.Job, env Environ) []string {
+// hidden gives the values in the environment of a job's attempt that nobody is to
+// see: all of its env_file, its secrets, also those that they were before, and
+// those of variables with a telling name. BELFRY_… are never any, and what a file
+// cannot say keeps nothing from starting.
+func hidden(j *job.Job, env Environ, host Host) []string {
 	var values []string
 	if j.EnvFile != "" {
 		vars, _ := readEnvFile(j.EnvFile) // environ has told what is wrong with it
 		for _, v := range vars {
 			values = append(values, v.Value)
+		}
+	}
+	if len(j.Secrets) > 0 {
+		for _, name := range j.Secrets {
+			value, _ := env.Lookup(name)
+			values = append(values, value)
+		}
+		set, err := secrets.File{Path: j.SecretsFile, Key: host.Key}.Read()
+		if err == nil {
+			values = append(values, set.Former()...)
 		}
 	}
 	for _, v := range env {
@@ -39,6 +51,21 @@ func secrets(j *job.Job, env Environ) []string {
 	}
 	slices.Sort(values)
 	return slices.Compact(values)
+}
+
+// hush stars the secrets of an attempt in a text that is to be written down. When
+// they cannot be had now, none of it is.
+func (r *Runner) hush(j *job.Job, run Run, text string) string {
+	env, err := environ(j, run, run.Attempt, r.output(run.ID, run.Attempt), r.o.Host)
+	if err != nil && text != "" {
+		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
+	}
+	for _, value := range hidden(j, env, r.o.Host) {
+		if len(value) >= 6 { // as in logs
+			text = strings.ReplaceAll(text, value, "***")
+		}
+	}
+	return text
 }
 
 // Secrets gives the secrets of a run's newest attempt, from its environment as
@@ -75,7 +102,7 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 			return nil, fmt.Errorf("%s of %s is not defined any more", name, run.Name)
 		}
 	}
-	return secrets(j, env), nil
+	return hidden(j, env, r.o.Host), nil
 }
 
 // found says of a running attempt that was not started by this Runner, once,

@@ -305,14 +305,18 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	if err := r.makeDirs(run, host.Credential, len(j.Publish) > 0); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
-	r.began(run, j, secrets(j, env), nil)
+	r.began(run, j, hidden(j, env, r.o.Host), nil)
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
 	}
 	cwdElse := ""
-	if j.Crontab && host.Debian { // many of Debian's users have no home, and their jobs run
-		cwdElse = "/"
+	if j.Crontab {
+		cwdElse = host.Homeless
+	}
+	args := j.Command.Argv()
+	if j.Python.Wanted() {
+		args = r.o.Python(j, dir)
 	}
 	var limits []proc.Limit
 	for _, l := range j.Limits {
@@ -320,7 +324,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	}
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
-		Args: j.Command.Argv(), Env: env.Strings(), Cwd: cwd, CwdElse: cwdElse, Credential: host.Credential,
+		Args: args, Env: env.Strings(), Cwd: cwd, CwdElse: cwdElse, Credential: host.Credential,
 		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab && j.Stdin == "",
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),

@@ -16,7 +16,7 @@ func (e StopError) Error() string { return string(e) }
 
 // Stop ends a run: a queued one is cancelled, a running one gets TERM and,
 // after kill_after or at once when kill is set, KILL.
-func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
+func (r *Runner) Stop(ctx context.Context, id string, kill bool, by Person) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		run, err := r.o.Store.Run(ctx, id)
 		if err != nil {
@@ -24,15 +24,19 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool) error {
 		}
 		switch run.State {
 		case Queued:
-			return r.steer(ctx, Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()})
+			return r.steer(ctx, Move{Run: id, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now(), Act: r.act(by, ActStop, run)})
 		case Running:
-			kind := proc.Stop
+			kind, action := proc.Stop, ActStop
 			if kill {
-				kind = proc.Kill
+				kind, action = proc.Kill, ActKill
+			}
+			if err := r.o.Store.Act(ctx, *r.act(by, action, run)); err != nil {
+				// It may be what fills the disk: it is ended all the same.
+				r.o.Log.Error("note who stops a run", "run", id, "person", by.Name, "error", err)
 			}
 			return r.stop(ctx, run, kind, stopped)
 		case Publishing:
-			return r.dropPublish(ctx, run)
+			return r.dropPublish(ctx, run, by)
 		}
 		return StopError(fmt.Sprintf("run %s has ended: %s", id, run.State))
 	})
@@ -80,9 +84,9 @@ func asked(reason string) State {
 	return Cancelled
 }
 
-// GiveUp cancels queued runs, all or none. None of them begins between being
-// listed and being cancelled.
-func (r *Runner) GiveUp(ctx context.Context, queued func(ctx context.Context) ([]Run, error)) error {
+// GiveUp cancels queued runs, all or none, as a person wants it. None of them
+// begins between being listed and being cancelled.
+func (r *Runner) GiveUp(ctx context.Context, act Act, queued func(ctx context.Context) ([]Run, error)) error {
 	return r.do(ctx, func(ctx context.Context) error {
 		runs, err := queued(ctx)
 		if err != nil || len(runs) == 0 {
@@ -92,6 +96,7 @@ func (r *Runner) GiveUp(ctx context.Context, queued func(ctx context.Context) ([
 		for i, run := range runs {
 			moves[i] = Move{Run: run.ID, From: Queued, To: Cancelled, Reason: stopped, At: r.o.Now()}
 		}
+		moves[0].Act = &act
 		return r.drop(ctx, runs, moves)
 	})
 }
@@ -147,39 +152,13 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 
 // dropPublish gives up the publish of a run. What it has put at its target so
 // far stays there without a _SUCCESS, until the next publish.
-func (r *Runner) dropPublish(ctx context.Context, run Run) error {
+func (r *Runner) dropPublish(ctx context.Context, run Run, by Person) error {
 	item, err := r.o.Store.PublishOf(ctx, run.ID)
 	if err != nil {
 		return err
 	}
 	r.o.DropPublish(item.ID)
 	item.State, item.Error = outbox.Refused, stopped
-	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item}
+	m := Move{Run: run.ID, From: Publishing, To: Cancelled, Token: run.Token, Reason: stopped + " while it was publishing", At: r.o.Now(), Settled: &item, Act: r.act(by, ActStop, run)}
 	return r.steer(ctx, m)
-}
-
-// RetryError says why a run cannot be tried again.
-type RetryError string
-
-func (e RetryError) Error() string { return string(e) }
-
-// Retry has a run that has ended tried once more.
-func (r *Runner) Retry(ctx context.Context, id string) error {
-	return r.do(ctx, func(ctx context.Context) error {
-		run, err := r.o.Store.Run(ctx, id)
-		if err != nil {
-			return err
-		}
-		_, known := r.job(run)
-		switch {
-		case !run.State.CanBecome(Queued) || !run.State.Finished():
-			return RetryError(fmt.Sprintf("run %s is %s: only one that failed, was lost, cancelled, skipped or missed is tried again", id, run.State))
-		case run.Count > 1:
-			return RetryError(fmt.Sprintf("run %s is the account of %d firings; belfry backfill makes a run of each", id, run.Count))
-		case !known:
-			return RetryError(fmt.Sprintf("the job of run %s was removed", id))
-		}
-		now := r.o.Now()
-		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now})
-	})
 }

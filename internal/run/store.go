@@ -41,6 +41,8 @@ type Store interface {
 	// which moves are void because of ErrConflict; with an error nothing was
 	// written.
 	Move(ctx context.Context, moves ...Move) (void []bool, err error)
+	// Act notes what a person is about to do.
+	Act(ctx context.Context, a Act) error
 	// PublishOf gives what a publishing run owes to its targets.
 	PublishOf(ctx context.Context, run string) (outbox.Item, error)
 	// Note writes why runs are in their state, without changing it.
@@ -88,4 +90,6 @@ type Move struct {
 	Ended     *Attempt      // the attempt that ends with it
 	Owed      []outbox.Item // to be delivered
 	Settled   *outbox.Item  // the publish that ends with it
+	Published []Published   // what that has put where, when it was sent
+	Act       *Act          // of the person who asked for it; nil: nobody did
 }

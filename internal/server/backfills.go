@@ -37,7 +37,8 @@ func (s *server) backfill(w http.ResponseWriter, r *http.Request) error {
 		for state, n := range states {
 			out.States[string(state)] = n
 		}
-		return out, nil
+		out.Publishing, err = s.publishingOf(r.Context(), id)
+		return out, err
 	})
 }
 

@@ -10,9 +10,9 @@ import (
 	"belfry/internal/system"
 )
 
-// longestCrontab is what a request may have: ten thousand lines of a thousand
-// characters, as JSON has bytes.
-const longestCrontab = 16 << 20
+// longestRequest is what a request to install a crontab may have. JSON makes four
+// bytes of three, and the crontab itself is refused from 16 MiB on.
+const longestRequest = 24 << 20
 
 // crontabs gives the spool, to which whoever has made the request is known. What
 // they may is for it to say.
@@ -37,7 +37,7 @@ func (s *server) crontab(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) installCrontab(w http.ResponseWriter, r *http.Request) error {
 	var request api.CrontabRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, longestCrontab)).Decode(&request); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, longestRequest)).Decode(&request); err != nil {
 		return &api.Error{Code: api.Invalid, Message: "the request is not the JSON it should be: " + err.Error()}
 	}
 	tabs, err := s.crontabs()

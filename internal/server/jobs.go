@@ -35,6 +35,9 @@ func jobOf(j Job) api.Job {
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Schedules: j.ScheduleTexts(), Drawn: j.DrawnTexts(), After: j.After,
 		Timezone: j.Zone.String(), Command: j.Command.String(), Source: j.Source.String(), Paused: j.Paused, Next: api.Time(j.Next),
 	}
+	if j.Python.Wanted() {
+		out.Python = &api.Python{Requirements: j.Python.Requirements, Version: string(j.Python.Version), Environment: j.Environment}
+	}
 	if j.Last != nil {
 		last := runOf(*j.Last, j.Zone.String())
 		out.Last = &last

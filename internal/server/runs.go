@@ -16,16 +16,35 @@ import (
 func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	f := RunFilter{Job: query.Get("job"), State: run.State(query.Get("state")), Backfill: query.Get("backfill")}
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			return &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not a number of runs"}
-		}
-		f.Limit = n
+	var err error
+	if f.Limit, err = limitOf(r); err != nil {
+		return err
 	}
-	// The history may be longer than what memory should hold.
+	return s.stream(w, func(each func(any) error) error {
+		return s.backend.EachRun(r.Context(), f, func(found run.Run) error {
+			return each(runOf(found, s.backend.Zone(r.Context(), found)))
+		})
+	})
+}
+
+// limitOf reads how many a request wants at most; 0: any number.
+func limitOf(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, &api.Error{Code: api.Invalid, Message: strconv.Quote(text) + " is not a number that bounds a list"}
+	}
+	return n, nil
+}
+
+// stream answers with a list as it comes: it may be longer than what memory
+// should hold.
+func (s *server) stream(w http.ResponseWriter, list func(each func(any) error) error) error {
 	head := "["
-	err := s.backend.EachRun(r.Context(), f, func(found run.Run) error {
+	err := list(func(v any) error {
 		if head == "[" {
 			w.Header().Set("Content-Type", "application/json")
 		}
@@ -33,16 +52,16 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		head = ","
-		return json.NewEncoder(w).Encode(runOf(found, s.backend.Zone(r.Context(), found)))
+		return json.NewEncoder(w).Encode(v)
 	})
 	switch {
 	case err != nil && head == ",":
-		s.log.Error("list runs", "error", err)
+		s.log.Error("answer with a list", "error", err)
 		panic(http.ErrAbortHandler) // half a list was sent: the client must see that it is cut off
 	case err != nil:
 		return err
 	case head == "[":
-		return answer(w, http.StatusOK, []api.Run{})
+		return answer(w, http.StatusOK, []any{})
 	}
 	_, err = io.WriteString(w, "]\n")
 	return err
@@ -91,7 +110,7 @@ func await[T any](w http.ResponseWriter, r *http.Request, changes func() <-chan 
 // whole is a run with all that belongs to it.
 func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 	out := runOf(r, s.backend.Zone(ctx, r))
-	out.Waits = r.Parents
+	out.Waits, out.Publishing = r.Parents, s.publishing(r)
 	attempts, err := s.backend.Attempts(ctx, r.ID)
 	if err != nil {
 		return api.Run{}, err
@@ -106,6 +125,11 @@ func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: path,
 		})
 	}
+	acts, err := s.backend.ActsOn(ctx, r)
+	if err != nil {
+		return api.Run{}, err
+	}
+	out.Audit = s.actsOf(ctx, acts)
 	items, err := s.backend.ItemsOf(ctx, r.ID)
 	if err != nil {
 		return api.Run{}, err
@@ -169,11 +193,17 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) retryRun(w http.ResponseWriter, r *http.Request) error {
+	var request api.RetryRequest
+	if r.ContentLength != 0 {
+		if err := read(r, &request); err != nil {
+			return err
+		}
+	}
 	found, err := s.backend.RunByRef(r.Context(), r.PathValue("ref"))
 	if err != nil {
 		return err
 	}
-	if err := s.backend.Retry(r.Context(), found.ID); err != nil {
+	if err := s.backend.Retry(r.Context(), found.ID, request.Publish); err != nil {
 		return err
 	}
 	return s.steered(w, r, found.ID)

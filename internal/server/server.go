@@ -33,12 +33,24 @@ type Backend interface {
 	ItemsOf(ctx context.Context, run string) ([]outbox.Item, error)
 	Request(ctx context.Context, r api.RunRequest) ([]run.Run, error)
 	Stop(ctx context.Context, run string, kill bool) error
-	Retry(ctx context.Context, run string) error
+	// Retry has a run tried once more or, with publish, only its output published.
+	Retry(ctx context.Context, run string, publish bool) error
 	Pause(ctx context.Context, job string, paused bool) (Job, error)
 	// Backfill gives the backfill's id and its runs.
 	Backfill(ctx context.Context, r api.BackfillRequest) (string, []run.Run, error)
 	BackfillStates(ctx context.Context, backfill string) (map[run.State]int, error)
 	StopBackfill(ctx context.Context, backfill string, running bool) error
+	// Publishing gives how far the publishes that are under way have come, by run.
+	Publishing() map[string]api.Progress
+	// EachPublished gives each what was published, the newest first, until it
+	// gives an error.
+	EachPublished(ctx context.Context, f PublishedFilter, each func(run.Published) error) error
+	// Inspect has a look at what stands at a target, and tells how far that is.
+	Inspect(ctx context.Context, r api.InspectRequest, progress func(api.Progress)) (api.Inspection, error)
+	// Acts lists what people did, to a job or, with an empty name, at all, the
+	// newest first; ActsOn what concerns a run.
+	Acts(ctx context.Context, job string, limit int) ([]run.Act, error)
+	ActsOn(ctx context.Context, r run.Run) ([]run.Act, error)
 	// LogPath is where an attempt prints to while it runs.
 	LogPath(run string, attempt int) string
 	// Log gives a Reader of what an attempt printed.
@@ -55,8 +67,9 @@ type Backend interface {
 // Job is a job with its next firing and its newest run.
 type Job struct {
 	plan.Job
-	Next time.Time // zero: none, or it is paused
-	Last *run.Run
+	Next        time.Time // zero: none, or it is paused
+	Last        *run.Run
+	Environment string // folder of the virtual environment that it began in last; empty: none
 }
 
 // RunFilter says which runs are wanted.
@@ -117,6 +130,9 @@ func (s *server) routes() []route {
 		{"POST " + api.Path + "/runs/{ref}/stop", User, false, s.stopRun},
 		{"POST " + api.Path + "/runs/{ref}/retry", User, false, s.retryRun},
 		{"GET " + api.Path + "/runs/{ref}/log", User, true, s.runLog},
+		{"GET " + api.Path + "/published", User, false, s.published},
+		{"GET " + api.Path + "/published/inspect", User, true, s.inspect},
+		{"GET " + api.Path + "/audit", Owner, false, s.audit},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},

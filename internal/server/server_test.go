@@ -144,8 +144,8 @@ func (h *house) Stop(_ context.Context, id string, kill bool) error {
 	return h.failure()
 }
 
-func (h *house) Retry(_ context.Context, id string) error {
-	h.note("retry %s", id)
+func (h *house) Retry(_ context.Context, id string, publish bool) error {
+	h.note("retry %s %v", id, publish)
 	return h.failure()
 }
 
@@ -173,6 +173,30 @@ func (h *house) BackfillStates(_ context.Context, id string) (map[run.State]int,
 func (h *house) StopBackfill(_ context.Context, id string, running bool) error {
 	h.note("stop backfill %s %v", id, running)
 	return h.failure()
+}
+
+func (h *house) Publishing() map[string]api.Progress {
+	return map[string]api.Progress{id: {Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4}}
+}
+
+func (h *house) EachPublished(_ context.Context, f server.PublishedFilter, each func(run.Published) error) error {
+	h.note("published %+v", f)
+	return errors.Join(each(run.Published{Run: id, Job: "K1", Project: "cron.d/ops", Name: "top", Date: "2026-07-10", At: night, To: "/x", Files: 2, Bytes: 3, Manifest: "m", ReplacedBy: "R2"}), h.failure())
+}
+
+func (h *house) Inspect(_ context.Context, r api.InspectRequest, progress func(api.Progress)) (api.Inspection, error) {
+	h.note("inspect %+v", r)
+	progress(api.Progress{Target: r.To, Files: 1})
+	return api.Inspection{Run: r.Run, Files: []api.File{{Path: "a", Size: 3, SHA256: "s"}}, Problems: []string{}}, h.failure()
+}
+
+func (h *house) Acts(_ context.Context, job string, limit int) ([]run.Act, error) {
+	h.note("acts %s %d", job, limit)
+	return []run.Act{{Person: run.Person{UID: 7, Name: "bob"}, At: night, Action: run.ActPause, Job: "K1", Project: "cron.d/ops", JobName: "top"}}, h.failure()
+}
+
+func (h *house) ActsOn(_ context.Context, r run.Run) ([]run.Act, error) {
+	return []run.Act{{Person: run.Person{UID: 7, Name: "bob"}, At: night, Action: run.ActStop, Job: "K1", Run: r.ID}}, nil
 }
 
 func (h *house) LogPath(id string, attempt int) string {
@@ -308,11 +332,11 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 	if stopped.ID != id || !slices.Contains(h.asked, "stop "+id+" true") || !slices.Contains(h.asked, "request {Job:top Date:2026-07-10 At: WithAfter:true DryRun:false}") {
 		t.Errorf("stopped is %+v, asked were %v", stopped, h.asked)
 	}
-	again, err := client.Retry(ctx, "01K")
+	again, err := client.Retry(ctx, "01K", api.RetryRequest{Publish: true})
 	check(t, err)
 	paused, err := client.Pause(ctx, api.PauseRequest{Job: "top", Paused: true})
 	check(t, err)
-	if again.ID != id || paused.Name != "top" || !slices.Contains(h.asked, "retry "+id) || !slices.Contains(h.asked, "pause top true") {
+	if again.ID != id || paused.Name != "top" || !slices.Contains(h.asked, "retry "+id+" true") || !slices.Contains(h.asked, "pause top true") {
 		t.Errorf("tried again is %+v, paused %+v, asked were %v", again, paused, h.asked)
 	}
 
@@ -372,6 +396,66 @@ func raw(t *testing.T, srv *httptest.Server, method, path, body string) (int, st
 	return recorder.Code, recorder.Body.String()
 }
 
+func TestWhatWasPublishedIsListedAndLookedAt(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	var sets []api.Published
+	each := func(p api.Published) error { sets = append(sets, p); return nil }
+	check(t, client.EachPublished(t.Context(), api.PublishedFilter{Job: "a&b", Date: "2026-07-10", All: true, Limit: 3}, each))
+	want := api.Published{Run: id, Project: "cron.d/ops", Job: "top", Date: "2026-07-10", To: "/x", Files: 2, Bytes: 3, Manifest: "m", At: night, ReplacedBy: "R2", Timezone: "Asia/Seoul"}
+	if len(sets) != 1 || sets[0] != want || !slices.Contains(h.asked, "published {Job:a&b Date:2026-07-10 All:true Limit:3}") {
+		t.Errorf("published are %+v, want %+v; asked were %v", sets, want, h.asked)
+	}
+
+	var told []api.Progress
+	progress := func(p api.Progress) { told = append(told, p) }
+	found, err := client.Inspect(t.Context(), api.InspectRequest{Run: id, To: "/x y", Verify: true}, progress)
+	check(t, err)
+	if found.Run != id || len(found.Files) != 1 || found.Files[0].Path != "a" || !found.Whole() || len(told) != 1 || told[0].Target != "/x y" || !slices.Contains(h.asked, fmt.Sprintf("inspect {Run:%s To:/x y Verify:true}", id)) {
+		t.Errorf("found is %+v, told %+v, asked were %v", found, told, h.asked)
+	}
+	h.mu.Lock()
+	h.fail = &api.Error{Code: api.NotFound, Message: "nothing is there"}
+	h.mu.Unlock()
+	var problem *api.Error
+	if _, err := client.Inspect(t.Context(), api.InspectRequest{Run: id, To: "/x"}, progress); !errors.As(err, &problem) || problem.Code != api.NotFound {
+		t.Errorf("an error after progress is %v", err)
+	}
+	if err := client.EachPublished(t.Context(), api.PublishedFilter{}, each); err == nil {
+		t.Error("half a list is taken for a whole one")
+	}
+}
+
+func TestWhatPeopleDidIsTold(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	acts, err := client.Audit(t.Context(), "a&b", 3)
+	check(t, err)
+	want := api.Act{At: night, UID: 7, Person: "bob", Action: "pause", Project: "cron.d/ops", Job: "top", Timezone: "Asia/Seoul"}
+	if len(acts) != 1 || acts[0] != want || !slices.Contains(h.asked, "acts a&b 3") {
+		t.Errorf("it is %+v, want %+v; asked were %v", acts, want, h.asked)
+	}
+	if r, err := client.Run(t.Context(), id); err != nil || len(r.Audit) != 1 || r.Audit[0].Action != "stop" || r.Audit[0].Run != id {
+		t.Errorf("of the run it is %+v, %v", r.Audit, err)
+	}
+}
+
+func TestHowFarAPublishIsIsToldWhileItIsUnderWay(t *testing.T) {
+	t.Parallel()
+	h, client, _ := serve(t)
+	if r, err := client.Run(t.Context(), id); err != nil || r.Publishing != nil {
+		t.Errorf("a running run publishes %+v, %v", r.Publishing, err)
+	}
+	h.change(func(r *run.Run) { r.State, r.Backfill = run.Publishing, "B1" })
+	want := api.Progress{Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4}
+	if r, err := client.Run(t.Context(), id); err != nil || r.Publishing == nil || *r.Publishing != want {
+		t.Errorf("it publishes %+v, %v", r.Publishing, err)
+	}
+	if b, err := client.Backfill(t.Context(), "B1"); err != nil || b.Publishing == nil || *b.Publishing != want {
+		t.Errorf("its backfill publishes %+v, %v", b.Publishing, err)
+	}
+}
+
 func TestBadInputIsRefusedWithASentence(t *testing.T) {
 	t.Parallel()
 	_, _, srv := serve(t)
@@ -380,7 +464,7 @@ func TestBadInputIsRefusedWithASentence(t *testing.T) {
 		status             int
 		says               string
 	}{
-		{"GET", "/api/v1/runs?limit=x", "", 400, `\"x\" is not a number of runs`},
+		{"GET", "/api/v1/runs?limit=x", "", 400, `\"x\" is not a number that bounds a list`},
 		{"GET", "/api/v1/runs?limit=-1", "", 400, "is not a number"},
 		{"GET", "/api/v1/runs?limit=0", "", 200, id},
 		{"GET", "/api/v1/runs/NONE", "", 404, "there is no run or job"},

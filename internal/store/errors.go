@@ -67,3 +67,14 @@ func full(path string) bool {
 	var s syscall.Statfs_t
 	return syscall.Statfs(path, &s) == nil && s.Bavail*uint64(s.Bsize) < 32<<10
 }
+
+// BackfillError says that a firing is being made already, by a backfill that has
+// not ended.
+type BackfillError struct {
+	Backfill string
+	Date     string
+}
+
+func (e *BackfillError) Error() string {
+	return fmt.Sprintf("backfill %s has not ended, and makes %s too", e.Backfill, e.Date)
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -226,12 +227,7 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
 			added = append(added, i)
 		}
-		for _, i := range added {
-			if err := tx.addJob(saved[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.addJobs(saved, added)
 	})
 	if err != nil {
 		return nil, err
@@ -255,6 +251,26 @@ func (r *storedRow) scan(scan func(...any) error) error {
 func (r *storedRow) is(j *job.Job) bool {
 	return !r.removed && r.name == j.Name && r.owner == j.Owner && r.file == j.Source.File && r.line == j.Source.Line &&
 		r.timing == j.Timing() && r.commandOf == r.definition && r.definition == j.Definition().Hash
+}
+
+// addJobs adds those of jobs that list names. They go into the tables in the order
+// of most of the indexes: of a hundred thousand in any other, each would want pages
+// that are not in memory, and the kernel's part of the work would be twice as much.
+func (t *tx) addJobs(jobs []plan.Job, list []int) error {
+	ids := make([]string, len(list))
+	hashes := make(map[int]string, len(list))
+	for n, i := range list {
+		ids[n], hashes[i] = jobs[i].Key, jobs[i].Definition().Hash
+	}
+	slices.Sort(ids)
+	slices.SortFunc(list, func(a, b int) int { return cmp.Or(strings.Compare(hashes[a], hashes[b]), a-b) })
+	for n, i := range list {
+		jobs[i].Key = ids[n]
+		if err := t.addJob(jobs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tx) addJob(j plan.Job) error {
@@ -290,15 +306,21 @@ func (s *Store) Definition(ctx context.Context, hash string) ([]byte, error) {
 
 // Pause makes a job fire no more, or again, and gives its since: a job that is
 // resumed fires from now on, and nothing of what passed.
-func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time) (since time.Time, err error) {
+func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time, act *run.Act) (since time.Time, err error) {
 	err = s.update(ctx, "pause or resume a job", func(tx *tx) error {
 		var flag int
 		if paused {
 			flag = 1
 		}
-		if _, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
-			flag, now.UnixMilli(), key); err != nil {
+		changed, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
+			flag, now.UnixMilli(), key)
+		if err != nil {
 			return err
+		}
+		if changed > 0 {
+			if err := tx.act(act); err != nil {
+				return err
+			}
 		}
 		at, err := one(tx.ctx, tx.raw, value[sql.NullInt64], `SELECT since FROM job WHERE id = $1`, key)
 		since = fromMillis(at)

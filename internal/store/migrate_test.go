@@ -38,6 +38,8 @@ var scene = map[int64][]string{
 		`INSERT INTO target (target, item) VALUES ('/lake', 'O1')`,
 	},
 	4: {`INSERT INTO source (project, stamp, rows) VALUES ('lake', 's', 'r')`},
+	5: {`INSERT INTO published (run, number, job, date, at, place, target, files, bytes, manifest) VALUES ('R1', 0, 'J1', '2026-07-09', 1783612800003, '/pond', '/pond/', 2, 7, 'abc')`},
+	6: {`INSERT INTO audit (id, at, uid, person, action, job, run) VALUES ('A1', 1783612800003, 1000, 'alice', 'stop', 'J1', 'R1')`},
 }
 
 // versions lists those of our migrations.

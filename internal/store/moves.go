@@ -159,8 +159,12 @@ func (t *tx) move(m run.Move) error {
 	if n == 0 {
 		return run.ErrConflict
 	}
+	if err := t.act(m.Act); err != nil {
+		return err
+	}
 	if !m.AskedAt.IsZero() {
-		if _, err := t.exec(`UPDATE run SET asked_at = $1, queued_at = $1 WHERE id = $2`, m.AskedAt.UnixMilli(), m.Run); err != nil {
+		// What it takes counts from now on, and not from an attempt of last week.
+		if _, err := t.exec(`UPDATE run SET asked_at = $1, queued_at = $1, started_at = CASE WHEN state = 'publishing' THEN $1 END WHERE id = $2`, m.AskedAt.UnixMilli(), m.Run); err != nil {
 			return err
 		}
 	}
@@ -182,6 +186,9 @@ func (t *tx) move(m run.Move) error {
 		}
 		if m.Settled.State == outbox.Sent {
 			if _, err := t.exec(`UPDATE run SET published = $1 WHERE id = $2`, string(m.Settled.Result), m.Run); err != nil {
+				return err
+			}
+			if err := t.publish(m.Run, m.Published, m.At.UnixMilli()); err != nil {
 				return err
 			}
 		}
@@ -208,10 +215,27 @@ func (t *tx) startWaiting(id string, at time.Time) error {
 	return err
 }
 
+// adopt makes a run of a backfill the parent of what an earlier backfill has had
+// skipped because its run for the same firing did not succeed, unless it has runs
+// of their jobs that wait for it already.
+func (t *tx) adopt(id string) error {
+	_, err := t.exec(`UPDATE run_parent SET parent = $1
+		WHERE parent IN (SELECT other.id FROM run JOIN run AS other ON other.job = run.job AND other.fires_at = run.fires_at
+			WHERE run.id = $1 AND run.cause = 'backfill' AND other.id <> $1 AND other.cause = 'backfill'
+			AND other.state IN ('failed', 'lost', 'cancelled', 'skipped', 'missed'))
+		AND EXISTS (SELECT 1 FROM run AS child WHERE child.id = run_parent.run AND child.state = 'skipped' AND child.reason LIKE $2 || ':%'
+			AND NOT EXISTS (SELECT 1 FROM run_parent AS own JOIN run AS mine ON mine.id = own.run WHERE own.parent = $1 AND mine.job = child.job))`,
+		id, plan.DependencyReason)
+	return err
+}
+
 // settleChildren lets the runs that wait for a run start when the last of their
 // parents has succeeded, and skips them when one has ended otherwise.
 func (t *tx) settleChildren(parent string, state run.State, at time.Time) error {
 	if state == run.Succeeded {
+		if err := t.adopt(parent); err != nil {
+			return err
+		}
 		children, err := list(t.ctx, t.raw, value[string], `SELECT run FROM run_parent WHERE parent = $1 LIMIT 1`, parent)
 		if err != nil || len(children) == 0 {
 			return err

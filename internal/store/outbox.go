@@ -84,6 +84,9 @@ func (s *Store) Begin(ctx context.Context, id string) (begun bool, err error) {
 			return err
 		}
 		begun = true
+		if _, err := tx.exec(`UPDATE run SET not_before = 0 WHERE id = (SELECT run FROM outbox WHERE id = $1 AND kind = 'publish') AND state = 'publishing' AND not_before > 0`, id); err != nil {
+			return err
+		}
 		_, err = tx.exec(`INSERT INTO target (target, item) SELECT target, item FROM outbox_target WHERE item = $1`, id)
 		return err
 	})
@@ -98,10 +101,15 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 	})
 }
 
-// Again puts an item back to be tried at next.
+// Again puts an item back to be tried at next. A run that is being published says
+// why it still is.
 func (s *Store) Again(ctx context.Context, id string, reason string, next time.Time) error {
 	return s.update(ctx, "put back what could not be sent", func(tx *tx) error {
 		if _, err := tx.exec(`UPDATE outbox SET state = 'pending', error = $1, next_at = $2 WHERE id = $3 AND state = 'sending'`, reason, next.UnixMilli(), id); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`UPDATE run SET reason = $1, not_before = $2 WHERE id = (SELECT run FROM outbox WHERE id = $3 AND kind = 'publish' AND state = 'pending') AND state = 'publishing'`,
+			reason, next.UnixMilli(), id); err != nil {
 			return err
 		}
 		_, err := tx.exec(`DELETE FROM target WHERE item = $1`, id)

@@ -113,3 +113,25 @@ func TestWhatIsSettledIsNotSentAgain(t *testing.T) {
 		t.Errorf("it is %+v", got)
 	}
 }
+
+func TestARunThatIsNotPublishedYetSaysWhyAndWhenItIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	id := family(t, s, nightly("a"))["a"]
+	a := publishing(t, s, id)
+	must(s.Begin(t.Context(), a.ID))(t)
+	check(t, s.Again(t.Context(), a.ID, "no route", night.Add(time.Hour)))
+	if r := read(t, s, id); r.State != run.Publishing || r.Reason != "no route" || !r.NotBefore.Equal(night.Add(time.Hour)) {
+		t.Errorf("it waits as %s (%q) until %s", r.State, r.Reason, r.NotBefore)
+	}
+	must(s.Begin(t.Context(), a.ID))(t)
+	if r := read(t, s, id); r.Reason != "no route" || !r.NotBefore.IsZero() {
+		t.Errorf("it is tried again as %q, until %s", r.Reason, r.NotBefore)
+	}
+	a.State, a.Result = outbox.Sent, json.RawMessage(`{}`)
+	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &a}))
+	check(t, s.Again(t.Context(), a.ID, "late", night.Add(time.Hour))) // of a Worker that heard of it too late
+	if r := read(t, s, id); r.Reason != "" || !r.NotBefore.IsZero() {
+		t.Errorf("in the end it says %q and %s", r.Reason, r.NotBefore)
+	}
+}

@@ -178,10 +178,14 @@ func deadline(firesAt time.Time, within time.Duration) time.Time {
 	return firesAt.Add(within)
 }
 
-// AddRuns records runs that a person asked for, all or none. Parents come
-// before the runs that wait for them.
-func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition) error {
+// AddRuns records runs that a person asked for, all or none, and that they did.
+// Parents come before the runs that wait for them. Another backfill that makes
+// one of the firings is a *BackfillError.
+func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition, act *run.Act) error {
 	return s.update(ctx, "record a run", func(tx *tx) error {
+		if err := tx.act(act); err != nil {
+			return err
+		}
 		for i, r := range runs {
 			if _, err := tx.addRun(r, definitions[i]); err != nil {
 				return err
@@ -194,6 +198,16 @@ func (s *Store) AddRuns(ctx context.Context, runs []run.Run, definitions []job.D
 func (t *tx) addRun(r run.Run, d job.Definition) (bool, error) {
 	if err := t.saveDefinition(d); err != nil {
 		return false, err
+	}
+	if r.Cause == plan.Backfill {
+		others, err := list(t.ctx, t.raw, value[string], `SELECT backfill FROM run WHERE job = $1 AND fires_at = $2 AND cause = 'backfill' AND backfill <> $3
+			AND (state = 'queued' OR state = 'running' OR state = 'publishing') LIMIT 1`, r.Job, r.FiresAt.UnixMilli(), r.Backfill)
+		if err != nil {
+			return false, err
+		}
+		if len(others) > 0 {
+			return false, &BackfillError{others[0], r.Date()}
+		}
 	}
 	added, err := t.insertRun(r, d.Hash)
 	if err != nil || !added {

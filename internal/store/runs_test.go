@@ -313,7 +313,7 @@ func TestClaimTakesARunOnceAndOnlyUnderTheTokenItFollows(t *testing.T) {
 	if len(attempts) != 1 || attempts[0].Number != 1 || attempts[0].Token != 1 || attempts[0].Boot != "boot" || !attempts[0].StartedAt.Equal(at) || !attempts[0].EndedAt.IsZero() {
 		t.Errorf("its attempts are %+v", attempts)
 	}
-	if targets := must(s.Targets(t.Context(), a.ID, 1))(t); len(targets) != 1 || targets[0] != (job.Target{From: "a", To: "/lake/a"}) {
+	if targets := must(s.Targets(t.Context(), a.ID, 1))(t); !cmp.Equal(targets, []job.Target{{From: "a", To: "/lake/a"}}) {
 		t.Errorf("its targets are %+v", targets)
 	}
 	if _, err := s.Targets(t.Context(), a.ID, 2); !errors.Is(err, ErrNotFound) {
@@ -603,7 +603,7 @@ func TestRunsByPrefixTellsOneFromSeveral(t *testing.T) {
 	j := save(t, s, night, nightly("a"))[0]
 	for _, id := range []string{"01A00000000000000000000000", "01AZZZZZZZZZZZZZZZZZZZZZZZ", "01B00000000000000000000000"} {
 		check(t, s.AddRuns(t.Context(), []run.Run{{ID: id, Job: j.Key, Key: "m/" + id, Cause: plan.Manual, State: run.Queued, FiresAt: night, FiresUntil: night, Count: 1, Named: night, QueuedAt: night}},
-			[]job.Definition{j.Definition()}))
+			[]job.Definition{j.Definition()}, nil))
 	}
 	for _, c := range []struct {
 		prefix string
@@ -638,14 +638,14 @@ func TestAddRunsIsAllOrNothing(t *testing.T) {
 	child := first
 	child.ID, child.Key, child.Cause, child.Parents = run.NewID(night), "m/2", plan.After, []string{"of nobody"}
 	definitions := []job.Definition{j.Definition(), j.Definition()}
-	if err := s.AddRuns(t.Context(), []run.Run{first, child}, definitions); err == nil {
+	if err := s.AddRuns(t.Context(), []run.Run{first, child}, definitions, nil); err == nil {
 		t.Error("a run with a parent that does not exist was recorded")
 	}
 	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) > 0 {
 		t.Errorf("half of it was recorded: %v", runs)
 	}
 	child.Parents = []string{first.ID}
-	check(t, s.AddRuns(t.Context(), []run.Run{first, child}, definitions))
+	check(t, s.AddRuns(t.Context(), []run.Run{first, child}, definitions, nil))
 	if got := read(t, s, child.ID); !slices.Equal(got.Parents, child.Parents) {
 		t.Errorf("its parents are %v", got.Parents)
 	}
@@ -786,7 +786,7 @@ func TestLateRunsAreFoundUntilTheyAreTold(t *testing.T) {
 		check(t, s.AddRuns(t.Context(), []run.Run{{
 			ID: id, Job: j.Key, Key: id, Cause: plan.Scheduled, State: run.Queued, FiresAt: night, FiresUntil: night, Count: 1, Named: night, QueuedAt: night,
 			StartBy: start, FinishBy: finish,
-		}}, []job.Definition{j.Definition()}))
+		}}, []job.Definition{j.Definition()}, nil))
 	}
 	add("A", minutes(10), minutes(60))
 	add("B", time.Time{}, minutes(20))
@@ -831,7 +831,7 @@ func TestTriedTellsWhatBecameOfEachFiringOfARange(t *testing.T) {
 		if to == run.Missed {
 			r.State, r.EndedAt = to, night
 		}
-		check(t, s.AddRuns(t.Context(), []run.Run{r}, []job.Definition{j.Definition()}))
+		check(t, s.AddRuns(t.Context(), []run.Run{r}, []job.Definition{j.Definition()}, nil))
 		if to != run.Missed && to != run.Queued {
 			end(t, s, id, to)
 		}
@@ -860,16 +860,16 @@ func TestAJobThatIsResumedFiresFromThenOn(t *testing.T) {
 	s := openStore(t)
 	j := save(t, s, night, nightly("a"))[0]
 	later := night.Add(time.Hour)
-	if since := must(s.Pause(t.Context(), j.Key, true, later))(t); !since.Equal(night) {
+	if since := must(s.Pause(t.Context(), j.Key, true, later, nil))(t); !since.Equal(night) {
 		t.Errorf("paused, it counts from %s", since)
 	}
-	if since := must(s.Pause(t.Context(), j.Key, false, later))(t); !since.Equal(later) {
+	if since := must(s.Pause(t.Context(), j.Key, false, later, nil))(t); !since.Equal(later) {
 		t.Errorf("resumed, it counts from %s", since)
 	}
-	if since := must(s.Pause(t.Context(), j.Key, false, later.Add(time.Hour)))(t); !since.Equal(later) {
+	if since := must(s.Pause(t.Context(), j.Key, false, later.Add(time.Hour), nil))(t); !since.Equal(later) {
 		t.Errorf("resumed again, it counts from %s", since)
 	}
-	if _, err := s.Pause(t.Context(), "nobody", true, later); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Pause(t.Context(), "nobody", true, later, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a job that is not there: %v", err)
 	}
 }

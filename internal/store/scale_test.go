@@ -27,6 +27,7 @@ func fill(t testing.TB, s *Store, jobs, n int) {
 			for i := first; i < min(first+at, n); i++ {
 				when := night.Add(-time.Duration(n-i) * 30 * time.Second)
 				state := run.Succeeded
+				id := run.NewID(when)
 				switch {
 				case i%1000 == 7:
 					state = run.Missed
@@ -35,14 +36,36 @@ func fill(t testing.TB, s *Store, jobs, n int) {
 				}
 				if _, err := tx.exec(`INSERT INTO run (id, job, key, cause, state, definition, fires_at, fires_until, named, attempt, token, queued_at, started_at, ended_at)
 					VALUES ($1, $2, $3, 'schedule', $4, $5, $6, $6, '2026-07-09T16:00:00', 1, 1, $6, $6, $7)`,
-					run.NewID(when), saved[i%jobs].Key, fmt.Sprint("t/", i), state, saved[i%jobs].Definition().Hash, when.UnixMilli(), when.Add(time.Second).UnixMilli()); err != nil {
+					id, saved[i%jobs].Key, fmt.Sprint("t/", i), state, saved[i%jobs].Definition().Hash, when.UnixMilli(), when.Add(time.Second).UnixMilli()); err != nil {
 					return err
+				}
+				if state != run.Succeeded {
+					continue
+				}
+				for number, folder := range []string{"tracks", "features", "latest"} { // the last is replaced each time
+					at, date := when.Add(time.Second).UnixMilli(), when.Format(time.DateOnly)
+					place := fmt.Sprintf("/lake/%s/j%d/%d", folder, i%jobs, i)
+					if folder == "latest" {
+						place = fmt.Sprintf("/lake/latest/j%d", i%jobs)
+					}
+					if _, err := tx.exec(`UPDATE published SET replaced_by = $1 WHERE place = $2 AND replaced_by = ''`, id, place); err != nil {
+						return err
+					}
+					if _, err := tx.exec(`INSERT INTO published (run, number, job, date, at, place, target, files, bytes, manifest) VALUES ($1, $2, $3, $4, $5, $6, $6, 2, 3, 'm')`,
+						id, number, saved[i%jobs].Key, date, at, place); err != nil {
+						return err
+					}
 				}
 			}
 			return nil
 		}))
 	}
 	write(t, s, "PRAGMA optimize")
+}
+
+func (s *Store) countPublished(t testing.TB, f PublishedFilter) (n int, err error) {
+	err = s.EachPublished(t.Context(), f, func(run.Published) error { n++; return nil })
+	return n, err
 }
 
 func TestHistoryAnswersAtOnce(t *testing.T) {
@@ -97,6 +120,13 @@ func TestHistoryAnswersAtOnce(t *testing.T) {
 				r, err := s.RunsByPrefix(t.Context(), newest.ID[:12])
 				return len(r), err
 			}, 1},
+			{"published", func() (int, error) { return s.countPublished(t, PublishedFilter{Limit: 50}) }, 50},
+			{"published of all times", func() (int, error) { return s.countPublished(t, PublishedFilter{All: true, Limit: 50}) }, 50},
+			{"published of a job", func() (int, error) { return s.countPublished(t, PublishedFilter{Job: newest.Job, Limit: 50}) }, 4},
+			{"published of a job on a date", func() (int, error) {
+				return s.countPublished(t, PublishedFilter{Job: newest.Job, Date: newest.FiresAt.Format(time.DateOnly), Limit: 50})
+			}, 1},
+			{"published by a run", func() (int, error) { return s.countPublished(t, PublishedFilter{Run: newest.ID, All: true}) }, 3},
 			{"jobs: last runs", func() (int, error) { r, err := s.LastRuns(t.Context()); return len(r), err }, 50},
 		} {
 			best := time.Hour

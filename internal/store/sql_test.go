@@ -18,7 +18,7 @@ import (
 // statements gives the SQL of the package by the function it stands in.
 func statements(t *testing.T) map[string][]string {
 	t.Helper()
-	columns := map[string]string{"runColumns": runColumns, "runFields": runFields, "attemptColumns": attemptColumns, "itemColumns": itemColumns, "removable": removable, "claiming": claiming, "logColumns": logColumns, "chunkColumns": chunkColumns}
+	columns := map[string]string{"runColumns": runColumns, "runFields": runFields, "attemptColumns": attemptColumns, "itemColumns": itemColumns, "removable": removable, "claiming": claiming, "logColumns": logColumns, "chunkColumns": chunkColumns, "publishedColumns": publishedColumns}
 	found := map[string][]string{}
 	for _, entry := range must(os.ReadDir("."))(t) {
 		if !strings.HasSuffix(entry.Name(), ".go") || strings.HasSuffix(entry.Name(), "_test.go") {
@@ -101,11 +101,11 @@ func plans(t *testing.T, s *Store, query string, args []any) []string {
 func TestNoStatementReadsTheWholeHistory(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
-	scan := regexp.MustCompile(`SCAN (run|attempt|outbox|run_parent|outbox_target|other|log|chunk)\b`)
+	scan := regexp.MustCompile(`SCAN (run|attempt|outbox|run_parent|outbox_target|other|log|chunk|published|audit)\b`)
 	all, count := statements(t), 0
 	for name, queries := range all {
 		for _, query := range queries {
-			if name == "runsQuery" {
+			if name == "runsQuery" || name == "publishedQuery" || name == "actsQuery" {
 				continue // built, see below
 			}
 			count++
@@ -153,11 +153,61 @@ func TestRunsOfAJobAreReadInOrderFromAnIndex(t *testing.T) {
 	}
 }
 
+func TestWhatWasPublishedIsReadInOrderFromAnIndex(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for _, c := range []struct {
+		filter PublishedFilter
+		index  string
+	}{
+		{PublishedFilter{}, "published_now"},
+		{PublishedFilter{Job: "x"}, "published_now_by_job"},
+		{PublishedFilter{Date: "2026-07-09"}, "published_by_date"},
+		{PublishedFilter{Job: "x", Date: "2026-07-09"}, "published_by_date"},
+		{PublishedFilter{All: true}, "published_by_time"},
+		{PublishedFilter{All: true, Job: "x"}, "published_by_job"},
+		{PublishedFilter{All: true, Job: "x", Date: "2026-07-09"}, "published_by_date"},
+		{PublishedFilter{Run: "x"}, "sqlite_autoindex_published_1"},
+		{PublishedFilter{after: &run.Published{}}, "published_now"},
+		{PublishedFilter{All: true, after: &run.Published{}}, "published_by_time"},
+	} {
+		query, args := publishedQuery(c.filter)
+		steps := strings.Join(plans(t, s, query, args), "; ")
+		if !regexp.MustCompile(`\b`+c.index+`\b`).MatchString(steps) || strings.Contains(steps, "ORDER BY") && c.filter.Run == "" {
+			t.Errorf("%+v is read by %s, want %s and no sorting", c.filter, steps, c.index)
+		}
+	}
+}
+
+func TestWhatPeopleDidIsReadInOrderFromAnIndex(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	for _, c := range []struct {
+		filter ActFilter
+		index  string
+	}{
+		{ActFilter{Limit: 50}, "sqlite_autoindex_audit_1"},
+		{ActFilter{Run: "x"}, "audit_run"},
+		{ActFilter{Backfill: "x"}, "audit_backfill"},
+		{ActFilter{Job: "x", Action: run.ActPause, Limit: 1}, "audit_job"},
+	} {
+		query, args := actsQuery(c.filter)
+		steps := strings.Join(plans(t, s, query, args), "; ")
+		if !strings.Contains(steps, c.index) || strings.Contains(steps, "ORDER BY") {
+			t.Errorf("%+v is read by %s, want %s and no sorting", c.filter, steps, c.index)
+		}
+	}
+}
+
 func TestSQLIsWrittenForBothDatabases(t *testing.T) {
 	t.Parallel()
 	query, _ := runsQueryOf(t, RunFilter{Job: "j", State: "failed", Covering: time.Unix(1, 0), Limit: 3})
 	all := statements(t)
 	all["runsQuery"] = []string{query}
+	query, _ = publishedQuery(PublishedFilter{Run: "r", Job: "j", Date: "d", after: &run.Published{}})
+	all["publishedQuery"] = []string{query}
+	query, _ = actsQuery(ActFilter{Run: "r", Backfill: "b", Job: "j", Action: run.ActPause, Limit: 3})
+	all["actsQuery"] = []string{query}
 	for name, queries := range all {
 		for _, query := range queries {
 			for _, c := range []struct{ pattern, why string }{

@@ -6,11 +6,13 @@
 package syslog
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,63 +22,92 @@ const Socket = "/dev/log"
 // priority is facility cron (9) and severity info (6), as RFC 3164 adds them up.
 const priority = 9<<3 | 6
 
-// Log writes cron's lines. It loses them where nobody listens, as syslog(3) does,
-// and never makes anybody wait.
+// Log writes cron's lines, in the order of their events. It makes nobody wait: it
+// loses lines where nobody listens, as syslog(3) does, and where more come than are
+// taken.
 type Log struct {
-	path, ident string
+	path  string
+	lines chan []byte
+	done  chan struct{} // closed when all is written that will be
+	until atomic.Int64  // when to give up what is left, once it is closed; in ns since 1970
 
-	mu   sync.Mutex
-	conn net.Conn // guarded by mu; nil: not connected
+	mu     sync.Mutex
+	closed bool // guarded by mu
 }
 
-// New gives a Log to the socket at path, /dev/log when it is empty, whose lines
-// are ident's.
-func New(path, ident string) *Log {
-	return &Log{path: cmp.Or(path, Socket), ident: ident}
+// room is how many lines may wait for whoever listens.
+const room = 4096
+
+// patience bounds how long one line waits, and how long Close does.
+const patience = time.Second
+
+// New gives a Log to the socket at path. Whoever makes one closes it.
+func New(path string) *Log {
+	l := &Log{path: path, lines: make(chan []byte, room), done: make(chan struct{})}
+	go l.run()
+	return l
 }
 
-// Event writes one line: what has become of what, of which user, in the process
-// pid: `CRON[12]: (alice) CMD (make report)`.
-func (l *Log) Event(pid int, user, event, detail string) {
-	l.EventAs(l.ident, pid, user, event, detail)
-}
-
-// EventAs is Event under another name than the log's.
-func (l *Log) EventAs(ident string, pid int, user, event, detail string) {
-	l.write(fmt.Appendf(nil, "<%d>%s %s[%d]: (%s) %s (%s)", priority, time.Now().Format(time.Stamp), ident, pid, user, event, detail))
-}
-
-// patience bounds what a log that is full may cost.
-const patience = 100 * time.Millisecond
-
-func (l *Log) write(line []byte) {
+// Event writes one line: who says it, as which process, and what has become of what
+// for which user: `CRON[12]: (alice) CMD (make report)`.
+func (l *Log) Event(ident string, pid int, user, event, detail string) {
+	line := fmt.Appendf(nil, "<%d>%s %s[%d]: (%s) %s (%s)", priority, time.Now().Format(time.Stamp), ident, pid, user, event, detail)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for range 2 { // whoever listens may have been started anew
-		if l.conn == nil {
-			conn, err := net.Dial("unixgram", l.path) //nolint:noctx // a datagram socket is there or not
-			if err != nil {
-				return
-			}
-			l.conn = conn
-		}
-		_ = l.conn.SetWriteDeadline(time.Now().Add(patience))
-		if _, err := l.conn.Write(line); err == nil {
-			return
-		}
-		_ = l.conn.Close()
-		l.conn = nil
+	if l.closed {
+		return
+	}
+	select {
+	case l.lines <- line:
+	default:
 	}
 }
 
-// Close gives the connection back.
+// Close writes what still waits, for a second at most.
 func (l *Log) Close() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		_ = l.conn.Close()
-		l.conn = nil
+	if !l.closed {
+		l.closed = true
+		l.until.Store(time.Now().Add(patience).UnixNano())
+		close(l.lines)
 	}
+	l.mu.Unlock()
+	<-l.done
+}
+
+func (l *Log) run() {
+	defer close(l.done)
+	var conn net.Conn
+	for line := range l.lines {
+		conn = l.write(conn, line)
+	}
+	if conn != nil {
+		_ = conn.Close()
+	}
+}
+
+// write sends a line and gives the connection for the next, nil when there is none.
+func (l *Log) write(conn net.Conn, line []byte) net.Conn {
+	for range 2 { // whoever listens may have been started anew
+		if conn == nil {
+			var err error
+			if conn, err = net.Dial("unixgram", l.path); err != nil { //nolint:noctx // a datagram socket is there or not
+				return nil
+			}
+		}
+		deadline := time.Now().Add(patience)
+		if until := l.until.Load(); until > 0 {
+			deadline = time.Unix(0, until)
+		}
+		_ = conn.SetWriteDeadline(deadline)
+		_, err := conn.Write(line)
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return conn
+		}
+		_ = conn.Close()
+		conn = nil
+	}
+	return nil
 }
 
 // Printable writes text as cron's log has it: a control character as ^M, a byte

@@ -107,6 +107,11 @@ func (t Tabs) Install(name, from string, text []byte) error {
 		return err
 	}
 	info, err := os.Stat(t.Places.Spool)
+	if errors.Is(err, fs.ErrNotExist) && os.Geteuid() == 0 { // the first crontab of a machine
+		if err = os.MkdirAll(t.Places.Spool, 0o700); err == nil {
+			info, err = os.Stat(t.Places.Spool)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("install the crontab: %w", err)
 	}

@@ -147,7 +147,7 @@ func (c *Command) carryOut() error {
 }
 
 func (c *Command) notAllowed(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what Tabs joins to it
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // what Tabs joins to it
 		for _, cause := range joined.Unwrap() {
 			var path *os.PathError
 			if errors.As(cause, &path) {

@@ -157,7 +157,7 @@ func (c *Command) runEditor(d *draft) error {
 		if status.CoreDump() {
 			dumped = ""
 		}
-		return c.fail("%s: %q killed; signal %d (%score dumped)", programName, editor, int(status.Signal()), dumped)
+		return c.fail("%s: \"%s\" killed; signal %d (%score dumped)", programName, editor, int(status.Signal()), dumped)
 	}
 	return c.fail("%s: \"%s\" exited with status %d", programName, editor, status.ExitStatus())
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,20 +22,17 @@ func aMachine(t *testing.T, d Dialect) Tabs {
 			t.Fatal(err)
 		}
 	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(root, "etc/passwd"), fmt.Sprintf("alice:x:%s:%s::/tmp:/bin/sh\nbob:x:4242:4242::/tmp:/bin/sh\n", me.Uid, me.Gid))
-	write(t, filepath.Join(root, "etc/group"), "")
+	put(t, filepath.Join(root, "etc/passwd"), fmt.Sprintf("alice:x:%d:%d::/tmp:/bin/sh\nbob:x:4242:4242::/tmp:/bin/sh\n", os.Getuid(), os.Getgid()))
+	put(t, filepath.Join(root, "etc/group"), "")
 	tabs := Tabs{Places: p, Users: p.Users()}
+	var err error
 	if tabs.Caller, err = tabs.Users.Lookup("alice"); err != nil {
 		t.Fatal(err)
 	}
 	return tabs
 }
 
-func write(t *testing.T, path, text string) {
+func put(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -149,7 +145,7 @@ func TestOnlyWhatIsACrontabIsShown(t *testing.T) {
 			t.Parallel()
 			tabs := aMachine(t, Debian)
 			secret := filepath.Join(t.TempDir(), "secret")
-			write(t, secret, "secret")
+			put(t, secret, "secret")
 			if err := prepare(tabs.Places.UserCrontab("alice"), secret); err != nil {
 				t.Fatal(err)
 			}
@@ -194,7 +190,7 @@ func TestWhoMayUseTheCommand(t *testing.T) {
 			}
 			for path, text := range map[string]string{p.Allow: tt.allow, p.Deny: tt.deny} {
 				if text != "-" {
-					write(t, path, text)
+					put(t, path, text)
 				}
 			}
 			if got, err := p.allowed(tt.caller, tt.target); got != want || err != nil {

@@ -179,7 +179,7 @@ func (i *Installation) recording() Step {
 			if err := os.MkdirAll(filepath.Dir(i.recordPath()), 0o711); err != nil {
 				return err
 			}
-			return put(i.recordPath(), text, 0o644)
+			return putWhole(i.recordPath(), text, 0o644)
 		},
 		undo: func() error { return removeSynced(i.recordPath()) },
 	}
@@ -204,7 +204,7 @@ func (i *Installation) copying() Step {
 			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 				return err
 			}
-			return put(to, text, 0o755)
+			return putWhole(to, text, 0o755)
 		},
 		undo: func() error { return removeSynced(to) },
 	}
@@ -245,7 +245,7 @@ func (i *Installation) unit() Step {
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				return err
 			}
-			if err := put(path, want, 0o644); err != nil {
+			if err := putWhole(path, want, 0o644); err != nil {
 				return err
 			}
 			return i.reload()
@@ -442,8 +442,8 @@ func sameFiles(a, b string) (bool, error) {
 	return bytes.Equal(one, other), err
 }
 
-// put writes a file whole or not at all.
-func put(path string, text []byte, mode os.FileMode) (err error) {
+// putWhole writes a file whole or not at all.
+func putWhole(path string, text []byte, mode os.FileMode) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err

@@ -235,7 +235,7 @@ func (u *Users) ask(key string) (User, error) {
 func getent(database, key string) (string, error) {
 	path, err := exec.LookPath("getent")
 	if err != nil {
-		return "", nil //nolint:nilerr // as a C library without that program would have it
+		return "", nil // as a C library without that program would have it
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

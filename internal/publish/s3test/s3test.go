@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type Server struct {
 	SecretKey string
 	Region    string
 	Bucket    string
+	Root      string // the folder that holds the bucket's objects, a file each
 }
 
 // Env is what a job needs in its environment to reach the server.
@@ -40,20 +42,20 @@ func (s *Server) Env() []string {
 	}
 }
 
-// Start starts a server.
-func Start(t testing.TB) *Server {
+// Start starts a server, with more of its own flags.
+func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	binary, err := gateway()
 	if err != nil {
 		t.Fatalf("build versitygw: %v", err)
 	}
 	s := &Server{AccessKey: "belfry", SecretKey: "tower-secret", Region: "us-east-1", Bucket: "lake"}
-	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, s.Bucket), 0o755); err != nil {
+	s.Root = t.TempDir()
+	if err := os.Mkdir(filepath.Join(s.Root, s.Bucket), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region,
-		"--port", "127.0.0.1:0", "--quiet", "--keep-alive", "posix", root)
+	args := []string{"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--port", "127.0.0.1:0", "--quiet", "--keep-alive"}
+	cmd := exec.Command(binary, slices.Concat(args, flags, []string{"posix", s.Root})...)
 	var said bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &said, &said
 	// The server goes when this process does, even when that is killed. The kernel
@@ -92,6 +94,23 @@ func Start(t testing.TB) *Server {
 			t.Fatalf("versitygw does not listen")
 		}
 	}
+}
+
+// AddUser makes a user of the server, who may do nothing in the bucket, and
+// returns the environment of a job of that user.
+func (s *Server) AddUser(t testing.TB, name string) []string {
+	t.Helper()
+	binary, err := gateway()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := name + "-secret"
+	out, err := exec.Command(binary, "admin", "--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--endpoint-url", s.Endpoint,
+		"create-user", "--access", name, "--secret", secret, "--role", "user").CombinedOutput()
+	if err != nil {
+		t.Fatalf("make a user: %v\n%s", err, out)
+	}
+	return []string{"AWS_ACCESS_KEY_ID=" + name, "AWS_SECRET_ACCESS_KEY=" + secret}
 }
 
 // S3cmd runs s3cmd on the server and returns what it printed.

@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"os/user"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"belfry/internal/run"
+	"belfry/internal/store"
+)
+
+// peerKey is where the context of a request has the uid at the other end: HTTP
+// gives its handlers no other way to know a connection.
+type peerKey struct{}
+
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if uid, ok := peerOf(conn); ok {
+		return context.WithValue(ctx, peerKey{}, int(uid))
+	}
+	return ctx // who is at the other end of a network changes nothing
+}
+
+// peerOf gives the user id of the process that connected, as the kernel has it.
+func peerOf(conn net.Conn) (uid uint32, ok bool) {
+	if peer, known := conn.(*peerConn); known {
+		return peer.uid, true
+	}
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0, false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	var peer *unix.Ucred
+	if controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); controlErr != nil || err != nil {
+		return 0, false
+	}
+	return peer.Uid, true
+}
+
+// person is who a request comes from.
+func person(ctx context.Context) run.Person {
+	uid, ok := ctx.Value(peerKey{}).(int)
+	if !ok {
+		return run.Person{UID: -1, Name: "unknown"}
+	}
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return run.Person{UID: uid, Name: u.Username}
+	}
+	return run.Person{UID: uid, Name: "uid " + id}
+}
+
+// Acts lists what people did, the newest first.
+func (h *history) Acts(ctx context.Context, job string, limit int) ([]run.Act, error) {
+	f := store.ActFilter{Limit: limit}
+	if job != "" {
+		j, err := h.findAny(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		f.Job = j.Key
+	}
+	return h.store.Acts(ctx, f)
+}
+
+// ActsOn lists what people did to a run, to the backfill that it belongs to and,
+// where its job is paused, who paused that.
+func (h *history) ActsOn(ctx context.Context, r run.Run) ([]run.Act, error) {
+	filters := []store.ActFilter{{Run: r.ID}}
+	if r.Backfill != "" {
+		filters = append(filters, store.ActFilter{Backfill: r.Backfill})
+	}
+	if j, known := h.byKey(r.Job); known && j.Paused {
+		filters = append(filters, store.ActFilter{Job: r.Job, Action: run.ActPause, Limit: 1})
+	}
+	var acts []run.Act
+	for _, f := range filters {
+		more, err := h.store.Acts(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		acts = append(acts, more...)
+	}
+	return acts, nil
+}

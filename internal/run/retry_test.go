@@ -1,0 +1,245 @@
+package run_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/internal/job"
+	"belfry/internal/outbox"
+	"belfry/internal/plan"
+	"belfry/internal/proc"
+	"belfry/internal/run"
+	"belfry/internal/store"
+)
+
+func TestAPersonMayHaveARunTriedOnceMore(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{Code: 3})
+		s.want(id, run.Failed, "exit status 3")
+		s.later(48 * time.Hour)
+		if err := s.runner.Retry(s.t.Context(), id, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		r := s.want(id, run.Running, "")
+		if r.Attempt != 2 || !r.AskedAt.Equal(time.Now()) || !r.StartedAt.Equal(time.Now()) { // what it takes is not counted from the first
+			s.t.Errorf("it runs as %+v", r)
+		}
+		var refused *run.RetryError
+		if err := s.runner.Retry(s.t.Context(), id, alice); !errors.As(err, &refused) {
+			s.t.Errorf("a running run is tried again: %v", err)
+		}
+		s.exits(id, proc.Exit{})
+		s.want(id, run.Succeeded, "")
+		if err := s.runner.Retry(s.t.Context(), id, alice); !errors.As(err, &refused) {
+			s.t.Errorf("a run that succeeded is tried again: %v", err)
+		}
+		if err := s.runner.Retry(s.t.Context(), "nobody", alice); !errors.Is(err, run.ErrNotFound) {
+			s.t.Errorf("a run that is not there: %v", err)
+		}
+	}, simple("a"))
+}
+
+func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.exits(first, proc.Exit{Code: 3})
+		second := s.queue("a", time.Now().Add(time.Hour))
+		if err := s.runner.Retry(s.t.Context(), first, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		s.want(first, run.Queued, "turn: run "+second+" has not ended")
+		s.exits(second, proc.Exit{})
+		s.want(first, run.Running, "")
+	}, simple("a"))
+}
+
+// refuse ends the publish that a run owes, as one that its target refuses.
+func (s *scene) refuse(id string) {
+	s.t.Helper()
+	item, err := s.store.PublishOf(s.t.Context(), id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	item.State, item.Error = outbox.Refused, "no such bucket"
+	if err := s.runner.Published(s.t.Context(), item, errors.New(item.Error)); err != nil {
+		s.t.Fatal(err)
+	}
+	s.want(id, run.Failed, "no such bucket")
+}
+
+// redefine changes a job as an edit of its file does.
+func (s *scene) redefine(name string, change func(j *job.Job)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.jobs[s.keys[name]]
+	settings := *p.Settings
+	edited := *p.Job
+	edited.Settings = &settings
+	change(&edited)
+	p.Job = &edited
+	s.jobs[s.keys[name]] = p
+}
+
+func TestARefusedPublishIsMadeAgainWithoutAnotherAttempt(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC))
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		s.later(48 * time.Hour)
+		s.restart()
+		s.redefine("a", func(j *job.Job) { // the next attempt would go elsewhere, and otherwise
+			j.Publish, j.IfEmpty = []job.Target{{To: "/pond", Mode: job.ModeReplace}}, job.IfEmptyOK
+		})
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		r := s.want(id, run.Publishing, "")
+		if r.Attempt != 1 || !r.EndedAt.IsZero() || !r.AskedAt.Equal(time.Now()) || !r.StartedAt.Equal(time.Now()) || r.ExitCode == nil || *r.ExitCode != 0 {
+			s.t.Errorf("it is published as %+v", r)
+		}
+		s.starts(1)
+		if want := []string{"/lake/2026-07-09", "/lake/2026-07-09 replace ok"}; !slices.Equal(s.ordered, want) {
+			s.t.Errorf("to be published were %q, want %q", s.ordered, want)
+		}
+		item, err := s.store.PublishOf(s.t.Context(), id)
+		if err != nil || item.Tries != 0 || !item.Created.Equal(time.Now()) || string(item.Payload) != fmt.Sprintf("%q", filepath.Join(s.dir, id, "1", "output")) {
+			s.t.Errorf("it owes %+v, %v", item, err)
+		}
+		item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
+		if err := s.runner.Published(s.t.Context(), item, nil); err != nil {
+			s.t.Fatal(err)
+		}
+		s.want(id, run.Succeeded, "")
+	}, publisher("a"))
+}
+
+func TestOnlyAPublishThatWasRefusedIsMadeAgain(t *testing.T) {
+	published := func(s *scene) string {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{})
+		return id
+	}
+	for _, c := range []struct {
+		why  string
+		make func(s *scene) string
+		want string
+	}{
+		{"it is under way", published, "is being published already"},
+		{"it was given up", func(s *scene) string {
+			id := published(s)
+			if err := s.runner.Stop(s.t.Context(), id, false, alice); err != nil {
+				s.t.Fatal(err)
+			}
+			return id
+		}, "was given up: stopped by a person"},
+		{"it runs", func(s *scene) string { return s.queue("a", time.Now()) }, "is running: only one that failed"},
+		{"the command failed", func(s *scene) string {
+			id := s.queue("a", time.Now())
+			s.exits(id, proc.Exit{Code: 3})
+			return id
+		}, "did not fail in publishing: exit status 3"},
+		{"the command took too long, and ended well", func(s *scene) string {
+			id := s.queue("a", time.Now())
+			s.exits(id, proc.Exit{TimedOut: true})
+			return id
+		}, "did not fail in publishing: timeout"},
+		{"a later attempt failed", func(s *scene) string {
+			id := published(s)
+			s.refuse(id)
+			if err := s.runner.Retry(s.t.Context(), id, alice); err != nil {
+				s.t.Fatal(err)
+			}
+			s.want(id, run.Running, "")
+			s.exits(id, proc.Exit{Code: 4})
+			return id
+		}, "did not fail in publishing: exit status 4"},
+		{"its output is gone", func(s *scene) string {
+			id := published(s)
+			s.refuse(id)
+			if err := os.RemoveAll(filepath.Join(s.dir, id, "1", "output")); err != nil {
+				s.t.Fatal(err)
+			}
+			return id
+		}, "is gone: there is no folder "},
+		{"its job is gone", func(s *scene) string {
+			id := published(s)
+			s.refuse(id)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.jobs = map[string]plan.Job{}
+			return id
+		}, "was removed"},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			play(t, func(s *scene) {
+				id := c.make(s)
+				before, n := s.read(id), len(s.items(id))
+				var refused *run.RetryError
+				if err := s.runner.PublishAgain(s.t.Context(), id, alice); !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), id) {
+					s.t.Errorf("got %v, want it refused: %q", err, c.want)
+				}
+				if after := s.read(id); after.State != before.State || len(s.items(id)) != n {
+					s.t.Errorf("it was %s and is %s; it owed %d items and owes %d", before.State, after.State, n, len(s.items(id)))
+				}
+			}, publisher("a"))
+		})
+	}
+}
+
+func TestWhatAPersonDoesToARunIsNoted(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		do := func(f func() error) {
+			s.t.Helper()
+			if err := f(); err != nil {
+				s.t.Fatal(err)
+			}
+			s.later(time.Second) // each has a time of its own
+		}
+		do(func() error { return s.runner.Stop(s.t.Context(), id, false, alice) })
+		do(func() error { return s.runner.Stop(s.t.Context(), id, true, run.Person{UID: 0, Name: "root"}) })
+		s.exits(id, proc.Exit{Signal: "SIGKILL", Stopped: true})
+		do(func() error { return s.runner.Retry(s.t.Context(), id, alice) })
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		do(func() error { return s.runner.PublishAgain(s.t.Context(), id, alice) })
+		do(func() error { return s.runner.Stop(s.t.Context(), id, false, alice) })
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err == nil {
+			s.t.Error("what was given up is published")
+		}
+		acts, err := s.store.Acts(s.t.Context(), store.ActFilter{Run: id})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var got []string
+		for _, a := range slices.Backward(acts) {
+			got = append(got, a.Name+" "+string(a.Action))
+		}
+		if want := []string{"alice stop", "root stop --kill", "alice retry", "alice retry --publish", "alice stop"}; !slices.Equal(got, want) {
+			s.t.Errorf("noted are %q, want %q", got, want)
+		}
+	}, publisher("a"))
+}
+
+func TestARunIsStoppedThoughNobodyCanWriteDownByWhom(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.store.mu.Lock()
+		s.store.fail["Act"] = 1
+		s.store.mu.Unlock()
+		if err := s.runner.Stop(s.t.Context(), id, false, alice); err != nil {
+			s.t.Error(err)
+		}
+		if want := []string{id + "/1 stop"}; !slices.Equal(s.procs.signals, want) {
+			s.t.Errorf("the keeper was told %v, want %v", s.procs.signals, want)
+		}
+	}, simple("a"))
+}

@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":           {"internal/job", "internal/outbox"},
 	"internal/publish/s3test":    {},
-	"internal/system":            {"crontab", "internal/job"},
+	"internal/system":            {"crontab", "internal/job", "internal/service"},
 	"internal/notify":            {"internal/job", "internal/outbox"},
 	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {

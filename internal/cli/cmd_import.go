@@ -95,7 +95,7 @@ is not safe; the rest was read. 66 there is no crontab. Otherwise those of
 "belfry --help".`,
 		Example: "  belfry import\n  belfry import --user alice -o belfry.yaml\n  belfry import --root /mnt/image --json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			if write {
 				output = cmp.Or(output, project.FileName)
 			}

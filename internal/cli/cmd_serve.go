@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -31,8 +30,9 @@ cannot listen there. 73: the data folder, or the disk, takes nothing. Otherwise 
 
 func (c *command) serveCommand() *cobra.Command {
 	var crontabs []string
-	var spool, wait, grace, address, output string
-	var passEnv, shadow bool
+	var spool, wait, address string
+	var shadow bool
+	var own containment
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep the times: the daemon",
@@ -108,30 +108,9 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			if o.Wait, err = waiting(wait); err != nil {
 				return err
 			}
-			if contained && c.data == "" && os.Getenv("BELFRY_DATA") == "" {
-				if err := c.placeInContainer(&o); err != nil {
-					return err
-				}
+			if err := own.apply(c, &o, contained, cmd.Flags().Changed("pass-env")); err != nil {
+				return err
 			}
-			if grace == "" && contained {
-				grace = containerGrace
-			}
-			if grace != "" {
-				if o.Grace, err = job.ParseDuration(grace); err != nil {
-					return usage("--grace: %v", err).hint("write --grace 8s: so long after TERM jobs that are still running get KILL")
-				}
-			}
-			if output == "" {
-				output = "none"
-				if contained {
-					output = "plain"
-				}
-			}
-			if _, err := job.OneOf(output, jobOutputs); err != nil {
-				return usage("--job-output: %v", err)
-			}
-			o.Output = jobOutput(output, c.out, func() time.Time { return o.Clock().Wall })
-			o.Host.PassEnviron = passEnv || contained && !cmd.Flags().Changed("pass-env")
 			o.Plan, o.Shadow = true, shadow
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
@@ -148,17 +127,11 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
 	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
 	cmd.Flags().BoolVar(&shadow, "shadow", false, "account for every firing and start nothing, beside a cron that runs the jobs")
-	cmd.Flags().StringVar(&output, "job-output", "", "print what the jobs print: "+strings.Join(jobOutputs, ", ")+" (default none; as process 1, plain)")
-	cmd.Flags().BoolVar(&passEnv, "pass-env", false, "give jobs the environment of the daemon, below their own (default as process 1)")
-	cmd.Flags().StringVar(&grace, "grace", "", "when told to end, end the jobs: TERM and, so much later, KILL; 0: they go on (default; as process 1, "+containerGrace+")")
+	own.flags(cmd)
 	cmd.Flags().StringVar(&wait, "wait", "", "when told to end, wait for the jobs that are running, at most this long")
 	cmd.Flags().Lookup("wait").NoOptDefVal = forever
 	return cmd
 }
-
-// containerGrace leaves time to write down how the jobs ended within the ten
-// seconds that a container has to stop.
-const containerGrace = "8s"
 
 // forever is what --wait means without a duration.
 const forever = "until they have ended"

@@ -55,13 +55,7 @@ func image(t *testing.T, crontab string) string {
 	if err != nil {
 		t.Fatalf("Debian's package busybox-static is missing (tools/test.sh installs it): %v", err)
 	}
-	root := t.TempDir()
-	for ; ; root = filepath.Dir(root) { // users of the container must get there
-		if err := os.Chmod(root, 0o755); err != nil || filepath.Dir(root) == os.TempDir() {
-			break
-		}
-	}
-	root = filepath.Join(t.TempDir(), "root")
+	root := filepath.Join(t.TempDir(), "root")
 	for _, dir := range []string{"proc", "dev", "tmp", "bin", "data"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -87,7 +81,7 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-// run starts a command as process 1 in root. data names what can be written
+// contain starts a command as process 1 in root. data names what can be written
 // there besides /tmp.
 func contain(t *testing.T, root, data, user string, command ...string) *container {
 	t.Helper()
@@ -244,7 +238,7 @@ func TestAContainerThatIsStoppedEndsItsJobsAndAccountsForThem(t *testing.T) {
 	const reason = "ended with the daemon, which was told to stop"
 	runs := c.account("data")
 	for job, want := range map[string]string{"tidy": "failed " + reason, "stubborn": "failed " + reason, "again": "queued retry: attempt 1 of 2 ended: " + reason} {
-		if got := string(runs[job].State) + " " + runs[job].Reason; got != want {
+		if got := runs[job].State + " " + runs[job].Reason; got != want {
 			t.Errorf("%s is %s; want %s", job, got, want)
 		}
 	}

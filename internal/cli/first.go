@@ -1,15 +1,21 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"belfry/internal/daemon"
+	"belfry/internal/job"
 )
 
 // underFirst tells the daemon that it is the child of the first process of a
@@ -75,6 +81,55 @@ func takeUnderFirst() bool {
 	under := os.Getenv(underFirst) != ""
 	_ = os.Unsetenv(underFirst) // it fails for names that are none
 	return under
+}
+
+// containerGrace leaves time to write down how the jobs ended within the ten
+// seconds that a container has to stop.
+const containerGrace = "8s"
+
+// containment is what serve does otherwise in a container.
+type containment struct {
+	grace, output string
+	passEnv       bool
+}
+
+func (f *containment) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.output, "job-output", "", "print what the jobs print: "+strings.Join(jobOutputs, ", ")+" (default none; as process 1, plain)")
+	cmd.Flags().BoolVar(&f.passEnv, "pass-env", false, "give jobs the environment of the daemon, below their own (default as process 1)")
+	cmd.Flags().StringVar(&f.grace, "grace", "", "when told to end, end the jobs: TERM and, so much later, KILL; 0: they go on (default; as process 1, "+containerGrace+")")
+}
+
+// apply sets the options of a daemon. contained says that a container ends with
+// it, passGiven that --pass-env was given.
+func (f *containment) apply(c *command, o *daemon.Options, contained, passGiven bool) (err error) {
+	if contained && c.data == "" && os.Getenv("BELFRY_DATA") == "" {
+		if err := c.placeInContainer(o); err != nil {
+			return err
+		}
+	}
+	grace, output, pass := f.grace, f.output, f.passEnv
+	if contained {
+		grace, output, pass = cmp.Or(grace, containerGrace), cmp.Or(output, "plain"), pass || !passGiven
+	}
+	if pass && c.system {
+		if passGiven {
+			return usage("--pass-env would give root's environment to the jobs of all users").hint("what all of them are to have stands in /etc/environment")
+		}
+		pass = false
+	}
+	o.Host.PassEnviron = pass
+	if grace != "" {
+		if o.Grace, err = job.ParseDuration(grace); err != nil {
+			return usage("--grace: %v", err).hint("write --grace 8s: so long after TERM jobs that are still running get KILL")
+		}
+	}
+	if output != "" {
+		if _, err := job.OneOf(output, jobOutputs); err != nil {
+			return usage("--job-output: %v", err)
+		}
+	}
+	o.Output = jobOutput(output, c.out, func() time.Time { return o.Clock().Wall })
+	return nil
 }
 
 // placeInContainer gives the data folder of a daemon that was told none: where

@@ -30,10 +30,14 @@ func TestWhatIsWrittenIsReadAsItWas(t *testing.T) {
 	odd.Notify.On, odd.Dir = nil, "/"
 	odd.Env = []crontab.Var{{Name: "PATH", Value: "/bin"}, {Name: "B", Value: "yes"}}
 	want := []*job.Job{
-		{ID: job.ID{Project: "p", Name: "nightly"}, Settings: &nightly, Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")},
-			Command: job.Command{Text: "echo 'it''s' \"$HOME\" # 아이유 \\ \x01 " + strings.Repeat("long ", 100), Shell: "/bin/sh"}, Stdin: "one\n\n  two: [\nlast"},
-		{ID: job.ID{Project: "p", Name: "other"}, Settings: &other, Schedules: []crontab.Schedule{crontab.MustParseSchedule("@reboot"), crontab.MustParseSchedule("*/5 * * * *")},
-			Command: job.Command{Args: []string{"/bin/bash", "-c", "true\nfalse", "", "no", "1e3"}}},
+		{
+			ID: job.ID{Project: "p", Name: "nightly"}, Settings: &nightly, Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 1 * * *")},
+			Command: job.Command{Text: "echo 'it''s' \"$HOME\" # 아이유 \\ \x01 " + strings.Repeat("long ", 100), Shell: "/bin/sh"}, Stdin: "one\n\n  two: [\nlast",
+		},
+		{
+			ID: job.ID{Project: "p", Name: "other"}, Settings: &other, Schedules: []crontab.Schedule{crontab.MustParseSchedule("@reboot"), crontab.MustParseSchedule("*/5 * * * *")},
+			Command: job.Command{Args: []string{"/bin/bash", "-c", "true\nfalse", "", "no", "1e3"}},
+		},
 		{ID: job.ID{Project: "p", Name: "odd"}, Settings: &odd, Schedules: []crontab.Schedule{crontab.MustParseSchedule("0 2 * * sun")}, Command: job.Command{Text: "yes", Shell: "/bin/sh"}, Stdin: "\n"},
 	}
 	draft := Draft{Comment: "Two\nlines.", Zone: seoul}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -29,10 +28,8 @@ type Installation struct {
 	// Run carries out a command of the machine's and gives what it printed; nil:
 	// it is executed.
 	Run func(name string, args ...string) (string, error)
-	Log io.Writer // what commands say
 
-	cron string // the unit of the machine's cron; empty: there is none
-	was  record
+	was record
 }
 
 // Step is one change to the machine.

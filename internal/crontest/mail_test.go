@@ -294,6 +294,15 @@ func (m *mailer) changes() string {
 func TestMailAndLogAreDebiansCronsToTheLetter(t *testing.T) {
 	t.Parallel()
 	needNamespaces(t)
+	buildBelfry(t)
+	// Both are to begin before the same full minute, and to have read their crontabs by then.
+	for time.Now().Second() >= 35 {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-t.Context().Done():
+			t.FailNow()
+		}
+	}
 	debian := newMailer(t, mailTab, "", `PATH=/usr/sbin:/usr/bin:/sbin:/bin; exec `+cron+` -f`)
 	ours := newMailer(t, mailTab+mailTabOurs, "/run/bin:", `PATH=/usr/sbin:/usr/bin:/sbin:/bin; exec /run/bin/belfry serve --system`)
 	for _, m := range []*mailer{debian, ours} {

@@ -308,11 +308,17 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 			return l, nil
 		}
 	}
-	id, err := c.startKeeper(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("start a keeper: %w", err)
+	for tries := 1; ; tries++ {
+		id, err := c.startKeeper(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("start a keeper: %w", err)
+		}
+		l, err := c.connect(ctx, id, true)
+		// On a machine that stood still meanwhile it has waited long enough for us.
+		if tries == 3 || !errors.Is(err, errHangUp) {
+			return l, err
+		}
 	}
-	return c.connect(ctx, id, true)
 }
 
 // startKeeper starts a keeper that goes on without us, and returns its id

@@ -22,7 +22,7 @@ cron stopped and masked. Crontabs and all other files of cron's stay as they are
 that it has started go on. It can be repeated: what an interrupted one has left is
 finished, and "belfry uninstall --system" takes all of it back.
 
-Try it beside cron before: belfry serve --system --shadow, then belfry shadow diff.
+Try it beside cron before: belfry serve --system --shadow, then belfry shadow diff --system.
 
 `)
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +40,7 @@ var forwarded = map[os.Signal]syscall.Signal{
 // as programs do: nobody takes them away before.
 func (c *command) beFirst() error {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
+	signal.Notify(signals, slices.Collect(maps.Keys(forwarded))...)
 	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
 		Env:   append(os.Environ(), underFirst+"=1"),
 		Files: []*os.File{c.in, c.out, c.err},

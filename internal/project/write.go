@@ -24,7 +24,8 @@ type Draft struct {
 
 // DraftJob is a job of a draft. Its name is unique among them, and its settings
 // are those that Parse would read: a $ in a value of its environment begins a
-// name, and $$ is a dollar.
+// name, and $$ is a dollar. What an entry of a crontab cannot have (after, limits,
+// secrets, several targets) is not written.
 type DraftJob struct {
 	*job.Job
 	Comment string // above it
@@ -174,8 +175,8 @@ func (d Draft) policies(m *mapping, j *job.Job) {
 		m.add("retry", scalar(strconv.Itoa(j.Retry.Attempts)))
 		m.get("retry").Tag = "!!int"
 	}
-	for _, target := range j.Publish {
-		word("publish", target.To)
+	if len(j.Publish) > 0 {
+		word("publish", j.Publish[0].To)
 	}
 	notify := &mapping{}
 	if len(j.Notify.To) > 0 {

@@ -357,4 +357,3 @@ func (i *importer) name() {
 		}
 	}
 }
-

@@ -23,6 +23,7 @@ var imports = map[string][]string{
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},
 	"internal/machine":           {},
+	"internal/service":           {},
 	"internal/syslog":            {},
 	"internal/outbox":            {"internal/crash"},
 	"internal/logs":              {},
@@ -36,7 +37,7 @@ var imports = map[string][]string{
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":           {"internal/job", "internal/outbox"},
 	"internal/publish/s3test":    {},
-	"internal/system":            {"crontab", "internal/job"},
+	"internal/system":            {"crontab", "internal/job", "internal/service"},
 	"internal/notify":            {"internal/job", "internal/outbox"},
 	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
@@ -47,7 +48,7 @@ var imports = map[string][]string{
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/syslog", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/syslog", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 

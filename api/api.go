@@ -272,7 +272,8 @@ type Health struct {
 	Version string    `json:"version"`
 	PID     int       `json:"pid"`
 	Since   time.Time `json:"since"`
-	Plans   bool      `json:"plans"` // false: it only finishes what a command asked for
+	Plans   bool      `json:"plans"`            // false: it only finishes what a command asked for
+	Shadow  bool      `json:"shadow,omitempty"` // it accounts for firings and starts nothing: another cron runs the jobs
 	Data    string    `json:"data"`
 	Problem string    `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
 	Error   string    `json:"error,omitempty"`   // why it is not well, in a sentence; empty: it is

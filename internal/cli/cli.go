@@ -62,7 +62,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.PersistentFlags().BoolVar(&c.system, "system", false, "the machine's cron, and not the project that is here")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
 	root.AddCommand(
-		c.initCommand(), c.runCommand(), c.serveCommand(),
+		c.initCommand(), c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.runCommand(), c.serveCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.secretsCommand(), c.crontabCommand(),
 		keeperCommand(), publishCommand(), c.pythonCommand(),

@@ -197,7 +197,10 @@ func systemCrontab(file string) bool {
 
 // lookPath looks for a program as a shell would: in the directories of path, or,
 // when its name has a slash, at its place.
-func lookPath(program, path string) (found, executable bool) {
+func lookPath(program, path string) (found, executable bool) { return lookPathIn("", program, path) }
+
+// lookPathIn is lookPath on the machine whose file system begins at root.
+func lookPathIn(root, program, path string) (found, executable bool) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
 		candidates = nil
@@ -206,7 +209,7 @@ func lookPath(program, path string) (found, executable bool) {
 		}
 	}
 	for _, candidate := range candidates {
-		info, err := os.Stat(candidate)
+		info, err := os.Stat(filepath.Join(root, candidate))
 		if err != nil || info.IsDir() {
 			continue
 		}

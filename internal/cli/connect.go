@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,13 +110,11 @@ func host() (run.Host, error) {
 	h.Name, _, _ = strings.Cut(name, ".") // as cron does
 	if u, err := user.Current(); err == nil {
 		h.User, h.Home = u.Username, u.HomeDir
-	} else {
-		h.User, h.Home = os.Getenv("USER"), os.Getenv("HOME")
 	}
+	// A container's user need not be one that the image knows.
+	h.User = cmp.Or(h.User, os.Getenv("USER"), strconv.Itoa(os.Getuid()))
+	h.Home = cmp.Or(h.Home, os.Getenv("HOME"), "/")
 	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
-	if h.User == "" || h.Home == "" {
-		return h, &problem{err: errors.New("it is not known which user this is"), next: "set USER and HOME", code: exitFailed}
-	}
 	return h, nil
 }
 

@@ -250,10 +250,17 @@ func (p *place) start(args ...string) *process {
 // startBinary starts another binary than this one.
 func (p *place) startBinary(binary string, args ...string) *process {
 	p.t.Helper()
-	b := &process{p: p, cmd: p.command(args...), lines: make(chan string, 1000)}
+	cmd := p.command(args...)
 	if binary != "" {
-		b.cmd.Path = binary
+		cmd.Path = binary
 	}
+	return p.run(cmd)
+}
+
+// run starts a command whose standard error is then read.
+func (p *place) run(cmd *exec.Cmd) *process {
+	p.t.Helper()
+	b := &process{p: p, cmd: cmd, lines: make(chan string, 1000)}
 	pipe, err := b.cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)

@@ -461,6 +461,9 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 
 // working refuses what a daemon that is ending would leave to the next one.
 func (b *backend) working() error {
+	if b.d.o.Shadow {
+		return &api.Error{Code: api.Refused, Message: "the daemon looks on while another cron runs the jobs (--shadow), and starts nothing", Hint: "let the other cron run it, or switch over: belfry install --system"}
+	}
 	if b.d.runner.Held() {
 		return &api.Error{Code: api.Refused, Message: "the daemon is ending, and starts nothing more", Hint: "ask the next one, or this command again when it has ended"}
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool
+	// Shadow says that another cron runs the jobs: a daemon that plans then
+	// accounts for every firing, and starts nothing.
+	Shadow bool
 	// Listen is an address for anyone who may reach it, above the project's
 	// setting: they learn whether the daemon is well. Empty: none but the
 	// project's.
@@ -51,6 +54,12 @@ type Options struct {
 	// called with their number at first, and whenever it has changed.
 	Wait      time.Duration
 	Remaining func(running int)
+	// Grace says that no job outlives the end of Run, after Wait: those that run
+	// get TERM and, so much later, KILL. Zero: they go on.
+	Grace time.Duration
+	// Output is given what the jobs print, from one goroutine; nil: it is in the
+	// account alone.
+	Output func(lines []Line)
 	// Supervisor is systemd's socket for news of us, and Watchdog how often it
 	// wants to hear that all is well; zero: never.
 	Supervisor string
@@ -81,6 +90,7 @@ type Daemon struct {
 	outbox    *outbox.Worker
 	publisher *publisher
 	logs      *logs.Follower
+	echo      *echo
 	jobs      *jobs
 	changes   changes
 	folder    *lock         // on the data folder
@@ -176,6 +186,10 @@ func (d *Daemon) wire() {
 		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
+	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
+	if d.o.Shadow {
+		d.runner.Hold()
+	}
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
 	d.publisher = newPublisher(publish.Options{Command: append(d.o.Self, "publish"), Env: publishAs(d.runner), Log: d.o.Log.With("component", "publish")})
 	d.outbox = outbox.NewWorker(outbox.Options{
@@ -258,6 +272,7 @@ func (d *Daemon) changed() {
 const (
 	runs       = "runner"
 	following  = "log follower"
+	echoing    = "job output"
 	deliveries = "outbox"
 	probing    = "store"
 	answers    = "server"
@@ -291,6 +306,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts := newParts(d.o.Log)
 	// First, and so the last to stop: attempts end for as long as the others work.
 	parts.start(following, d.followLogs)
+	if d.o.Output != nil {
+		parts.start(echoing, d.echo.run)
+	}
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
@@ -339,7 +357,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.beats.ended(reloading)
 		d.beats.ended(planning)
 		if err == nil && d.o.Wait != 0 {
-			err = d.waitForRuns(parts.failed)
+			err = d.waitForRuns(parts.failed, d.o.Wait)
+		}
+		if err == nil && d.o.Grace > 0 {
+			err = d.endRuns(parts.failed)
 		}
 	}
 	close(ending)
@@ -356,11 +377,27 @@ func (d *Daemon) ready() {
 	d.tell("READY=1", line)
 }
 
-// waitForRuns returns when no job is running any more, or Wait is over.
-func (d *Daemon) waitForRuns(failed <-chan error) error {
+// endRuns ends the jobs that are still running.
+func (d *Daemon) endRuns(failed <-chan error) error {
+	const killed = 2 * time.Second // what even KILL does not end by then is left
+	if err := d.runner.EndAll(context.Background(), false); err != nil {
+		d.o.Log.Error("end the running jobs", "error", err)
+	}
+	if err := d.waitForRuns(failed, d.o.Grace); err != nil {
+		return err
+	}
+	if err := d.runner.EndAll(context.Background(), true); err != nil {
+		d.o.Log.Error("kill the running jobs", "error", err)
+	}
+	return d.waitForRuns(failed, killed)
+}
+
+// waitForRuns returns when no job is running any more, or after so long;
+// negative: however long it takes.
+func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 	var over <-chan time.Time
-	if d.o.Wait > 0 {
-		timer := time.NewTimer(d.o.Wait)
+	if wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		over = timer.C
 	}
@@ -468,7 +505,10 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar()}
+	if d.o.System != nil && clock.Boot == "" && d.o.System.RebootDone() {
+		clock.Boot = reading.Boot // the cron before us has run what runs when the machine starts
+	}
+	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar(), Shadow: d.o.Shadow}
 	if in.Waits, err = d.store.Waits(ctx); err != nil {
 		return time.Time{}, err
 	}
@@ -489,15 +529,20 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if wrote {
 		crash.Point(crash.Recorded)
 	}
-	if d.last == nil {
+	if d.last == nil && d.o.System != nil && !d.o.Shadow {
 		d.tellReboot(decision)
+		if err := d.o.System.MarkReboot(); err != nil {
+			d.o.Log.Warn("tell the cron that may come after us that @reboot jobs have run", "error", err)
+		}
 	}
 	d.last = &reading
 	if wrote {
 		d.runner.Kick()
 		d.changed()
 	}
-	d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	if !d.o.Shadow {
+		d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	}
 	return decision.Wake, nil
 }
 

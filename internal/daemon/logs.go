@@ -27,11 +27,13 @@ func attemptDir(data, id string, attempt int) string {
 // began has the output of an attempt followed.
 func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
 	d.follow(r.ID, r.Attempt, j.LogLimit, secrets, err)
+	d.echo.begin(r)
 }
 
 // ended is told of an attempt whose end is durable.
 func (d *Daemon) ended(id string, attempt int) {
 	d.logs.Ended(id, attempt)
+	d.echo.end(id, attempt)
 	d.cron.ended(id, attempt)
 }
 

@@ -71,6 +71,7 @@ var told = map[job.Event]string{
 	job.OnRecovery: "succeeded again",
 	job.OnSuccess:  "succeeded",
 	job.OnLate:     "is late",
+	job.OnOutput:   "printed something",
 }
 
 // cronMail fills in cron's mail to the letter; false when there is none: MAILTO

@@ -39,7 +39,7 @@ type Job struct {
 	Source    Source
 	Schedules []crontab.Schedule
 	Command   Command
-	Stdin     string // through a pipe; belfry.yaml jobs read /dev/null
+	Stdin     string // through a pipe; a job of a belfry.yaml without it reads /dev/null
 }
 
 // Settings are all of a job but what it runs and when. Jobs share them where

@@ -349,6 +349,12 @@ func (p *parser) jobKeys(j *job.Job) []key {
 		{"schedule", func(n *yaml.Node) { p.schedules(n, j) }},
 		{"timezone", func(n *yaml.Node) { p.zone(n, &j.Zone) }},
 		{"command", func(n *yaml.Node) { p.command(n, j) }},
+		{"dir", func(n *yaml.Node) {
+			if text, ok := p.text(n, "a folder"); ok {
+				j.Dir = p.path(text)
+			}
+		}},
+		{"stdin", func(n *yaml.Node) { j.Stdin, _ = p.text(n, "a text") }},
 		{"env", func(n *yaml.Node) { p.env(n, j) }},
 		{"env_file", func(n *yaml.Node) {
 			if text, ok := p.text(n, "a file"); ok {
@@ -716,7 +722,7 @@ func parseBool(text string) (*bool, error) {
 }
 
 func (p *parser) notify(node *yaml.Node, j *job.Job) {
-	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate}
+	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate, job.OnOutput}
 	p.mapping(node, "a key of notify", []key{
 		{"to", func(n *yaml.Node) {
 			list, nodes := p.texts(n, "an address")

@@ -208,8 +208,8 @@ func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 		return Lost, cmp.Or(exit.Error, "its lease ran out, and its keeper ended it")
 	case exit.Error != "":
 		return Failed, exit.Error
-	case exit.Stopped && strings.HasPrefix(run.Reason, replacedReason):
-		return Cancelled, run.Reason
+	case exit.Stopped && (run.Reason == withDaemon || strings.HasPrefix(run.Reason, replacedReason)):
+		return asked(run.Reason), run.Reason
 	case exit.Stopped:
 		return Cancelled, stopped
 	case exit.TimedOut:

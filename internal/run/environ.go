@@ -23,6 +23,9 @@ type Host struct {
 	Environ []string // of the daemon
 	Name    string   // of the machine
 	Key     string   // path of the key of secrets
+	// PassEnviron gives all of Environ to the jobs, below what they set
+	// themselves: in a container it is where settings are.
+	PassEnviron bool
 
 	// For gives what the attempts of an owner's jobs inherit; nil: the same for
 	// all, whoever owns them. It may be asked at each start.
@@ -76,13 +79,26 @@ func (e Environ) Strings() []string {
 	return list
 }
 
-// CronEnviron is exactly the environment that cron gives a crontab's entry: that
-// of the session, and over it the crontab's.
-func CronEnviron(j *job.Job, host Host) Environ {
+// parseEnviron reads what Strings writes.
+func parseEnviron(list []string) Environ {
 	var env Environ
-	for _, v := range host.Session {
+	for _, v := range list {
 		name, value, _ := strings.Cut(v, "=")
 		env.Set(name, value)
+	}
+	return env
+}
+
+// CronEnviron is exactly the environment that cron gives a crontab's entry: that
+// of the session, and over it the crontab's. What is passed on of the daemon's own
+// is below both.
+func CronEnviron(j *job.Job, host Host) Environ {
+	var env Environ
+	if host.PassEnviron {
+		env = parseEnviron(host.Environ)
+	}
+	for _, v := range parseEnviron(host.Session) {
+		env.Set(v.Name, v.Value)
 	}
 	for _, v := range CrontabEnviron(j, host) {
 		env.Set(v.Name, v.Value)
@@ -104,6 +120,10 @@ func CrontabEnviron(j *job.Job, host Host) Environ {
 				env.Set(name, value)
 			}
 		}
+	}
+	if host.PassEnviron {
+		passed, _ := parseEnviron(host.Environ).Lookup("PATH")
+		path = cmp.Or(passed, path)
 	}
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
@@ -129,10 +149,9 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 		belfryEnviron(&env, j, r, attempt, output)
 		return env, nil
 	}
-	inherited := Environ{}
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		inherited.Set(name, value)
+	inherited := parseEnviron(host.Environ)
+	if host.PassEnviron {
+		env = slices.Clone(inherited)
 	}
 	for _, name := range []string{"PATH", "HOME", "LANG", "TZ"} {
 		if value, ok := inherited.Lookup(name); ok {

@@ -325,7 +325,7 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
 		Args: args, Env: env.Strings(), Cwd: cwd, CwdElse: cwdElse, Credential: host.Credential,
-		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
+		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab && j.Stdin == "",
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),
 		Umask:    j.Umask, Nice: j.Nice, Limits: limits,

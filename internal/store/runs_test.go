@@ -609,8 +609,8 @@ func TestRunsByPrefixTellsOneFromSeveral(t *testing.T) {
 		prefix string
 		want   int
 	}{
-		{"", 2},
-		{"0", 2},
+		{"", 3},
+		{"0", 3},
 		{"01A", 2},
 		{"01AZ", 1},
 		{"01A0", 1},

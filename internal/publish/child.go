@@ -31,6 +31,7 @@ const (
 	stepSwept     step = "swept"     // so is what noted them, at all targets
 	stepMoved     step = "moved"     // no exchange: the old directory is away, the new one not yet there
 	stepExchanged step = "exchanged" // a directory is the new one, the old one still to be removed
+	stepEmptied   step = "emptied"   // the old directory is gone, what says whose it was is still there
 	stepMarked    step = "marked"    // a target is complete (7)
 )
 

@@ -231,6 +231,18 @@ func (d *folder) cleanStage(stage string) error {
 			return err
 		}
 	}
+	return removeStage(stage)
+}
+
+// removeStage removes a stage, and last what says whose it is: killed before
+// that, it is still found by the next publish.
+func removeStage(stage string) error {
+	for _, name := range []string{newName, oldName} {
+		if err := os.RemoveAll(filepath.Join(stage, name)); err != nil {
+			return err
+		}
+	}
+	at(stepEmptied)
 	return os.RemoveAll(stage)
 }
 
@@ -420,7 +432,7 @@ func (d *folder) mark(context.Context) error {
 	at(stepExchanged)
 	// The old version goes, its _SUCCESS first: a reader who begins now is told.
 	_ = os.Remove(filepath.Join(d.stage, newName, successName))
-	if err := os.RemoveAll(d.stage); err != nil {
+	if err := removeStage(d.stage); err != nil {
 		d.warn("the old version of %s is still in %s and goes with the next publish: %v", d.to, d.stage, err)
 	}
 	return nil
@@ -497,9 +509,9 @@ func (d *folder) leave() {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(d.stage, oldName)); err != nil {
-		_ = os.RemoveAll(d.stage)
+		_ = removeStage(d.stage)
 	} else if _, err := os.Lstat(d.target); err == nil {
-		_ = os.RemoveAll(d.stage)
+		_ = removeStage(d.stage)
 	}
 	if d.lock != nil {
 		_ = d.lock.Close()

@@ -336,6 +336,7 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 		{kill: stepChecked, now: "R1"},
 		{kill: stepManifest, now: "R1"},
 		{kill: stepExchanged, now: "R2"},
+		{kill: stepEmptied, now: "R2"},
 		{kill: stepMarked, now: "R2"},
 		{kill: stepData, renames: true, now: "R1"},
 		{kill: stepMoved, renames: true, now: ""},
@@ -357,6 +358,11 @@ func TestDirectorySurvivesAKillAtEachStep(t *testing.T) {
 			w.write(second)
 			_, err := w.send(w.order("R2", job.Target{To: to}), fmt.Sprintf("%s=%s:%d", killEnv, c.kill, max(c.nth, 1)))
 			wantError(t, err, false, "killed")
+			if c.kill == stepEmptied { // without it, half a stage would be nobody's
+				if notes, _ := filepath.Glob(filepath.Join(filepath.Dir(to), ".target"+stageMark+"*", stageFile)); len(notes) != 1 {
+					t.Errorf("what says whose the stage is: %q, want one", notes)
+				}
+			}
 			switch c.now {
 			case "R1":
 				wantSet(t, to, "R1", first)

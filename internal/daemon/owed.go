@@ -31,14 +31,15 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 	return item
 }
 
-// publishAs gives the environment of a run's job, and whom it ran as.
-func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-	return func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-		env, as, err := r.Environ(ctx, id)
-		if as == nil {
-			return env, nil, err
+// publishAs gives what publishes a run's output what the run had.
+func publishAs(r *run.Runner) func(ctx context.Context, id string) (publish.Means, error) {
+	return func(ctx context.Context, id string) (publish.Means, error) {
+		env, as, hush, err := r.Environ(ctx, id)
+		with := publish.Means{Env: env, Hush: hush}
+		if as != nil {
+			with.As = &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}
 		}
-		return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
+		return with, err
 	}
 }
 

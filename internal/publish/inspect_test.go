@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +25,8 @@ func (w *world) sender(progress func(run string, p Progress), env ...string) *Se
 	}
 	return New(Options{
 		Command: []string{self, "publish"},
-		Env: func(context.Context, string) ([]string, *syscall.Credential, error) {
-			return slices.Concat(w.env, env), nil, nil
+		Env: func(context.Context, string) (Means, error) {
+			return Means{Env: slices.Concat(w.env, env)}, nil
 		},
 		Progress: progress,
 	})

@@ -62,14 +62,20 @@ type Published struct {
 type Options struct {
 	// Command runs the child: {"/proc/self/exe", "publish"}.
 	Command []string
-	// Env gives the whole environment of a run's job, and whom it ran as, nil for
-	// the daemon's own user. It is asked at each try and handed to the child; it
-	// is stored nowhere.
-	Env func(ctx context.Context, run string) ([]string, *syscall.Credential, error)
+	// Env gives what the child of a run works with. It is asked at each try and
+	// stored nowhere.
+	Env func(ctx context.Context, run string) (Means, error)
 	// Progress, when there is one, is told how far a run's publish has come, at
 	// most four times a second; it must not block.
 	Progress func(run string, p Progress)
 	Log      *slog.Logger // nil is no log
+}
+
+// Means are what a child works with.
+type Means struct {
+	Env  []string                 // the whole environment of the run's job
+	As   *syscall.Credential      // whom the run ran as; nil is the daemon's own user
+	Hush func(text string) string // stars the secrets in what the child says; nil for none
 }
 
 // Progress is how far the work on one target has come. Files and Bytes count
@@ -145,23 +151,27 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 // ask starts a child in the environment of the order's job, and returns its
 // answer to r.
 func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() error) (*reply, error) {
-	env, as, err := s.o.Env(ctx, order.Run)
+	with, err := s.o.Env(ctx, order.Run)
 	if err != nil {
 		return nil, fmt.Errorf("environment of run %s: %w", order.Run, err)
+	}
+	hush := with.Hush
+	if hush == nil {
+		hush = strings.Clone
 	}
 	log := s.o.Log.With("run", order.Run, "job", order.Job)
 
 	childCtx, kill := context.WithCancel(ctx)
 	defer kill()
 	cmd := exec.CommandContext(childCtx, s.o.Command[0], s.o.Command[1:]...)
-	cmd.Env = append([]string{}, env...) // nil would be the daemon's environment
+	cmd.Env = append([]string{}, with.Env...) // nil would be the daemon's environment
 	cmd.Dir = "/"
 	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
 	// (a credential_process) goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: with.As}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	stderr := &tail{log: log}
+	stderr := &tail{log: log, hush: hush}
 	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -175,7 +185,7 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 		return nil, fmt.Errorf("start publisher: %w", err)
 	}
 
-	answer, talkErr := talk(stdin, stdout, r, func(m reply) error {
+	answer, talkErr := talk(stdin, stdout, r, hush, func(m reply) error {
 		switch {
 		case m.Renew:
 			return renew()
@@ -213,8 +223,8 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 const mostSaid = 256 << 20
 
 // talk speaks with a child until its answer. hear is told what it says before,
-// and may fail at a Renew.
-func talk(stdin io.Writer, stdout io.Reader, r request, hear func(reply) error) (*reply, error) {
+// and may fail at a Renew. All its sentences go through hush.
+func talk(stdin io.Writer, stdout io.Reader, r request, hush func(string) string, hear func(reply) error) (*reply, error) {
 	// The child runs as the job's user, who may be able to speak in its place.
 	enc, dec := json.NewEncoder(stdin), json.NewDecoder(io.LimitReader(stdout, mostSaid))
 	if err := enc.Encode(r); err != nil {
@@ -225,6 +235,7 @@ func talk(stdin io.Writer, stdout io.Reader, r request, hear func(reply) error) 
 		if err := dec.Decode(&m); err != nil {
 			return nil, fmt.Errorf("read from publisher: %w", err)
 		}
+		m.hush(hush)
 		if m.Result != nil || m.Inspection != nil || m.Error != "" {
 			return &m, nil
 		}
@@ -239,6 +250,20 @@ func talk(stdin io.Writer, stdout io.Reader, r request, hear func(reply) error) 
 	}
 }
 
+func (m *reply) hush(hush func(string) string) {
+	m.Error, m.Warning = hush(m.Error), hush(m.Warning)
+	if m.Result != nil {
+		for i, text := range m.Result.Warnings {
+			m.Result.Warnings[i] = hush(text)
+		}
+	}
+	if m.Inspection != nil {
+		for i, text := range m.Inspection.Problems {
+			m.Inspection.Problems[i] = hush(text)
+		}
+	}
+}
+
 // hungUp reports whether err of a pipe says no more than that the other end is gone.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
@@ -248,6 +273,7 @@ func hungUp(err error) bool {
 // tail hands lines to a log and keeps the last of them.
 type tail struct {
 	log  *slog.Logger
+	hush func(string) string
 	mu   sync.Mutex
 	part []byte   // guarded by mu
 	last []string // guarded by mu
@@ -272,7 +298,7 @@ func (t *tail) end() {
 	if len(t.part) == 0 {
 		return
 	}
-	line := string(t.part)
+	line := t.hush(string(t.part))
 	t.part = t.part[:0]
 	t.log.Warn("publisher says", "line", line)
 	t.last = append(t.last, line)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -259,7 +259,7 @@ func wantAlone(t *testing.T, dir string) {
 func sh(script string) *Sender {
 	return New(Options{
 		Command: []string{"/bin/sh", "-c", script},
-		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return nil, nil, nil },
+		Env:     func(context.Context, string) (Means, error) { return Means{}, nil },
 	})
 }
 
@@ -280,6 +280,33 @@ func TestChildSeesNothingOfTheDaemonsEnvironment(t *testing.T) {
 		if !slices.Contains([]string{"PWD", "OLDPWD", "SHLVL", "_"}, name) { // sh makes these
 			t.Errorf("it has %s", name)
 		}
+	}
+}
+
+func TestWhatAChildSaysShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	hush := func(text string) string { return strings.ReplaceAll(text, "hunter22", "***") }
+	for _, c := range []struct{ name, script string }{
+		{"error", `echo '{"error":"nothing listens at http://127.0.0.1/hunter22","final":true}'`},
+		{"its last words", `echo 'credential_process: hunter22 is refused' >&2; exit 3`},
+		{"warnings", `echo '{"warning":"hunter22 may not be read"}'; echo '{"result":{"targets":[],"warnings":["hunter22 may not be read"]}}'`},
+		{"problems", `echo '{"inspection":{"problems":["\"hunter22.csv\" is missing"]}}'`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			s := New(Options{
+				Command: []string{"/bin/sh", "-c", "read line; " + c.script},
+				Env:     func(context.Context, string) (Means, error) { return Means{Hush: hush}, nil },
+				Log:     slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			answer, err := s.ask(t.Context(), Order{}, request{}, nil)
+			text, _ := json.Marshal(answer)
+			said := fmt.Sprint(string(text), err, log.String())
+			if strings.Contains(said, "hunter22") || !strings.Contains(said, "***") {
+				t.Errorf("it says %s", said)
+			}
+		})
 	}
 }
 

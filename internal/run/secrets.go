@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -27,13 +28,22 @@ func Secret(name string) bool {
 // those of variables with a telling name. BELFRY_… are never any, and what a file
 // cannot say keeps nothing from starting.
 func hidden(j *job.Job, env Environ, host Host) []string {
-	var values []string
+	values := guarded(j, env, host)
 	if j.EnvFile != "" {
 		vars, _ := readEnvFile(j.EnvFile) // environ has told what is wrong with it
 		for _, v := range vars {
 			values = append(values, v.Value)
 		}
 	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// guarded is hidden without the values of the env_file that have no telling name:
+// a publish that fails speaks of the address, the region and the bucket, which
+// often stand there.
+func guarded(j *job.Job, env Environ, host Host) []string {
+	var values []string
 	if len(j.Secrets) > 0 {
 		for _, name := range j.Secrets {
 			value, _ := env.Lookup(name)
@@ -49,8 +59,18 @@ func hidden(j *job.Job, env Environ, host Host) []string {
 			values = append(values, v.Value)
 		}
 	}
-	slices.Sort(values)
-	return slices.Compact(values)
+	return values
+}
+
+// veil gives a function that stars values in a text.
+func veil(values []string) func(string) string {
+	values = slices.DeleteFunc(slices.Clone(values), func(value string) bool { return len(value) < 6 }) // as in logs
+	slices.SortFunc(values, func(a, b string) int { return cmp.Compare(len(b), len(a)) })               // one may begin another
+	var pairs []string
+	for _, value := range values {
+		pairs = append(pairs, value, "***")
+	}
+	return strings.NewReplacer(pairs...).Replace
 }
 
 // hush stars the secrets of an attempt in a text that is to be written down. When
@@ -60,12 +80,7 @@ func (r *Runner) hush(j *job.Job, run Run, text string) string {
 	if err != nil && text != "" {
 		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
 	}
-	for _, value := range hidden(j, env, r.o.Host) {
-		if len(value) >= 6 { // as in logs
-			text = strings.ReplaceAll(text, value, "***")
-		}
-	}
-	return text
+	return veil(hidden(j, env, r.o.Host))(text)
 }
 
 // Secrets gives the secrets of a run's newest attempt, from its environment as

@@ -32,7 +32,18 @@ func TestSecretsAreThoseOfTheFileAndOfTellingNames(t *testing.T) {
 	if got, want := hidden(j, env, host), []string{"ap-northeast-2", "of the file", "pass", "t0ken"}; !slices.Equal(got, want) {
 		t.Errorf("secrets are %q, want %q", got, want)
 	}
+	if got, want := guarded(j, env, host), []string{"t0ken", "pass"}; !slices.Equal(got, want) {
+		t.Errorf("what a publish does not say is %q, want %q", got, want)
+	}
 	if got := hidden(&job.Job{Settings: &job.Settings{EnvFile: file + ".gone"}}, nil, host); len(got) != 0 {
 		t.Errorf("without a file they are %q", got)
+	}
+}
+
+func TestVeilStarsWholeValues(t *testing.T) {
+	t.Parallel()
+	hush := veil([]string{"hunter22", "hunter22-renewed", "short", ""})
+	if got, want := hush("hunter22-renewed, hunter22, short"), "***, ***, short"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
 	}
 }

@@ -396,24 +396,25 @@ func (r *Runner) JobOf(ctx context.Context, id string) (*job.Job, error) {
 	return r.definition(ctx, run)
 }
 
-// Environ gives the whole environment of a run's newest attempt, and whom it ran
-// as, nil for the daemon's own user: its publisher works in it, and as that one.
-func (r *Runner) Environ(ctx context.Context, id string) ([]string, *proc.Credential, error) {
+// Environ gives the whole environment of a run's newest attempt, whom it ran as,
+// nil for the daemon's own user, and a function that stars its secrets in a text:
+// its publisher works in it, as that one, and what it says goes through that.
+func (r *Runner) Environ(ctx context.Context, id string) (env []string, as *proc.Credential, hush func(string) string, err error) {
 	run, err := r.o.Store.Run(ctx, id)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	j, err := r.definition(ctx, run)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	host, err := r.o.Host.Of(j.Owner)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
+	vars, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return env.Strings(), host.Credential, nil
+	return vars.Strings(), host.Credential, veil(guarded(j, vars, host)), nil
 }

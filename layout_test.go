@@ -31,7 +31,7 @@ var imports = map[string][]string{
 	"internal/job":               {"crontab"},
 	"internal/plan":              {"crontab", "internal/job"},
 	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
-	"internal/python":            {"internal/job"},
+	"internal/python":            {"internal/job", "internal/secrets"},
 	"internal/python/pythontest": {},
 	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},

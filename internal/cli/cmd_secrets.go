@@ -22,9 +22,6 @@ import (
 	"belfry/internal/secrets"
 )
 
-// shortSecret is how long a value must be at least to be hidden in logs.
-const shortSecret = 6
-
 func (c *command) secretsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secrets",
@@ -106,8 +103,8 @@ Exit codes: those of "belfry --help".`,
 			if err := c.changeSecrets(file, func(set *secrets.Set) error { return set.Put(name, value) }); err != nil {
 				return err
 			}
-			if len(value) < shortSecret {
-				c.tell(fmt.Sprintf("%s is shorter than %d characters: so little is not hidden in what jobs print", name, shortSecret))
+			if len(value) < secrets.Shortest {
+				c.tell(fmt.Sprintf("%s is shorter than %d characters: so little is not hidden in what jobs print", name, secrets.Shortest))
 			}
 			return nil
 		},

@@ -52,6 +52,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // ExitRefused is how “belfry python” ends when it has not begun the command: then
@@ -72,13 +73,14 @@ type order struct {
 	Dir     string     `json:"dir"` // of all environments
 	Job     string     `json:"job"`
 	Python  job.Python `json:"python"`
-	Attempt string     `json:"attempt"` // the attempt's directory
+	Attempt string     `json:"attempt"`           // the attempt's directory
+	Secrets []string   `json:"secrets,omitempty"` // names of variables whose values are not written down
 }
 
 // Args gives what is executed in the place of a job's command. self executes
 // this program, data is the data folder and attempt the attempt's directory.
 func Args(self []string, data string, j *job.Job, attempt string) []string {
-	text, err := json.Marshal(order{Dir: filepath.Join(data, DirName), Job: j.Name, Python: j.Python, Attempt: attempt})
+	text, err := json.Marshal(order{Dir: filepath.Join(data, DirName), Job: j.Name, Python: j.Python, Attempt: attempt, Secrets: j.Secrets})
 	if err != nil {
 		panic(err) // strings only
 	}
@@ -114,10 +116,19 @@ func Begin(args, env []string, out *os.File) error {
 		return fmt.Errorf("read what is to be done: %w", err)
 	}
 	err := o.begin(args[1:], env, out)
-	if noteErr := os.WriteFile(filepath.Join(o.Attempt, refusalName), []byte(err.Error()), 0o600); noteErr != nil {
+	if noteErr := os.WriteFile(filepath.Join(o.Attempt, refusalName), []byte(o.hush(err.Error(), env)), 0o600); noteErr != nil {
 		err = fmt.Errorf("%w (and this could not be noted: %w)", err, noteErr)
 	}
 	return err
+}
+
+// hush stars the secrets in a text: pip may have quoted the address of a package.
+func (o order) hush(text string, env environ) string {
+	var values []string
+	for _, name := range o.Secrets {
+		values = append(values, env.get(name))
+	}
+	return secrets.Veil(values)(text)
 }
 
 func (o order) begin(command, variables []string, out *os.File) error {

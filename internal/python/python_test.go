@@ -185,6 +185,14 @@ func TestACommandThatCannotBeBegunIsToldAsOne(t *testing.T) {
 	if got, want := Refusal(a.dir), "no-such-program: no such program in PATH ("+p.environments()[0]+"/bin:/usr/bin:/bin)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	// What is noted of it shows no secret.
+	p.env.set("WHERE", "hunter22")
+	p.env.set("PATH", "/usr/bin:/bin:/opt/hunter22")
+	a = p.start("a", "", func(j *job.Job) { j.Command.Args, j.Secrets = []string{"no-such-program"}, []string{"WHERE"} })
+	a.ends(ExitRefused)
+	if got := Refusal(a.dir); !strings.HasSuffix(got, ":/usr/bin:/bin:/opt/***)") {
+		t.Errorf("what is noted: %q", got)
+	}
 	// The command's own end is its own, also with our code.
 	a = p.start("a", "import sys; sys.exit(70)")
 	a.ends(70)

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -62,17 +61,6 @@ func guarded(j *job.Job, env Environ, host Host) []string {
 	return values
 }
 
-// veil gives a function that stars values in a text.
-func veil(values []string) func(string) string {
-	values = slices.DeleteFunc(slices.Clone(values), func(value string) bool { return len(value) < 6 }) // as in logs
-	slices.SortFunc(values, func(a, b string) int { return cmp.Compare(len(b), len(a)) })               // one may begin another
-	var pairs []string
-	for _, value := range values {
-		pairs = append(pairs, value, "***")
-	}
-	return strings.NewReplacer(pairs...).Replace
-}
-
 // hush stars the secrets of an attempt in a text that is to be written down. When
 // they cannot be had now, none of it is.
 func (r *Runner) hush(j *job.Job, run Run, text string) string {
@@ -80,7 +68,7 @@ func (r *Runner) hush(j *job.Job, run Run, text string) string {
 	if err != nil && text != "" {
 		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
 	}
-	return veil(hidden(j, env, r.o.Host))(text)
+	return secrets.Veil(hidden(j, env, r.o.Host))(text)
 }
 
 // Secrets gives the secrets of a run's newest attempt, from its environment as

@@ -19,6 +19,7 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/plan"
 	"belfry/internal/proc"
+	"belfry/internal/secrets"
 )
 
 // pass starts what may start and says how long nothing will be due.
@@ -416,5 +417,5 @@ func (r *Runner) Environ(ctx context.Context, id string) (env []string, as *proc
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return vars.Strings(), host.Credential, veil(guarded(j, vars, host)), nil
+	return vars.Strings(), host.Credential, secrets.Veil(guarded(j, vars, host)), nil
 }

@@ -19,8 +19,8 @@ func (c *command) publishedCommand() *cobra.Command {
 		Use:   "published [JOB]",
 		Short: "List what is where: the files at each target, and whether they are whole",
 		Long: `List what was published and stands at its target, the newest first: a line for each target
-of a run. What a later run has replaced is listed with --all. The newest 50, or with
---json all of them.
+of a run. What a later run has replaced, or with mode append added to, is listed with
+--all. The newest 50, or with --json all of them.
 
 --files reads the manifest at each target and lists its files with their sizes and SHA-256,
 as do JOB and --date when they name one target. --verify reads every file back and says of
@@ -45,7 +45,7 @@ Exit codes: 0 nothing is wrong with what was looked at; 1 something is. Otherwis
 		},
 	}
 	cmd.Flags().StringVar(&f.Date, "date", "", "only what was made for this date (2006-01-02)")
-	cmd.Flags().BoolVar(&f.All, "all", false, "also what a later run has replaced")
+	cmd.Flags().BoolVar(&f.All, "all", false, "also what a later run has replaced or added to")
 	cmd.Flags().BoolVar(&look.files, "files", false, "list the files at each target, as its manifest says")
 	cmd.Flags().BoolVar(&look.verify, "verify", false, "read every file back and compare it with the manifest")
 	cmd.Flags().IntVar(&f.Limit, "limit", 0, "at most this many")
@@ -87,6 +87,9 @@ func (c *command) published(ctx context.Context, f api.PublishedFilter, look loo
 	}
 	if len(sets) == 0 {
 		fmt.Fprintln(c.err, "nothing "+sought(f))
+		if !f.All {
+			fmt.Fprintln(c.err, "  with --all it lists also what later runs have replaced or, with mode append, added to")
+		}
 		return nil
 	}
 	if len(sets) == 1 && f.Job != "" && f.Date != "" {
@@ -121,7 +124,7 @@ func sought(f api.PublishedFilter) string {
 		text += " for " + f.Date
 	}
 	if !f.All {
-		text += " stands at its target"
+		text += " is the newest at its target"
 	}
 	return text
 }
@@ -132,7 +135,7 @@ func (c *command) printPublished(sets []api.Published) error {
 	for _, p := range sets {
 		target := relative(p.To)
 		if p.ReplacedBy != "" {
-			target += " (replaced by run " + p.ReplacedBy + ")"
+			target += " (after it came run " + p.ReplacedBy + ")"
 		}
 		t.row(p.Job, p.Date, when(&p.At, p.Timezone), fmt.Sprint(p.Files), size(p.Bytes), p.Manifest[:min(12, len(p.Manifest))], p.Run, target)
 	}
@@ -145,7 +148,7 @@ func (c *command) printInspected(p api.Published, look looking) error {
 	found := p.Inspection
 	switch {
 	case found == nil:
-		verdict, colour = "replaced by run "+p.ReplacedBy, yellow
+		verdict, colour = "after it came run "+p.ReplacedBy, yellow
 	case !found.Whole():
 		verdict, colour = strings.Join(found.Problems, "\n    "), red
 		if len(found.Problems) > 1 {

@@ -314,7 +314,7 @@ func (c *command) conclude(r api.Run) {
 		fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
 	}
 	if unpublished(r) {
-		fmt.Fprintf(c.err, "  belfry retry --publish %s publishes its output when that is mended, without running it again\n", r.ID)
+		fmt.Fprintf(c.err, "  when that is mended: belfry retry --publish %[1]s publishes what it left, belfry retry %[1]s runs it again\n", r.ID)
 	}
 	for _, t := range r.Published {
 		fmt.Fprintf(c.err, "  published %s, %s to %s\n", count(t.Files, "file"), size(t.Bytes), relative(t.To))

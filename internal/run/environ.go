@@ -2,7 +2,9 @@ package run
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -183,6 +185,9 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 	}
 	if len(j.Secrets) > 0 {
 		set, err := secrets.File{Path: j.SecretsFile, Key: host.Key}.Read()
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; make it with “belfry secrets set %s”", err, j.Secrets[0])
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -293,8 +298,8 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
 			}
 		}
-		if name, found := secretIn(t, j, env); found {
-			return nil, fmt.Errorf("publish to %s: it holds the secret %s, and where something was published is written down", written, name)
+		if what, name := secretIn(t, j, env); name != "" {
+			return nil, fmt.Errorf("publish to %s: %s holds the secret %s, and is written down: leave that out", written, what, name)
 		}
 		list = append(list, t)
 	}
@@ -302,15 +307,19 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 }
 
 // secretIn finds a secret of the job in what is written down of a target.
-func secretIn(t job.Target, j *job.Job, env Environ) (name string, found bool) {
-	texts := append(slices.Collect(maps.Values(t.Metadata)), t.To, t.KMSKey)
-	for _, name := range j.Secrets {
-		value, set := env.Lookup(name)
-		if set && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, value) }) {
-			return name, true
+func secretIn(t job.Target, j *job.Job, env Environ) (what, name string) {
+	texts := map[string]string{"the target": t.To, "kms_key": t.KMSKey}
+	for key, value := range t.Metadata {
+		texts["metadata "+key] = value
+	}
+	for _, what := range slices.Sorted(maps.Keys(texts)) {
+		for _, name := range j.Secrets {
+			if value, set := env.Lookup(name); set && strings.Contains(texts[what], value) {
+				return what, name
+			}
 		}
 	}
-	return "", false
+	return "", ""
 }
 
 // Inside reports whether a target is the folder dir or lies in it.

@@ -286,6 +286,10 @@ func TestAJobGetsTheSecretsThatItNamesAndNoOthers(t *testing.T) {
 	if _, err := targets(j, env); err == nil || !strings.Contains(err.Error(), "API_TOKEN") || strings.Contains(err.Error(), "hunter22") {
 		t.Errorf("a target with a secret gives %v", err)
 	}
+	j.Publish = []job.Target{{To: "s3://lake/x/", Metadata: map[string]string{"by": "$AUTH"}}}
+	if _, err := targets(j, env); err == nil || !strings.Contains(err.Error(), "metadata by holds the secret API_TOKEN") {
+		t.Errorf("metadata with a secret gives %v", err)
+	}
 }
 
 func TestWhyASecretIsNotThereIsSaidInASentence(t *testing.T) {
@@ -296,7 +300,7 @@ func TestWhyASecretIsNotThereIsSaidInASentence(t *testing.T) {
 		want  string
 	}{
 		{"a missing secret", func(_ secrets.File, j *job.Job) { j.Secrets = append(j.Secrets, "OTHER") }, "the secret OTHER is not in FILE; put it there with “belfry secrets set OTHER”"},
-		{"a missing file", func(file secrets.File, _ *job.Job) { remove(t, file.Path) }, "read the secrets: open FILE: no such file or directory"},
+		{"a missing file", func(file secrets.File, _ *job.Job) { remove(t, file.Path) }, "read the secrets: open FILE: no such file or directory; make it with “belfry secrets set API_TOKEN”"},
 		{"a missing key", func(file secrets.File, _ *job.Job) { remove(t, file.Key) }, "the key that opens FILE is not in KEY; copy that file from where the secrets were made, or name it in BELFRY_KEY_FILE"},
 		{"another key", func(file secrets.File, _ *job.Job) { overwrite(t, file.Key, read(t, secretsFile(t, "A=bcdefg").Key)) }, "FILE was made with another key than the one in KEY; copy that one here, or name it in BELFRY_KEY_FILE"},
 		{"a key that others can read", func(file secrets.File, _ *job.Job) {

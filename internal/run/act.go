@@ -45,3 +45,14 @@ const (
 func (r *Runner) act(by Person, action Action, run Run) *Act {
 	return &Act{Person: by, At: r.o.Now(), Action: action, Job: run.Job, Run: run.ID}
 }
+
+// again is an act on a run that has ended and goes on. That it had failed is known
+// from the act alone then.
+func (r *Runner) again(by Person, action Action, run Run) *Act {
+	act := r.act(by, action, run)
+	act.Detail = Was(run.State)
+	return act
+}
+
+// Was is the Detail of an act on a run that had ended in a state and goes on.
+func Was(state State) string { return "it was " + string(state) }

@@ -39,7 +39,7 @@ func (r *Runner) Retry(ctx context.Context, id string, by Person) error {
 			return noRetry("", "the job of run %s was removed", id)
 		}
 		now := r.o.Now()
-		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now, Act: r.act(by, ActRetry, run)})
+		return r.steer(ctx, Move{Run: id, From: run.State, To: Queued, At: now, AskedAt: now, Act: r.again(by, ActRetry, run)})
 	})
 }
 
@@ -59,7 +59,7 @@ func (r *Runner) PublishAgain(ctx context.Context, id string, by Person) error {
 		}
 		now := r.o.Now()
 		return r.steer(ctx, Move{
-			Run: id, From: Failed, To: Publishing, Token: run.Token, At: now, AskedAt: now, Owed: []outbox.Item{item}, Act: r.act(by, ActPublish, run),
+			Run: id, From: Failed, To: Publishing, Token: run.Token, At: now, AskedAt: now, Owed: []outbox.Item{item}, Act: r.again(by, ActPublish, run),
 		})
 	})
 }

@@ -61,6 +61,44 @@ func TestARetryThatAPersonAskedForWaitsItsTurn(t *testing.T) {
 	}, simple("a"))
 }
 
+func TestARunThatAPersonMendsHasRecovered(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.exits(first, proc.Exit{})
+		s.tells()
+		second := s.queue("a", time.Now())
+		s.exits(second, proc.Exit{Code: 3})
+		s.tells("failure failed")
+		if err := s.runner.Retry(s.t.Context(), second, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		s.want(second, run.Running, "")
+		s.exits(second, proc.Exit{})
+		s.want(second, run.Succeeded, "")
+		s.tells("failure failed", "recovery succeeded")
+	}, with(simple("a"), func(j *job.Job) { j.Notify.On = []job.Event{job.OnFailure, job.OnRecovery} }))
+}
+
+func TestAPublishThatAPersonMendsHasRecovered(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		item, err := s.store.PublishOf(s.t.Context(), id)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		item.State, item.Result = outbox.Sent, json.RawMessage(`[]`)
+		if err := s.runner.Published(s.t.Context(), item, nil); err != nil {
+			s.t.Fatal(err)
+		}
+		s.tells("failure failed", "recovery succeeded")
+	}, with(publisher("a"), func(j *job.Job) { j.Notify.On = []job.Event{job.OnFailure, job.OnRecovery} }))
+}
+
 // refuse ends the publish that a run owes, as one that its target refuses.
 func (s *scene) refuse(id string) {
 	s.t.Helper()

@@ -31,7 +31,8 @@ type Store interface {
 	// Definition gives the job as the run found it.
 	Definition(ctx context.Context, hash string) ([]byte, error)
 	// FailedBefore reports whether the newest finished run of the job before
-	// this one had failed or was lost.
+	// this one had failed or was lost, or this one itself had, before a person had
+	// it tried again.
 	FailedBefore(ctx context.Context, r Run) (bool, error)
 	// Claim makes queued runs running, and says which: those that still were
 	// queued.

@@ -224,11 +224,16 @@ func (s *Store) Unfinished(ctx context.Context, since time.Time) (int, error) {
 }
 
 // FailedBefore reports whether the newest finished run of the job before r had
-// failed or was lost.
+// failed or was lost, or r itself had, before a person had it tried again.
 func (s *Store) FailedBefore(ctx context.Context, r run.Run) (bool, error) {
 	states, err := list(ctx, s.read, value[run.State], `SELECT state FROM run WHERE job = $1 AND id <> $2 AND (state = 'succeeded' OR state = 'failed' OR state = 'lost')
 		ORDER BY ended_at DESC, id DESC LIMIT 1`, r.Job, r.ID)
-	return len(states) > 0 && states[0] != run.Succeeded, err
+	if err != nil || len(states) > 0 && states[0] != run.Succeeded {
+		return err == nil, err
+	}
+	again, err := list(ctx, s.read, value[string], `SELECT id FROM audit WHERE run = $1 AND run <> '' AND (detail = $2 OR detail = $3) LIMIT 1`,
+		r.ID, run.Was(run.Failed), run.Was(run.Lost))
+	return len(again) > 0, err
 }
 
 const attemptColumns = `run, number, token, node, boot, started_at, ended_at, exit_code, signal, reason, user_cpu, system_cpu, max_rss FROM attempt `

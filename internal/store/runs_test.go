@@ -725,6 +725,14 @@ func TestFailedBeforeAsksTheNewestOutcome(t *testing.T) {
 		if got := must(s.FailedBefore(t.Context(), this))(t); got != c.want {
 			t.Errorf("after %v: %v, want %v", c.before, got, c.want)
 		}
+		for state, failed := range map[run.State]bool{run.Cancelled: c.want, run.Failed: true, run.Lost: true} {
+			again := run.Act{Action: run.ActRetry, Run: this.ID, Detail: run.Was(state)}
+			write(t, s, `DELETE FROM audit`)
+			check(t, s.Act(t.Context(), again))
+			if got := must(s.FailedBefore(t.Context(), this))(t); got != failed {
+				t.Errorf("after %v and itself %s: %v, want %v", c.before, state, got, failed)
+			}
+		}
 	}
 }
 

@@ -180,8 +180,13 @@ func (p *place) sharedByFirings(first, second Firing) string {
 	if a.Format(layout) == b.Format(layout) { // the clocks were set back between them
 		layout += " -07:00"
 	}
-	return fmt.Sprintf("%q is the same place for the firings of %s and %s (%s): the second would replace what the first has published. Add %s to it, or say that it is meant with “%s”",
-		p.job.Publish[p.target].To, a.Format(layout), b.Format(layout), zone, remedy, p.job.meant())
+	target := p.job.Publish[p.target]
+	what := "the second would replace what the first has published"
+	if target.Mode == ModeFail {
+		what = "the second would fail, for the first has published there"
+	}
+	return fmt.Sprintf("%q is the same place for the firings of %s and %s (%s): %s. Add %s to it, or say that it is meant with “%s”",
+		target.To, a.Format(layout), b.Format(layout), zone, what, remedy, p.job.meant())
 }
 
 // meant is how a person says that firings may share a target.

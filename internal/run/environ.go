@@ -72,6 +72,13 @@ func (e Environ) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+// lookupFilled finds a variable that is not empty: an empty one would turn
+// $LAKE/songs into /songs.
+func (e Environ) lookupFilled(name string) (string, bool) {
+	value, _ := e.Lookup(name)
+	return value, value != ""
+}
+
 // Strings gives the variables as execve takes them.
 func (e Environ) Strings() []string {
 	list := make([]string, len(e))
@@ -276,10 +283,8 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 	var list []job.Target
 	home, _ := env.Lookup("HOME")
 	output, _ := env.Lookup("BELFRY_OUTPUT")
-	// An empty name would turn $LAKE/songs into /songs.
-	env = slices.DeleteFunc(slices.Clone(env), func(v crontab.Var) bool { return v.Value == "" })
 	for _, t := range j.Publish {
-		to, err := job.Expand(t.To, env.Lookup)
+		to, err := job.Expand(t.To, env.lookupFilled)
 		if err != nil {
 			return nil, fmt.Errorf("publish to %s: %w; in a target, one that is empty is as good as none", t.To, err)
 		}
@@ -289,21 +294,30 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 		}
 		written := t.To
 		t.To = to
-		if t.KMSKey, err = job.Expand(t.KMSKey, env.Lookup); err != nil {
-			return nil, fmt.Errorf("publish to %s: kms_key: %w", t.To, err)
-		}
-		t.Metadata = maps.Clone(t.Metadata)
-		for name, value := range t.Metadata {
-			if t.Metadata[name], err = job.Expand(value, env.Lookup); err != nil {
-				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
-			}
-		}
-		if what, name := secretIn(t, j, env); name != "" {
-			return nil, fmt.Errorf("publish to %s: %s holds the secret %s, and is written down: leave that out", written, what, name)
+		if err := fill(&t, written, j, env); err != nil {
+			return nil, err
 		}
 		list = append(list, t)
 	}
 	return list, nil
+}
+
+// fill replaces $NAME in the options of a target whose place is known. written is
+// how the file has that place: its errors name no value.
+func fill(t *job.Target, written string, j *job.Job, env Environ) (err error) {
+	if t.KMSKey, err = job.Expand(t.KMSKey, env.lookupFilled); err != nil {
+		return fmt.Errorf("publish to %s: kms_key: %w", written, err)
+	}
+	t.Metadata = maps.Clone(t.Metadata)
+	for name, value := range t.Metadata {
+		if t.Metadata[name], err = job.Expand(value, env.lookupFilled); err != nil {
+			return fmt.Errorf("publish to %s: metadata %s: %w", written, name, err)
+		}
+	}
+	if what, name := secretIn(*t, j, env); name != "" {
+		return fmt.Errorf("publish to %s: %s holds the secret %s, and is written down: leave that out", written, what, name)
+	}
+	return nil
 }
 
 // secretIn finds a secret of the job in what is written down of a target.

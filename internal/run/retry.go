@@ -104,25 +104,38 @@ func (r *Runner) publishAgain(ctx context.Context, run Run) (item outbox.Item, e
 	if err != nil {
 		return item, err
 	}
-	mended := *j.Settings
-	mended.IfEmpty = now.IfEmpty
-	with := *j
-	with.Settings = &mended
-	return r.o.Publish(&with, run, output, asNow(targets, now.Publish)), nil
+	with := inEnvironOf(j, now.Job)
+	with.IfEmpty = now.IfEmpty
+	host, err := r.o.Host.Of(with.Owner)
+	if err != nil {
+		return item, err
+	}
+	env, err := environ(with, run, run.Attempt, output, host)
+	if err == nil {
+		targets, err = asNow(targets, now.Publish, with, env)
+	}
+	if err != nil {
+		return item, noRetry("", "run %s cannot be published: %v", run.ID, err)
+	}
+	return r.o.Publish(with, run, output, targets), nil
 }
 
 // asNow gives an attempt's targets with the options that the job has for them
 // now.
-func asNow(targets, now []job.Target) []job.Target {
+func asNow(targets, now []job.Target, j *job.Job, env Environ) ([]job.Target, error) {
 	if len(now) != len(targets) {
-		return targets
+		return targets, nil
 	}
 	mended := slices.Clone(now)
 	for i, t := range targets {
 		if mended[i].From != t.From {
-			return targets
+			return targets, nil
 		}
+		written := mended[i].To
 		mended[i].To = t.To
+		if err := fill(&mended[i], written, j, env); err != nil {
+			return nil, err
+		}
 	}
-	return mended
+	return mended, nil
 }

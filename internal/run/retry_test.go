@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/proc"
 	"belfry/internal/run"
+	"belfry/internal/secrets"
 	"belfry/internal/store"
 )
 
@@ -156,6 +158,66 @@ func TestARefusedPublishIsMadeAgainWithoutAnotherAttempt(t *testing.T) {
 			s.t.Fatal(err)
 		}
 		s.want(id, run.Succeeded, "")
+	}, publisher("a"))
+}
+
+func TestWhatIsPublishedAgainHasTheOptionsAndTheEnvironmentOfToday(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("AWS_PROFILE=lake\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC))
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		mend := func(key string) {
+			s.redefine("a", func(j *job.Job) { // its credentials are in a file that it did not have
+				j.EnvFile, j.Env = file, []crontab.Var{{Name: "KEY", Value: "alias/lake"}}
+				j.Publish = []job.Target{{To: "/lake/$BELFRY_DATE", KMSKey: key, Metadata: map[string]string{"made": "for-$BELFRY_DATE"}}}
+			})
+		}
+		mend("$MISSING")
+		var refused *run.RetryError
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); !errors.As(err, &refused) || !strings.Contains(err.Error(), "$MISSING is not set") {
+			s.t.Errorf("with an option that cannot be read: %v", err)
+		}
+		s.want(id, run.Failed, "no such bucket")
+		mend("$KEY")
+		if err := s.runner.PublishAgain(s.t.Context(), id, alice); err != nil {
+			s.t.Fatal(err)
+		}
+		if got, want := s.ordered[len(s.ordered)-1], "/lake/2026-07-09 alias/lake for-2026-07-09"; got != want {
+			s.t.Errorf("to be published is %q, want %q", got, want)
+		}
+		env, _, _, err := s.runner.Environ(s.t.Context(), id)
+		if err != nil || !slices.Contains(env, "AWS_PROFILE=lake") || !slices.Contains(env, "KEY=alias/lake") {
+			s.t.Errorf("its publisher's environment is %q, %v", env, err)
+		}
+	}, publisher("a"))
+}
+
+func TestNothingIsPublishedAgainThatWouldWriteDownASecret(t *testing.T) {
+	dir := t.TempDir()
+	file := secrets.File{Path: filepath.Join(dir, secrets.FileName), Key: filepath.Join(dir, "key")}
+	if _, err := file.Change(nil, func(set *secrets.Set) error { return set.Put("API_TOKEN", "hunter22") }); err != nil {
+		t.Fatal(err)
+	}
+	play(t, func(s *scene) {
+		s.key = file.Key
+		s.restart()
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{})
+		s.refuse(id)
+		s.redefine("a", func(j *job.Job) {
+			j.Secrets, j.SecretsFile = []string{"API_TOKEN"}, file.Path
+			j.Publish = []job.Target{{To: "/lake/$BELFRY_DATE", Metadata: map[string]string{"made": "by-$API_TOKEN"}}}
+		})
+		var refused *run.RetryError
+		err := s.runner.PublishAgain(s.t.Context(), id, alice)
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "metadata made holds the secret API_TOKEN") || strings.Contains(err.Error(), "hunter22") {
+			s.t.Errorf("got %v", err)
+		}
+		s.want(id, run.Failed, "no such bucket")
 	}, publisher("a"))
 }
 

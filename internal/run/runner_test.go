@@ -166,6 +166,7 @@ type scene struct {
 	jobs   map[string]plan.Job // by key
 	keys   map[string]string   // by name
 	boot   string
+	key    string // of secrets
 	since  time.Time
 	limits run.Limits
 
@@ -216,7 +217,7 @@ func play(t *testing.T, f func(s *scene), jobs ...*job.Job) {
 func (s *scene) begin() {
 	s.t.Helper()
 	s.runner = run.NewRunner(run.Options{
-		Node: "node", Boot: s.boot, Dir: s.dir, Limits: func() run.Limits { return s.limits }, Host: run.Host{User: "alice", Home: "/home/alice"}, Since: s.since,
+		Node: "node", Boot: s.boot, Dir: s.dir, Limits: func() run.Limits { return s.limits }, Host: run.Host{User: "alice", Home: "/home/alice", Key: s.key}, Since: s.since,
 		Store: s.store, Procs: s.procs, KillSurvivors: s.procs.killSurvivors,
 		Job: func(key string) (plan.Job, bool) {
 			s.mu.Lock()
@@ -225,7 +226,7 @@ func (s *scene) begin() {
 			return j, ok
 		},
 		Publish: func(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
-			s.ordered = append(s.ordered, strings.TrimSpace(fmt.Sprintf("%s %s %s", targets[0].To, targets[0].Mode, j.IfEmpty)))
+			s.ordered = append(s.ordered, strings.Join(strings.Fields(fmt.Sprint(targets[0].To, " ", targets[0].Mode, " ", targets[0].KMSKey, " ", targets[0].Metadata["made"], " ", j.IfEmpty)), " "))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
 		Published: func(result json.RawMessage) (sets []run.Published) {

@@ -397,9 +397,23 @@ func (r *Runner) JobOf(ctx context.Context, id string) (*job.Job, error) {
 	return r.definition(ctx, run)
 }
 
-// Environ gives the whole environment of a run's newest attempt, whom it ran as,
-// nil for the daemon's own user, and a function that stars its secrets in a text:
-// its publisher works in it, as that one, and what it says goes through that.
+// inEnvironOf is a job as its run began with it, whose variables come from where
+// the job has them now: credentials are changed, and what was refused is mended
+// by that. Another owner's are not for it.
+func inEnvironOf(began, now *job.Job) *job.Job {
+	settings := *began.Settings
+	if now.Owner == began.Owner {
+		settings.Env, settings.EnvFile, settings.Secrets, settings.SecretsFile = now.Env, now.EnvFile, now.Secrets, now.SecretsFile
+	}
+	mended := *began
+	mended.Settings = &settings
+	return &mended
+}
+
+// Environ gives the whole environment of a run's newest attempt, with what the
+// job's env, env_file and secrets say today, whom it ran as, nil for the daemon's
+// own user, and a function that stars its secrets in a text: its publisher works
+// in it, as that one, and what it says goes through that.
 func (r *Runner) Environ(ctx context.Context, id string) (env []string, as *proc.Credential, hush func(string) string, err error) {
 	run, err := r.o.Store.Run(ctx, id)
 	if err != nil {
@@ -408,6 +422,9 @@ func (r *Runner) Environ(ctx context.Context, id string) (env []string, as *proc
 	j, err := r.definition(ctx, run)
 	if err != nil {
 		return nil, nil, nil, err
+	}
+	if now, known := r.job(run); known {
+		j = inEnvironOf(j, now.Job)
 	}
 	host, err := r.o.Host.Of(j.Owner)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -285,6 +286,47 @@ func TestAPublishThatIsOvertakenDoesNotComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantObjects(t, s, "x/", "R1", first)
+}
+
+func TestAPublishThatIsOvertakenAtItsEndTouchesNothingMore(t *testing.T) {
+	t.Parallel()
+	to := job.Target{To: "s3://lake/x/"}
+	for _, c := range []struct {
+		method, name string // the request after which the other one comes
+		kill         string // how far it gets
+	}{
+		{http.MethodPut, manifestName, ""},
+		{http.MethodDelete, pendingName, "noted:1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w, s := newLake(t, first)
+			w.mustSend(w.order("R0", to))
+			w.write(second)
+			var overtaken atomic.Bool
+			var once sync.Once
+			overtake := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+				if overtaken.Load() {
+					once.Do(func() {
+						other := newWorld(t, first)
+						other.env = append(other.env, s.Env()...)
+						if _, err := other.send(other.order("R2", to), killEnv+"="+c.kill); (err == nil) != (c.kill == "") {
+							t.Errorf("the other one: %v", err)
+						}
+					})
+				}
+				overtaken.CompareAndSwap(false, r.Method == c.method && strings.HasSuffix(r.URL.Path, c.name))
+				return false
+			})
+			_, err := w.send(w.order("R1", to), overtake)
+			wantError(t, err, false, "somebody else has begun to publish there")
+			if c.kill == "" {
+				wantObjects(t, s, "x/", "R2", first)
+			} else if keys := s.List(t); slices.Contains(keys, "x/"+successName) {
+				t.Errorf("it completed: %q", keys)
+			}
+		})
+	}
 }
 
 func TestSuccessIsNeverThereWhileDataIsReplaced(t *testing.T) {

@@ -79,6 +79,19 @@ func (b *objects) mine(ctx context.Context) error {
 	return b.explain("s3:GetObject", pendingName, err)
 }
 
+// nobodys fails when a publish is under way at the target, where ours has removed
+// its note.
+func (b *objects) nobodys(ctx context.Context) error {
+	_, err := b.head(ctx, pendingName)
+	switch {
+	case err == nil:
+		return errElsewhere(b.to)
+	case isAbsent(err), isDenied(err):
+		return nil
+	}
+	return b.explain("s3:GetObject", pendingName, err)
+}
+
 func errElsewhere(to string) error {
 	return fmt.Errorf("publish to %s: somebody else has begun to publish there meanwhile; it is tried again", to)
 }

@@ -261,8 +261,12 @@ func (b *objects) list(ctx context.Context) error {
 	return err
 }
 
-// sweep deletes what is stale, and then the note of it (6).
+// sweep deletes what is stale, and then the note of it (6): of this publish, not
+// what one that has begun since may have put.
 func (b *objects) sweep(ctx context.Context) error {
+	if err := b.mine(ctx); err != nil {
+		return err
+	}
 	stale := b.stale(b.left)
 	err := each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
 	if err != nil {
@@ -272,8 +276,11 @@ func (b *objects) sweep(ctx context.Context) error {
 	return b.remove(ctx, pendingName)
 }
 
-// mark puts _SUCCESS (7).
+// mark puts _SUCCESS (7), unless another publish has begun since.
 func (b *objects) mark(ctx context.Context) error {
+	if err := b.nobodys(ctx); err != nil {
+		return err
+	}
 	_, err := b.putSmall(ctx, successName, nil, standing{})
 	return b.explain("s3:PutObject", successName, err)
 }

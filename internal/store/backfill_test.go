@@ -61,11 +61,24 @@ func TestABackfillThatRepairsAParentHasItsChildrenRun(t *testing.T) {
 			wantState(t, s, "B21", run.Queued, "")
 		}
 	}
-	// What a firing of the schedule has had skipped waits for a retry of that.
+	// Of several that were skipped, one runs.
 	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b", "a"))
+	for _, id := range []string{"B1", "B2"} {
+		runs, definitions := backfilled(id, jobs...)
+		check(t, s.AddRuns(t.Context(), runs, definitions, nil))
+		end(t, s, id+"0", run.Failed)
+	}
+	runs, definitions := backfilled("B3", jobs[0])
+	check(t, s.AddRuns(t.Context(), runs, definitions, nil))
+	end(t, s, "B30", run.Succeeded)
+	wantState(t, s, "B11", run.Skipped, "dependency: a ended failed (run B10)")
+	wantState(t, s, "B21", run.Queued, "")
+	// What a firing of the schedule has had skipped waits for a retry of that.
+	s = openStore(t)
 	ids := family(t, s, nightly("a"), nightly("b", "a"))
 	end(t, s, ids["a"], run.Failed)
-	runs, definitions := backfilled("B1", plan.Job{Job: nightly("a"), Key: read(t, s, ids["a"]).Job})
+	runs, definitions = backfilled("B1", plan.Job{Job: nightly("a"), Key: read(t, s, ids["a"]).Job})
 	check(t, s.AddRuns(t.Context(), runs, definitions, nil))
 	end(t, s, "B10", run.Succeeded)
 	wantState(t, s, ids["b"], run.Skipped, "dependency: a ended failed (run "+ids["a"]+")")

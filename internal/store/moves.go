@@ -215,16 +215,19 @@ func (t *tx) startWaiting(id string, at time.Time) error {
 	return err
 }
 
-// adopt makes a run of a backfill the parent of what an earlier backfill has had
-// skipped because its run for the same firing did not succeed, unless it has runs
-// of their jobs that wait for it already.
+// adopt makes a run of a backfill the parent of what an earlier backfill, the
+// newest, has had skipped because its run for the same firing did not succeed,
+// unless it has runs of their jobs that wait for it already. (|| keeps SQLite from
+// reading all runs of the child's job for that.)
 func (t *tx) adopt(id string) error {
 	_, err := t.exec(`UPDATE run_parent SET parent = $1
 		WHERE parent IN (SELECT other.id FROM run JOIN run AS other ON other.job = run.job AND other.fires_at = run.fires_at
 			WHERE run.id = $1 AND run.cause = 'backfill' AND other.id <> $1 AND other.cause = 'backfill'
 			AND other.state IN ('failed', 'lost', 'cancelled', 'skipped', 'missed'))
 		AND EXISTS (SELECT 1 FROM run AS child WHERE child.id = run_parent.run AND child.state = 'skipped' AND child.reason LIKE $2 || ':%'
-			AND NOT EXISTS (SELECT 1 FROM run_parent AS own JOIN run AS mine ON mine.id = own.run WHERE own.parent = $1 AND mine.job = child.job))`,
+			AND NOT EXISTS (SELECT 1 FROM run AS newer WHERE newer.job = child.job AND newer.fires_at = child.fires_at
+				AND newer.cause = 'after' AND newer.backfill <> '' AND newer.id > child.id)
+			AND NOT EXISTS (SELECT 1 FROM run_parent AS own JOIN run AS mine ON mine.id = own.run WHERE own.parent = $1 AND mine.job || '' = child.job))`,
 		id, plan.DependencyReason)
 	return err
 }

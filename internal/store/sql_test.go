@@ -113,6 +113,9 @@ func TestNoStatementReadsTheWholeHistory(t *testing.T) {
 				if scan.MatchString(step) && !strings.HasSuffix(step, "INDEX outbox_open") && !strings.HasSuffix(step, "INDEX log_open") { // holds open items only
 					t.Errorf("%s: %s\n%s", name, step, query)
 				}
+				if strings.HasSuffix(step, "(job=?)") && !strings.Contains(query, "LIMIT") {
+					t.Errorf("%s reads all runs of a job: %s\n%s", name, step, query)
+				}
 			}
 		}
 	}

@@ -51,6 +51,7 @@ func FindShared(jobs []*Job, now time.Time) []Shared {
 				places = append(places, p)
 			}
 		}
+		ahead.list, ahead.full = nil, false // of ten thousand jobs they would be millions
 	}
 	return append(list, sharedByJobs(places)...)
 }

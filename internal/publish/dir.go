@@ -208,7 +208,11 @@ func (d *folder) cleanStage(stage string) error {
 	defer func() { _ = lock.Close() }()
 	data, err := readRegular(filepath.Join(stage, stageFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
-		// Killed before it could say whose it is; it holds nothing else then.
+		// Killed before it could say whose it is, and it holds nothing else then; or
+		// about to say so, and locked.
+		if flock(lock, unix.LOCK_EX|unix.LOCK_NB) != nil {
+			return nil
+		}
 		if entries, err := os.ReadDir(stage); err == nil && len(entries) <= 1 {
 			_ = os.Remove(filepath.Join(stage, stageFile))
 			_ = os.Remove(stage)

@@ -403,6 +403,16 @@ func TestOnlyOurOwnStagesAreRemoved(t *testing.T) {
 	put(t, filepath.Join(dir, ".target.belfry-R0-1/new/x"), "")
 	put(t, filepath.Join(dir, ".target.belfry-R0-2/stage.json"), "")
 	mkdir(t, filepath.Join(dir, ".target.belfry-R0-3"))
+	making := filepath.Join(dir, ".target.belfry-making") // by one who has not said yet whose it is
+	mkdir(t, making)
+	made, err := os.Open(making)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = made.Close() }()
+	if err := flock(made, unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	w.mustSend(w.order("R1", job.Target{To: to}))
 	wantSet(t, to, "R1", first)
 	got := fmt.Sprint(tree(t, dir))
@@ -411,6 +421,9 @@ func TestOnlyOurOwnStagesAreRemoved(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".target.belfry-R0-3")); err == nil {
 		t.Error("an empty stage is left")
+	}
+	if _, err := os.Stat(making); err != nil {
+		t.Errorf("a stage that is being made is gone: %v", err)
 	}
 }
 

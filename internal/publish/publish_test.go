@@ -368,6 +368,8 @@ func TestCheck(t *testing.T) {
 		{"/srv/data/dt=$BELFRY_DATE", ""},
 		{"$HOME/results/", ""},
 		{"${HOME}/results/", ""},
+		{"s3://lake/$$x", ""},
+		{"s3://lake/${x", "not closed"},
 		{"", "empty"},
 		{"/", "root"},
 		{"//", "root"},

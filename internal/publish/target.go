@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"belfry/internal/job"
 )
 
 // place is a parsed target.
@@ -16,19 +18,20 @@ type place struct {
 	dir            string // of a directory
 }
 
-var (
-	variable   = regexp.MustCompile(`\$(\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z_][A-Za-z0-9_]*)`)
-	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
-)
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
 // Check reports why to is not a target that Belfry can publish to, in a sentence.
 // $NAME and ${NAME} may stand in it; what they become is checked again at each
 // publish.
 func Check(to string) error {
-	if loc := variable.FindStringIndex(to); loc != nil && loc[0] == 0 {
-		to = "/value" + to[loc[1]:] // "$HOME/results": no more than this can be known
+	known, err := job.Expand(to, func(string) (string, bool) { return "value", true })
+	if err != nil {
+		return fmt.Errorf("target %q: %w", to, err)
 	}
-	_, err := parseTarget(variable.ReplaceAllString(to, "value"))
+	if strings.HasPrefix(to, "$") && strings.HasPrefix(known, "value") {
+		known = "/" + known // "$HOME/results": no more than this can be known
+	}
+	_, err = parseTarget(known)
 	return err
 }
 

@@ -7,7 +7,7 @@ import (
 	"belfry/internal/run"
 )
 
-// pageSize is how many runs EachRun reads at once: while a reader is in the
+// pageSize is how many eachPage reads at once: while a reader is in the
 // middle of its rows, no checkpoint passes it.
 const pageSize = 1000
 
@@ -15,18 +15,30 @@ const pageSize = 1000
 // gives an error. It holds neither them nor a read transaction while f works,
 // so f may take its time; runs that are queued meanwhile are not among them.
 func (s *Store) EachRun(ctx context.Context, f RunFilter, each func(run.Run) error) error {
-	left := f.Limit
-	for {
-		f.Limit = pageSize
-		if left > 0 {
-			f.Limit = min(left, pageSize)
+	return eachPage(f.Limit, func(limit int, last *run.Run) ([]run.Run, error) {
+		f.Limit = limit
+		if last != nil {
+			f.After = last
 		}
-		page, err := s.Runs(ctx, f)
+		return s.Runs(ctx, f)
+	}, each)
+}
+
+// eachPage gives each what read gives, page by page: at most limit behind the last
+// of the page before. most bounds all of it; 0: nothing does.
+func eachPage[T any](most int, read func(limit int, last *T) ([]T, error), each func(T) error) error {
+	var last *T
+	for left := most; ; {
+		limit := pageSize
+		if left > 0 {
+			limit = min(left, pageSize)
+		}
+		page, err := read(limit, last)
 		if err != nil {
 			return err
 		}
-		for _, r := range page {
-			if err := each(r); err != nil {
+		for _, v := range page {
+			if err := each(v); err != nil {
 				return err
 			}
 		}
@@ -35,10 +47,10 @@ func (s *Store) EachRun(ctx context.Context, f RunFilter, each func(run.Run) err
 				return nil
 			}
 		}
-		if len(page) < f.Limit {
+		if len(page) < limit {
 			return nil
 		}
-		f.After = &page[len(page)-1]
+		last = &page[len(page)-1]
 	}
 }
 

@@ -40,31 +40,11 @@ type PublishedFilter struct {
 // of one run in their order, until each gives an error. As EachRun it holds
 // nothing while each works.
 func (s *Store) EachPublished(ctx context.Context, f PublishedFilter, each func(run.Published) error) error {
-	for left := f.Limit; ; {
-		f.Limit = pageSize
-		if left > 0 {
-			f.Limit = min(left, pageSize)
-		}
+	return eachPage(f.Limit, func(limit int, last *run.Published) ([]run.Published, error) {
+		f.Limit, f.after = limit, last
 		query, args := publishedQuery(f)
-		page, err := list(ctx, s.read, scanPublished, query, args...)
-		if err != nil {
-			return err
-		}
-		for _, p := range page {
-			if err := each(p); err != nil {
-				return err
-			}
-		}
-		if left > 0 {
-			if left -= len(page); left == 0 {
-				return nil
-			}
-		}
-		if len(page) < f.Limit {
-			return nil
-		}
-		f.after = &page[len(page)-1]
-	}
+		return list(ctx, s.read, scanPublished, query, args...)
+	}, each)
 }
 
 func publishedQuery(f PublishedFilter) (query string, args []any) {

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -116,11 +117,11 @@ func (p *part) inspect(ctx context.Context, s shelf, verify bool) (*Inspection, 
 	if !verify {
 		return seen, nil
 	}
-	var bytes int64
+	var size int64
 	for _, e := range m.Files {
-		bytes += e.Size
+		size += e.Size
 	}
-	p.meter.begin(p.to, len(m.Files), bytes)
+	p.meter.begin(p.to, len(m.Files), size)
 	var mu sync.Mutex
 	err = each(ctx, len(m.Files), p.parallel(), func(ctx context.Context, i int) error {
 		problem, err := p.verify(ctx, s, m.Files[i])
@@ -135,8 +136,28 @@ func (p *part) inspect(ctx context.Context, s shelf, verify bool) (*Inspection, 
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	if seen.Complete && len(seen.Problems) > 0 && !p.stands(ctx, s, data) {
+		seen.Problems = []string{p.to + " was replaced while it was read: look again"}
+	}
 	slices.Sort(seen.Problems)
-	return seen, err
+	return seen, nil
+}
+
+// stands reports whether the complete set with this manifest is still there, as
+// far as that can be read.
+func (p *part) stands(ctx context.Context, s shelf, manifest []byte) bool {
+	marker, err := s.open(ctx, successName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err == nil {
+		_ = marker.Close()
+	}
+	now, err := readAll(ctx, s, manifestName)
+	return err != nil && !errors.Is(err, fs.ErrNotExist) || bytes.Equal(now, manifest)
 }
 
 func readAll(ctx context.Context, s shelf, name string) ([]byte, error) {

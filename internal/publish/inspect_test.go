@@ -3,6 +3,8 @@ package publish
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +105,59 @@ func TestInspectSaysWhatStandsAtATarget(t *testing.T) {
 	}
 	_, err := lake.sender(nil).Inspect(t.Context(), lake.order("R1"), job.Target{To: "s3://no-such-lake/"}, false)
 	wantError(t, err, true, "read s3://no-such-lake/_SUCCESS", `no bucket "no-such-lake"`)
+}
+
+// turning is a shelf on which another set is put when a file is about to be read.
+type turning struct {
+	shelf
+	turn func()
+}
+
+func (s *turning) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if name == "a.csv" {
+		s.turn()
+	}
+	return s.shelf.open(ctx, name)
+}
+
+func TestASetThatIsReplacedWhileItIsReadIsNotCalledSpoilt(t *testing.T) {
+	t.Parallel()
+	const want = " was replaced while it was read: look again"
+	t.Run("directory", func(t *testing.T) {
+		t.Parallel()
+		w, to := newWorld(t, first), job.Target{To: filepath.Join(t.TempDir(), "x")}
+		w.mustSend(w.order("R1", to))
+		w.write(second)
+		root, err := os.OpenRoot(to.To)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = root.Close() }()
+		p := &part{place: place{to: to.To, dir: to.To}, target: to, meter: &meter{say: func(Progress) {}}}
+		turn := sync.OnceFunc(func() { w.mustSend(w.order("R2", to)) })
+		seen, err := p.inspect(t.Context(), &turning{directory{&folder{part: p}, root}, turn}, true)
+		if err != nil || !slices.Equal(seen.Problems, []string{to.To + want}) {
+			t.Errorf("it says %+v, %v", seen, err)
+		}
+	})
+	t.Run("S3", func(t *testing.T) {
+		t.Parallel()
+		w, s := newLake(t, first)
+		to := job.Target{To: "s3://lake/x/"}
+		w.mustSend(w.order("R1", to))
+		w.write(second)
+		turn := sync.OnceFunc(func() { w.mustSend(w.order("R2", to)) })
+		proxy := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/a.csv") {
+				turn()
+			}
+			return false
+		})
+		seen, err := w.sender(nil, proxy).Inspect(t.Context(), w.order("R1"), to, true)
+		if err != nil || !slices.Equal(seen.Problems, []string{to.To + want}) {
+			t.Errorf("it says %+v, %v", seen, err)
+		}
+	})
 }
 
 func TestProgressIsTold(t *testing.T) {

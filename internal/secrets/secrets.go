@@ -71,7 +71,7 @@ func open(sealed []byte, keys []age.Identity) ([]byte, error) {
 // there is none, the key: made says so. Two changes never run at once: waits, if
 // it is not nil, is called before the second waits for the first.
 func (f File) Change(waits func(), change func(*Set) error) (made bool, err error) {
-	unlock, err := lock(filepath.Dir(f.Path), waits)
+	unlock, err := lock(f.Path, waits)
 	if err != nil {
 		return false, err
 	}
@@ -133,28 +133,55 @@ func seal(text string, keys []age.Identity) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// lock keeps a folder for one change at a time. The kernel lets it go with the
-// process.
-func lock(dir string, waits func()) (unlock func(), err error) {
-	folder, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the secrets' folder: %w", err)
-	}
-	fd := int(folder.Fd())
-	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		if waits != nil {
-			waits()
+// lock keeps a file for one change at a time or, before there is one, its folder:
+// that alone would keep who publishes to a folder in it waiting for an editor.
+// The kernel lets it go with the process.
+func lock(path string, waits func()) (unlock func(), err error) {
+	for {
+		locked, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			locked, err = os.Open(filepath.Dir(path))
 		}
-		for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
-			err = syscall.Flock(fd, syscall.LOCK_EX)
+		if err != nil {
+			return nil, fmt.Errorf("lock the secrets: %w", err)
+		}
+		fd := int(locked.Fd())
+		err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			if waits != nil {
+				waits()
+				waits = nil
+			}
+			for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+				err = syscall.Flock(fd, syscall.LOCK_EX)
+			}
+		}
+		current := false
+		if err == nil {
+			current, err = isLock(locked, path)
+		}
+		if err == nil && current {
+			return func() { _ = locked.Close() }, nil
+		}
+		_ = locked.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", locked.Name(), err)
 		}
 	}
+}
+
+// isLock reports whether an open file is still what is locked for path: whoever
+// had it before may have put another one there.
+func isLock(locked *os.File, path string) (bool, error) {
+	ours, err := locked.Stat()
 	if err != nil {
-		_ = folder.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+		return false, err
 	}
-	return func() { _ = folder.Close() }, nil
+	there, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ours.IsDir(), nil
+	}
+	return err == nil && os.SameFile(ours, there), err
 }
 
 // replace puts a file in the place of another, or of none, whole.

@@ -139,6 +139,31 @@ func TestChangesAtOnceAreAllKept(t *testing.T) {
 	}
 }
 
+func TestAFolderIsNotKeptFromOthersWhileItsSecretsAreEdited(t *testing.T) {
+	t.Parallel()
+	f := newFile(t)
+	put := func(change func()) {
+		t.Helper()
+		if _, err := f.Change(nil, func(s *Set) error {
+			change()
+			return s.Put("TOKEN", "hunter22")
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(func() {})
+	put(func() { // who publishes to a folder in the project's locks that
+		folder, err := os.Open(filepath.Dir(f.Path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = folder.Close() }()
+		if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			t.Errorf("the project's folder is locked: %v", err)
+		}
+	})
+}
+
 func TestWhatWasReplacedIsKnownForAWhile(t *testing.T) {
 	t.Parallel()
 	f := newFile(t)

@@ -350,6 +350,16 @@ func (d *daemon) wantStatus(s Spec, want Status) *Exit {
 	return exit
 }
 
+// soon asks until something is so.
+func (h *host) soon(what string, so func() bool) {
+	h.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			h.Fatalf("%s does not come", what)
+		}
+	}
+}
+
 // waitGone blocks until a process that is nobody's child of ours has ended.
 func (h *host) waitGone(pid int) {
 	h.Helper()
@@ -988,16 +998,22 @@ func TestOutcomesWaitForStarts(t *testing.T) {
 			started := []Started{d.started(ended), d.started(other)}
 			held, waiting := h.spec(`exit 0`), h.spec(`exit 0`)
 			hold := h.fifo(Spec{Dir: filepath.Join(h.data, "keeper")}, holdName)
+			t.Cleanup(func() { // a test that fails lets the keeper go too
+				if fd, err := unix.Open(hold, unix.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
+					_ = os.Remove(hold)
+					_ = unix.Close(fd)
+				}
+			})
 			d.start(held, waiting)
-			for record := (startRecord{}); record.Keeper == ""; {
-				record, _ = readStart(held.Dir, held.Run, 1)
-			}
+			h.soon("the start record", func() bool {
+				record, _ := readStart(held.Dir, held.Run, 1)
+				return record.Keeper != ""
+			})
 			for _, fifo := range fifos {
 				h.let(fifo)
 			}
 			for _, s := range started {
-				for unix.Kill(s.PID, 0) == nil { //nolint:revive // until the keeper has taken it away
-				}
+				h.soon("a process that is taken away", func() bool { return unix.Kill(s.PID, 0) != nil })
 			}
 			if keeper == "keeper-held" {
 				d.wantStatus(ended, Running)

@@ -2,11 +2,16 @@ package python
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWhatNobodyUsesAnyMoreIsRemoved(t *testing.T) {
@@ -64,4 +69,52 @@ func TestWhatNobodyUsesAnyMoreIsRemoved(t *testing.T) {
 	}
 	_ = held.Close()
 	write(t, p.path("go"))
+}
+
+func TestAnEnvironmentThatIsRemovedWhileItIsAskedForIsNotUsed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, markName)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	remover, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = remover.Close() }()
+	if err := flock(remover, unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		used bool
+		err  error
+	}
+	asked := make(chan answer)
+	go func() {
+		used, err := use(dir)
+		asked <- answer{used, err}
+	}()
+	waits := regexp.MustCompile(fmt.Sprintf(`-> FLOCK +ADVISORY +READ +%d `, os.Getpid()))
+	for deadline := time.Now().Add(30 * time.Second); ; runtime.Gosched() {
+		locks, err := os.ReadFile("/proc/locks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waits.Match(locks) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits for the remover")
+		}
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := flock(remover, unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-asked; a.used || a.err != nil {
+		t.Errorf("it is used: %+v", a)
+	}
 }

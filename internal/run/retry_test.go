@@ -193,6 +193,10 @@ func TestWhatIsPublishedAgainHasTheOptionsAndTheEnvironmentOfToday(t *testing.T)
 		if err != nil || !slices.Contains(env, "AWS_PROFILE=lake") || !slices.Contains(env, "KEY=alias/lake") {
 			s.t.Errorf("its publisher's environment is %q, %v", env, err)
 		}
+		s.redefine("a", func(j *job.Job) { j.Owner = "bob" })
+		if env, _, _, err := s.runner.Environ(s.t.Context(), id); err != nil || slices.Contains(env, "AWS_PROFILE=lake") {
+			s.t.Errorf("with what is another's since, it is %q, %v", env, err)
+		}
 	}, publisher("a"))
 }
 

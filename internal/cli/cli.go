@@ -32,6 +32,7 @@ type command struct {
 	out, err *os.File
 	data     string // --data
 	verbose  bool   // --verbose
+	there    there  // -H: another machine
 }
 
 func (c *command) root() *cobra.Command {
@@ -57,11 +58,13 @@ every run that should have happened, and publishes results whole or not at all.
 	root.SetVersionTemplate("belfry {{.Version}}\n")
 	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
+	c.there.flags(root)
+	root.PersistentPreRunE = c.checkPlace
 	root.AddCommand(
 		c.initCommand(), c.runCommand(), c.serveCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(),
-		keeperCommand(), publishCommand(), c.pythonCommand(),
+		keeperCommand(), publishCommand(), c.pythonCommand(), socketProxyCommand(), c.siteCommand(),
 	)
 	return root
 }

@@ -39,7 +39,7 @@ account, is not, 69 when its disk is full or it cannot be written. Otherwise tho
 		Example: "  belfry db backup /backup/belfry-$(date +%F)",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
+			path, err := c.backupPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -58,10 +58,25 @@ account, is not, 69 when its disk is full or it cannot be written. Otherwise tho
 			if err := c.during(part, func() error { return client.Backup(cmd.Context(), path) }); err != nil {
 				return err
 			}
+			if c.there.address != "" {
+				c.tell(fmt.Sprintf("copied to %s on %s", path, c.there.address))
+				return nil
+			}
 			fmt.Fprintf(c.out, "%s: %s\n", args[0], size(stored(path)))
 			return nil
 		},
 	}
+}
+
+// backupPath is where a copy goes, on the machine whose account it is.
+func (c *command) backupPath(given string) (string, error) {
+	if c.there.address == "" {
+		return filepath.Abs(given)
+	}
+	if !filepath.IsAbs(given) {
+		return "", usage("%q is no absolute path, and %s has no current folder", given, c.there.address).hint("the copy is made on the host: say where there")
+	}
+	return given, nil
 }
 
 // stored is how many bytes the account and the logs have in a folder.

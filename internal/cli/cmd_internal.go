@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"belfry/api"
 	"belfry/internal/proc"
 	"belfry/internal/publish"
 	"belfry/internal/python"
@@ -51,6 +53,33 @@ func (c *command) pythonCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			fmt.Fprintf(c.err, "belfry: %v\n", python.Begin(args, os.Environ(), c.out))
 			return exitCode(python.ExitRefused)
+		},
+	}
+}
+
+// socketProxyCommand carries bytes between its standard streams and a daemon's
+// socket, for a client that reaches this machine only by ssh. Its first byte says
+// that the daemon was reached.
+func socketProxyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "internal-socket-proxy DATA",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			conn, err := api.DialUnix(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			defer conn.Close() //nolint:errcheck // it was talked to
+			if _, err := os.Stdout.Write([]byte{0}); err != nil {
+				return err
+			}
+			go func() {
+				_, _ = io.Copy(conn, os.Stdin) // the client goes by leaving
+				_ = conn.Close()
+			}()
+			_, _ = io.Copy(os.Stdout, conn) // to the end of either
+			return nil
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"belfry/internal/daemon"
 	"belfry/internal/project"
 	"belfry/internal/run"
+	"belfry/internal/site"
 )
 
 // dataName is the data folder's name beside belfry.yaml.
@@ -30,12 +31,13 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 		return o, err
 	}
 	if file, err := project.Find(here); err == nil {
-		o.Project = file
-		o.Data = filepath.Join(filepath.Dir(file), dataName)
+		if o.Project, o.Data, err = locate(file); err != nil {
+			return o, err
+		}
 	} else if !errors.Is(err, project.ErrNoProject) {
 		return o, err
 	}
-	if dir, ok := above(here, dataName); ok && len(dir) > len(o.Data) {
+	if dir, ok := above(here, dataName); ok && len(dir) > len(filepath.Join(filepath.Dir(o.Project), dataName)) && !same(dir, o.Data) {
 		o.Project, o.Data = "", dir // nearer than any belfry.yaml
 	}
 	switch {
@@ -59,6 +61,29 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	}
 	o.Host, err = host()
 	return o, err
+}
+
+// locate gives the file of a project and its data folder. In a release both are
+// named without links: what is written down about a run must not change its
+// meaning with the next release.
+func locate(file string) (yaml, data string, err error) {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return "", "", err
+	}
+	if _, root, ok := project.ReleaseAt(dir); ok {
+		return filepath.Join(dir, project.FileName), filepath.Join(root, site.DataName), nil
+	}
+	return file, filepath.Join(filepath.Dir(file), dataName), nil
+}
+
+func same(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 // tell says a sentence, or several lines of them, to the person.
@@ -107,6 +132,13 @@ func host() (run.Host, error) {
 // look gives a client for a command that only reads: the daemon where there is
 // one, else the files as they are.
 func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
+	if c.there.address != "" {
+		client, err := c.daemonThere(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, client.Close, nil
+	}
 	o, err := c.options(nil, c.log())
 	if err != nil {
 		return nil, nil, err
@@ -124,13 +156,18 @@ func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
 		}
 		return daemon.Look(ctx, o)
 	}
+	c.tellHealth(health)
+	return client, client.Close, nil
+}
+
+// tellHealth says what is not well with a daemon.
+func (c *command) tellHealth(health api.Health) {
 	if health.Problem != "" {
 		c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
 	}
 	if health.Error != "" {
 		c.tell(health.Error)
 	}
-	return client, client.Close, nil
 }
 
 // patience is how long a daemon may take to say how it is.
@@ -198,6 +235,13 @@ type owner struct {
 // own gives a client for a command that does something: the daemon that owns
 // the data folder, or one of our own that ends when its work is done.
 func (c *command) own(ctx context.Context) (*owner, error) {
+	if c.there.address != "" {
+		client, err := c.daemonThere(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &owner{client: client, finish: func() {}, stop: func() {}}, nil
+	}
 	o, err := c.options(nil, c.log())
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/daemon"
 	"belfry/internal/project"
+	"belfry/internal/remote"
 )
 
 // The exit codes.
@@ -29,7 +30,7 @@ const (
 
 const exitCodes = `Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 65 what you
 wrote is wrong (belfry.yaml, a crontab, an expression); 66 a file, job or run is not
-there; 69 no daemon answers, or its disk is full; 73 a folder cannot be written; 75 not now: something is in
+there; 69 no daemon or host answers, or its disk is full; 73 a folder cannot be written; 75 not now: something is in
 use or still running.`
 
 const runExitCodes = `Exit codes: the job's own; 128 and the signal's number when one ended it; 70 when the
@@ -106,12 +107,29 @@ func explainError(err error) *problem {
 		badExpr *crontab.Error
 		address *daemon.ListenError
 		path    *fs.PathError
+		where   *remote.AddressError
+		connect *remote.ConnectError
+		hostKey *remote.HostKeyError
+		key     *remote.KeyError
+		cut     *remote.CutError
 	)
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &answer):
 		return &problem{err: answer, next: answer.Hint, code: codes[answer.Code]}
+	case errors.As(err, &where):
+		return &problem{err: where, code: exitUsage}
+	case errors.As(err, &hostKey):
+		return &problem{err: hostKey, next: hostKey.Hint, code: exitUnavailable}
+	case errors.As(err, &key):
+		return &problem{err: key, next: key.Hint, code: exitNotFound}
+	case errors.As(err, &connect):
+		return &problem{err: connect, next: connect.Hint, code: exitUnavailable}
+	case errors.As(err, &cut):
+		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
+	case errors.Is(err, remote.ErrNoDaemon):
+		return &problem{err: err, next: "belfry deploy puts the project of this folder there; belfry deploy status says what is there", code: exitUnavailable}
 	case errors.As(err, &owned):
 		return &problem{err: owned, next: "stop that one first, or give this one another folder with --data", code: exitRefused}
 	case errors.As(err, &folder):

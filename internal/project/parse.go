@@ -243,8 +243,11 @@ func (p *parser) name(node *yaml.Node) {
 	}
 }
 
-// folderName makes a project's name of its folder's.
+// folderName makes a project's name of its folder's, be it a release or not.
 func folderName(dir string) string {
+	if _, root, ok := ReleaseAt(dir); ok {
+		dir = root
+	}
 	return job.CleanName(filepath.Base(dir))
 }
 

@@ -3,14 +3,19 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"belfry/internal/daemon"
+	"belfry/internal/job"
 	"belfry/internal/project"
+	"belfry/internal/python"
+	"belfry/internal/run"
 	"belfry/internal/site"
 )
 
@@ -32,6 +37,8 @@ func (c *command) siteCommand() *cobra.Command {
 			switch args[0] {
 			case "lacks":
 				return answer(c, func(r project.Release) (any, error) { return s.Lacks(r) })
+			case "receive":
+				return s.Receive(ctx, c.in)
 			case "unpack":
 				return answer(c, func(r project.Release) (any, error) { return nil, s.Unpack(ctx, r) })
 			case "switch":
@@ -44,6 +51,8 @@ func (c *command) siteCommand() *cobra.Command {
 				return answer(c, func(r site.Removal) (any, error) { return nil, s.Remove(ctx, r.All) })
 			case "profile":
 				return answer(c, func(p site.Profile) (any, error) { return site.WriteProfile(p) })
+			case "python":
+				return answer(c, func(change site.Change) (any, error) { return nil, c.makePython(ctx, s, change.Release) })
 			case "start":
 				return s.Start()
 			case "supervise":
@@ -69,19 +78,63 @@ func answer[T any](c *command, do func(request T) (any, error)) error {
 
 // checkRelease loads the jobs of a release as its daemon would.
 func (c *command) checkRelease(_ context.Context, dir string) error {
-	file, data, err := locate(filepath.Join(dir, project.FileName))
-	if err != nil {
-		return err
-	}
-	zone, err := hostZone()
-	if err != nil {
-		return err
-	}
-	o := daemon.Options{Project: file, Data: data, Zone: zone, Told: func(string) {}}
-	if o.Host, err = host(); err != nil {
-		return err
-	}
-	o.Host.Environ = os.Environ()
-	_, _, err = daemon.Read(o)
+	_, _, err := c.jobsOf(dir)
 	return err
+}
+
+// jobsOf are the jobs of a release, and the daemon they would have.
+func (c *command) jobsOf(dir string) ([]*job.Job, daemon.Options, error) {
+	o := daemon.Options{Told: func(string) {}}
+	var err error
+	if o.Project, o.Data, err = locate(filepath.Join(dir, project.FileName)); err != nil {
+		return nil, o, err
+	}
+	if o.Zone, err = hostZone(); err != nil {
+		return nil, o, err
+	}
+	if o.Host, err = host(); err != nil {
+		return nil, o, err
+	}
+	jobs, _, err := daemon.Read(o)
+	return jobs, o, err
+}
+
+// makePython makes the Python environments of a release's jobs ahead of their
+// first run, with the variables that the jobs would have.
+func (c *command) makePython(ctx context.Context, s *site.Site, release string) error {
+	jobs, o, err := c.jobsOf(filepath.Join(s.Root, project.ReleasesName, release))
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if !j.Python.Wanted() {
+			continue
+		}
+		if err := c.makeOne(ctx, o, j); err != nil {
+			return fmt.Errorf("for %s: %w", j.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *command) makeOne(ctx context.Context, o daemon.Options, j *job.Job) error {
+	attempt, err := os.MkdirTemp("", "belfry-python")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(attempt) //nolint:errcheck // nothing in it counts
+	env, err := run.Environment(j, attempt, o.Host)
+	if err != nil {
+		return err
+	}
+	only := *j
+	only.Command = job.Command{Args: []string{"true"}}
+	args := python.Args([]string{"/proc/self/exe"}, o.Data, &only, attempt)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Env = j.Dir, env.Strings()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
 }

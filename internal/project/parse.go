@@ -34,6 +34,9 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		})
 		return nil, p.errs
 	}
+	if _, root, ok := ReleaseAt(p.project.Dir); ok {
+		p.project.settle(root)
+	}
 	return p.project, nil
 }
 

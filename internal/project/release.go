@@ -60,6 +60,10 @@ var releaseName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 // its releases.
 const ReleasesName = "releases"
 
+// SharedName is the folder of a project on a host that has what outlives the
+// releases.
+const SharedName = "shared"
+
 // ReleaseAt finds out whether a folder is a release: its name, and the folder of
 // the project on this host.
 func ReleaseAt(dir string) (name, root string, ok bool) {
@@ -73,8 +77,9 @@ func ReleaseAt(dir string) (name, root string, ok bool) {
 
 // Release reads the project's folder: what is to be shipped of it. Left out is
 // what its .gitignore and .belfryignore files say, except for the files that the
-// jobs name.
-func (p *Project) Release() (Release, error) {
+// jobs name, and the files in except whatever is said of them: absolute paths, as
+// that of the key by which the host is reached.
+func (p *Project) Release(except ...string) (Release, error) {
 	r := Release{Project: p.Name, Files: []ReleaseFile{}}
 	var err error
 	if r.Shared, err = p.shared(); err != nil {
@@ -82,6 +87,9 @@ func (p *Project) Release() (Release, error) {
 	}
 	named := map[string]fs.FileMode{FileName: 0o644}
 	for _, j := range p.Jobs {
+		if rel, ok := p.within(j.Python.Requirements); ok {
+			named[rel] = 0o644
+		}
 		if rel, ok := p.within(j.EnvFile); ok {
 			if _, err := os.Stat(j.EnvFile); err != nil {
 				return r, fmt.Errorf("%s: the env_file of %s: %w", j.Source, j.Name, err)
@@ -93,7 +101,12 @@ func (p *Project) Release() (Release, error) {
 	if err != nil {
 		return r, err
 	}
-	w := walker{dir: p.Dir, shared: r.Shared, named: named, release: &r}
+	w := walker{dir: p.Dir, left: r.Shared, named: named, release: &r}
+	for _, file := range except {
+		if rel, ok := p.within(file); ok {
+			w.left = append(w.left, rel)
+		}
+	}
 	if err := w.folder(".", list, false); err != nil {
 		return r, err
 	}
@@ -161,10 +174,26 @@ func (p *Project) sharedBy(t job.Target) (string, error) {
 	return strings.Join(words[:fixed], "/"), nil
 }
 
+// settle makes the targets of a release's jobs independent of the release: the
+// places are those that outlive it.
+func (p *Project) settle(root string) {
+	for _, j := range p.Jobs {
+		for i, t := range j.Publish {
+			if shared, err := p.sharedBy(t); err != nil || shared == "" || filepath.IsAbs(t.To) {
+				continue
+			}
+			j.Publish[i].To = filepath.Join(root, SharedName, t.To)
+			if strings.HasSuffix(t.To, "/") {
+				j.Publish[i].To += "/"
+			}
+		}
+	}
+}
+
 // walker collects the files of a release.
 type walker struct {
 	dir     string
-	shared  []string
+	left    []string               // never shipped
 	named   map[string]fs.FileMode // shipped whatever the rules say
 	release *Release
 }
@@ -186,7 +215,7 @@ func (w *walker) folder(at string, list rules, out bool) error {
 		_, named := w.named[file]
 		left := out || list.ignored(file, entry.IsDir())
 		switch {
-		case slices.Contains(w.shared, file):
+		case slices.Contains(w.left, file):
 		case entry.IsDir():
 			if left && !w.leadsToNamed(file) {
 				continue

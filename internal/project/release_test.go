@@ -58,7 +58,7 @@ func TestAReleaseHoldsWhatTheIgnoreFilesLeave(t *testing.T) {
 		"run.sh", "#!/bin/sh\n", "conf/.env", "TOKEN=x\n", "conf/other", "x",
 		".gitignore", "/conf/\n*.log\n!keep.log\nlogs/**\n", "a.log", "", "keep.log", "", "logs/x/y", "", "deep/a.log", "",
 		".belfryignore", "notes\\ on *\n!deep/a.log\n", "notes on tracks", "", "sub/.gitignore", "/only-here\n", "sub/only-here", "", "only-here", "",
-		".git/config", "", ".belfry/belfry.db", "", "__pycache__/x.pyc", "", "venv/bin/python", "", ".DS_Store", "",
+		".git/config", "", ".belfry/belfry.db", "", "__pycache__/x.pyc", "", "venv/bin/python", "", ".DS_Store", "", "key.pem", "", "deep/key", "",
 		"it's $(odd)\n\"name\"", "odd")
 	if err := os.Symlink("run.sh", filepath.Join(p.Dir, "link")); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,10 @@ func TestAReleaseHoldsWhatTheIgnoreFilesLeave(t *testing.T) {
 	if err := os.Chmod(filepath.Join(p.Dir, "run.sh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r := release(t, p)
+	r, err := p.Release(filepath.Join(p.Dir, "deep", "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := []string{".belfryignore", ".gitignore", "belfry.yaml", "conf/.env", "deep/a.log", "it's $(odd)\n\"name\"", "keep.log", "link", "only-here", "run.sh", "sub/.gitignore"}
 	if got := paths(r); !slices.Equal(got, want) {
 		t.Errorf("the release has\n%q\nwant\n%q", got, want)

@@ -42,7 +42,7 @@ for p in /proc/[0-9]*; do
 done
 if have crontab; then
 	say crontab yes
-	say entries "$(crontab -l 2>/dev/null | grep -c '^[^#]')"
+	say entries "$(crontab -l 2>/dev/null | grep -v 'internal-site start' | grep -c '^[^#]')"
 fi
 for p in sha256sum shasum openssl; do
 	if have "$p"; then say hash "$p"; break; fi

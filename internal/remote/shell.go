@@ -89,3 +89,59 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return strings.TrimSpace(printable(string(t.text))) }
+
+// send runs a script whose standard input is what write gives, and gives what the
+// script printed. Only the script's first byte on standard output says that it has
+// begun: some shells read on behind a script that they are given on standard input.
+func (h *Host) send(ctx context.Context, text string, args []string, write func(w io.Writer) error) (string, error) {
+	client, err := h.connection(ctx)
+	if err != nil {
+		return "", err
+	}
+	session, err := client.NewSession()
+	if err != nil {
+		return "", h.cut(client, err)
+	}
+	defer session.Close() //nolint:errcheck // it has ended
+	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
+	defer stop()
+	in, err := session.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	said := &tail{limit: 4 << 10}
+	session.Stderr = said
+	if err := session.Start("exec /bin/sh -s"); err != nil {
+		return "", h.cut(client, err)
+	}
+	var b strings.Builder
+	b.WriteString("set --")
+	for _, arg := range args {
+		b.WriteString(" " + Quote(arg))
+	}
+	b.WriteString("\n{\nprintf R\n" + text + "\nexit\n}\n")
+	if _, err := io.WriteString(in, b.String()); err != nil {
+		return "", h.cut(client, err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		return "", h.cut(client, err)
+	}
+	wrote := make(chan error, 1)
+	go func() { wrote <- errors.Join(write(in), in.Close()) }()
+	answer, readErr := io.ReadAll(out)
+	err = session.Wait()
+	var exit *ssh.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.As(err, &exit):
+		return "", &ExitError{exit.ExitStatus(), said.String()} // which is why writing failed
+	case err != nil:
+		return "", h.cut(client, err)
+	}
+	return string(answer), errors.Join(readErr, <-wrote)
+}

@@ -27,7 +27,6 @@ const (
 	BinariesName = "bin"      // a folder for each binary, called by its hash
 	IncomingName = "incoming" // files that were sent and are in no release yet, called by their hash
 	DataName     = "data"
-	sharedName   = "shared"
 	historyName  = "history.json"
 	lockName     = "deploy.lock"
 )

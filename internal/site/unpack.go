@@ -202,7 +202,7 @@ func (s *Site) share(dir, shared string) error {
 	if !filepath.IsLocal(shared) {
 		return fmt.Errorf("the release shares %q, which lies outside of it", shared)
 	}
-	if err := os.MkdirAll(s.path(sharedName, shared), 0o755); err != nil {
+	if err := os.MkdirAll(s.path(project.SharedName, shared), 0o755); err != nil {
 		return err
 	}
 	link := filepath.Join(dir, shared)
@@ -210,5 +210,5 @@ func (s *Site) share(dir, shared string) error {
 		return err
 	}
 	up := strings.Repeat("../", strings.Count(filepath.ToSlash(shared), "/")+2)
-	return os.Symlink(up+sharedName+"/"+shared, link)
+	return os.Symlink(up+project.SharedName+"/"+shared, link)
 }

@@ -3,7 +3,9 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,11 +108,11 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 		return remote.FindBinary(ctx, o.binary, arch, Version)
 	}}
 	if o.profile != "" {
-		me, err := host()
+		home, err := os.UserHomeDir()
 		if err != nil {
 			return err
 		}
-		profile, err := site.ReadProfile(me.Home, o.profile)
+		profile, err := site.ReadProfile(home, o.profile)
 		if err != nil {
 			return &problem{err: err, next: "aws configure --profile NAME makes one with keys", code: exitNotFound}
 		}
@@ -135,7 +137,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 		return nil
 	}
 	if err := c.carryOut(ctx, plan); err != nil {
-		return err
+		return c.lastWords(err)
 	}
 	c.there.address = address
 	c.data = ""
@@ -221,6 +223,18 @@ func (c *command) carryOut(ctx context.Context, plan *remote.Plan) error {
 		})
 }
 
+// lastWords shows what a daemon said that did not run well.
+func (c *command) lastWords(err error) error {
+	var failed *remote.SwitchError
+	if errors.As(err, &failed) && failed.Result.Log != "" {
+		fmt.Fprintln(c.err, "the daemon said last:")
+		for line := range strings.Lines(failed.Result.Log) {
+			fmt.Fprintf(c.err, "  %s\n", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return err
+}
+
 // printNext says when each job fires next, in its zone and in this machine's.
 func (c *command) printNext(ctx context.Context, client *api.Client) error {
 	jobs, err := client.Jobs(ctx)
@@ -263,7 +277,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			}
 			r, err := h.Rollback(cmd.Context(), name, patience)
 			if err != nil {
-				return err
+				return c.lastWords(err)
 			}
 			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, r.Running.Release, shown(r.Running.At), r.Before.Release)
 			return nil

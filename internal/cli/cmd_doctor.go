@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,9 @@ do. Nothing is changed.
 Exit codes: 0 nothing is wrong; 1 something is (✗). Otherwise those of "belfry --help".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.there.address != "" {
+				return c.doctorThere(cmd.Context(), asJSON)
+			}
 			s, done, err := c.setup(cmd.Context(), crontabs)
 			if err != nil {
 				return err
@@ -57,6 +61,28 @@ Exit codes: 0 nothing is wrong; 1 something is (✗). Otherwise those of "belfry
 	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "look at this crontab too, as serve runs it (may be repeated)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of findings: check, level (ok, warning, wrong), message, next")
 	return cmd
+}
+
+// doctorThere has the belfry on the host look: most of what there is to see is no
+// daemon's to tell.
+func (c *command) doctorThere(ctx context.Context, asJSON bool) error {
+	h, err := c.connect(ctx, c.there.address)
+	if err != nil {
+		return err
+	}
+	args := []string{"doctor"}
+	if asJSON {
+		args = append(args, "--json")
+	}
+	out, code, err := h.Belfry(ctx, projectHere(), c.data, args...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(c.out, out)
+	if code != 0 {
+		return exitCode(code)
+	}
+	return nil
 }
 
 // signs are how a level is told on a line.

@@ -112,6 +112,7 @@ func explainError(err error) *problem {
 		hostKey *remote.HostKeyError
 		key     *remote.KeyError
 		cut     *remote.CutError
+		binary  *remote.BinaryError
 	)
 	switch {
 	case errors.As(err, &p):
@@ -126,6 +127,8 @@ func explainError(err error) *problem {
 		return &problem{err: key, next: key.Hint, code: exitNotFound}
 	case errors.As(err, &connect):
 		return &problem{err: connect, next: connect.Hint, code: exitUnavailable}
+	case errors.As(err, &binary):
+		return &problem{err: binary, next: binary.Hint, code: exitNotFound}
 	case errors.As(err, &cut):
 		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNoDaemon):

@@ -65,12 +65,13 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 	if err != nil {
 		return nil, err
 	}
-	o := remote.Options{
-		Address: address, Identity: t.identity, Home: me.Home, User: me.User, Agent: os.Getenv("SSH_AUTH_SOCK"),
-		AcceptNew: t.acceptNew, Tell: c.tell,
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, err
 	}
-	if home := os.Getenv("HOME"); home != "" {
-		o.Home = home
+	o := remote.Options{
+		Address: address, Identity: t.identity, Home: home, User: me.User, Agent: os.Getenv("SSH_AUTH_SOCK"),
+		AcceptNew: t.acceptNew, Tell: c.tell,
 	}
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
 		_ = tty.Close() // it is opened for each question

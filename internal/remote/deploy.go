@@ -100,7 +100,7 @@ func (h *Host) Plan(ctx context.Context, d Deployment) (*Plan, error) {
 	p.step("switch to it, kept running by "+kept(service, f)+"; go back if it does not run well with "+count(len(d.Project.Jobs), "job"), func(ctx context.Context, _ Progress) (string, error) {
 		return p.change(ctx, service)
 	})
-	need := int64(float64(d.Release.Size())*1.1) + 8<<20
+	need := 2*d.Release.Size() + 8<<20 // what is sent has its place twice for a moment
 	if !p.Facts.HasBinary {
 		need += p.To.Size
 	}

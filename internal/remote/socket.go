@@ -33,6 +33,26 @@ func (h *Host) Daemon(ctx context.Context, project, data string) (*api.Client, e
 	return api.New(func(ctx context.Context) (net.Conn, error) { return h.dialDaemon(ctx, data) }), nil
 }
 
+// Belfry has the belfry of a project on the host carry out a command there, and
+// gives what it printed and its exit code.
+func (h *Host) Belfry(ctx context.Context, project, data string, args ...string) (out string, code int, err error) {
+	if data == "" {
+		if data, err = h.dataOf(ctx, project); err != nil {
+			return "", 0, err
+		}
+	}
+	out, err = h.script(ctx, `cd "$1" && site=$PWD || exit
+shift
+[ -d current ] && cd current
+PATH=$site:$PATH
+exec belfry "$@"`, append([]string{path.Dir(data)}, args...)...)
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return out, exit.Code, nil
+	}
+	return out, 0, err
+}
+
 // findData prints the data folders of the projects on a host.
 const findData = `cd "$HOME/belfry" 2>/dev/null || exit 0
 for d in */data; do
@@ -87,11 +107,11 @@ func (h *Host) dialDaemon(ctx context.Context, data string) (net.Conn, error) {
 			return conn, nil
 		case !errors.As(err, &refused):
 			return nil, h.cut(client, err)
-		case refused.Reason == ssh.ConnectionFailed:
-			return nil, fmt.Errorf("%w in %s on %s", ErrNoDaemon, data, h.Name())
 		}
 	}
-	return h.proxy(client, data) // forwarding is forbidden there, or the path too long
+	// The path is too long, forwarding is forbidden, or nobody is there: sshd does
+	// not say which.
+	return h.proxy(client, data)
 }
 
 // proxyScript has the belfry that is there carry bytes between its standard

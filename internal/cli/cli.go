@@ -61,11 +61,12 @@ every run that should have happened, and publishes results whole or not at all.
 	c.there.flags(root)
 	root.PersistentPreRunE = c.checkPlace
 	root.AddCommand(
-		c.initCommand(), c.runCommand(), c.serveCommand(),
+		c.initCommand(), c.runCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
-		keeperCommand(), publishCommand(), c.pythonCommand(), socketProxyCommand(), c.siteCommand(),
+		socketProxyCommand(),
 	)
+	root.AddCommand(c.hereCommands()...)
 	return root
 }
 

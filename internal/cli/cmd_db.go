@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"belfry/internal/daemon"
 )
 
 func (c *command) dbCommand() *cobra.Command {
@@ -81,7 +79,7 @@ func (c *command) backupPath(given string) (string, error) {
 
 // stored is how many bytes the account and the logs have in a folder.
 func stored(dir string) (bytes int64) {
-	for _, name := range daemon.StoreFiles {
+	for _, name := range storeFiles {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			bytes += info.Size()
 		}
@@ -164,24 +162,24 @@ printed from the logs. Changes of the account wait until it is rebuilt: about a 
 for each 100 MB.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			o, err := c.options(nil, c.log())
+			data, err := c.dataHere()
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(filepath.Join(o.Data, daemon.StoreFiles[0])); err != nil {
-				return &problem{err: fmt.Errorf("there is no account in %s", o.Data), next: "it begins with the first run, or belfry serve", code: exitNotFound}
+			if _, err := os.Stat(filepath.Join(data, storeFiles[0])); err != nil {
+				return &problem{err: fmt.Errorf("there is no account in %s", data), next: "it begins with the first run, or belfry serve", code: exitNotFound}
 			}
-			before := stored(o.Data)
+			before := stored(data)
 			w, err := c.own(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, w.wait()) }()
-			now := func() string { return "the account and the logs have " + size(stored(o.Data)) }
+			now := func() string { return "the account and the logs have " + size(stored(data)) }
 			if err := c.during(now, func() error { return w.client.Vacuum(cmd.Context()) }); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "the account and the logs had %s, and have %s\n", size(before), size(stored(o.Data)))
+			fmt.Fprintf(c.out, "the account and the logs had %s, and have %s\n", size(before), size(stored(data)))
 			return nil
 		},
 	}

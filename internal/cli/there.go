@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"os/user"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 	if t.host != nil {
 		return t.host, nil
 	}
-	me, err := host()
+	me, err := user.Current()
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 		return nil, err
 	}
 	o := remote.Options{
-		Address: address, Identity: t.identity, Home: home, User: me.User, Agent: os.Getenv("SSH_AUTH_SOCK"),
+		Address: address, Identity: t.identity, Home: home, User: me.Username, Agent: os.Getenv("SSH_AUTH_SOCK"),
 		AcceptNew: t.acceptNew, Tell: c.tell,
 	}
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {

@@ -209,11 +209,13 @@ func (s *Server) account(t testing.TB, o Options) {
 
 // serve runs one sshd for one connection.
 func (s *Server) serve(conn net.Conn, binary string) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		_ = conn.Close()
 		return
 	}
+	syscall.CloseOnExec(pair[0])
+	syscall.CloseOnExec(pair[1])
 	theirs := os.NewFile(uintptr(pair[1]), "sshd")
 	file := os.NewFile(uintptr(pair[0]), "belfry")
 	ours, err := net.FileConn(file)

@@ -434,7 +434,7 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.on("umask 077; mkdir .aws; printf '[mine]\\naws_access_key_id = KEEP\\n' > .aws/credentials")
-	found := watchForSecrets(t, a.host.Home, token, awsKey, other)
+	found := watchForSecrets(a.host.Home, token, awsKey, other)
 	_, said, code := a.deploy(a.host.Address(), "--aws-profile", "lake", "--run", "a")
 	if code != 0 || !strings.Contains(said, "no job names the profile") {
 		t.Errorf("exit code %d\n%s", code, said)
@@ -458,7 +458,7 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 
 // watchForSecrets looks at every command line and at what others may read below
 // dir, all the while, and gives where a secret was.
-func watchForSecrets(t *testing.T, dir string, secrets ...string) (found func() []string) {
+func watchForSecrets(dir string, secrets ...string) (found func() []string) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	seen := map[string]bool{}
 	look := func(path string) {
@@ -483,11 +483,11 @@ func watchForSecrets(t *testing.T, dir string, secrets ...string) (found func() 
 			}
 			_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 				if err != nil {
-					return nil // it has gone
+					return nil //nolint:nilerr // it has gone
 				}
-				info, err := entry.Info()
+				info, gone := entry.Info()
 				switch {
-				case err != nil:
+				case gone != nil:
 				case entry.IsDir() && info.Mode().Perm()&0o005 == 0:
 					return filepath.SkipDir // others see nothing of it
 				case info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 && info.Size() < 1<<20:

@@ -177,15 +177,15 @@ func (p *Plan) Do(ctx context.Context, began func(i int) Progress, ended func(i 
 		said, err := step.do(ctx, began(i))
 		ended(i, said, err)
 		if err != nil {
-			return p.roomFor(ctx, err)
+			return roomFor(err)
 		}
 	}
 	return nil
 }
 
-// roomFor says what is left of the disk, when that may be why something failed.
-func (p *Plan) roomFor(ctx context.Context, err error) error {
-	if !strings.Contains(err.Error(), "No space left") && !strings.Contains(err.Error(), "no space left") {
+// roomFor says what to do when the host's disk is full.
+func roomFor(err error) error {
+	if !strings.Contains(strings.ToLower(err.Error()), "no space left") {
 		return err
 	}
 	return fmt.Errorf("%w: make room on the host; the same command then goes on", err)

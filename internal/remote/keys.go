@@ -37,8 +37,8 @@ func newKeyring(o Options) *keyring { return &keyring{o: o, read: map[string]ssh
 
 // signers gives the keys to offer to a host: a key that was named first, as a
 // host takes only a few offers, then the agent's, then the others.
-func (k *keyring) signers(s *station) (list []ssh.Signer, close func(), err error) {
-	close = func() {}
+func (k *keyring) signers(s *station) (list []ssh.Signer, done func(), err error) {
+	done = func() {}
 	var named, others []ssh.Signer
 	for _, path := range s.identities {
 		signer, err := k.file(path)
@@ -49,7 +49,7 @@ func (k *keyring) signers(s *station) (list []ssh.Signer, close func(), err erro
 			k.o.Tell(err.Error())
 			continue
 		case err != nil:
-			return nil, close, err
+			return nil, done, err
 		}
 		if path == k.o.Identity {
 			named = append(named, signer)
@@ -60,7 +60,7 @@ func (k *keyring) signers(s *station) (list []ssh.Signer, close func(), err erro
 	var agents []ssh.Signer
 	if s.agent != "" {
 		if conn, err := net.Dial("unix", s.agent); err == nil {
-			close = func() { _ = conn.Close() } // it was only asked
+			done = func() { _ = conn.Close() } // it was only asked
 			if agents, err = agent.NewClient(conn).Signers(); err != nil {
 				k.o.Tell(fmt.Sprintf("the ssh agent at %s does not say which keys it has: %v", s.agent, err))
 			}
@@ -76,7 +76,7 @@ func (k *keyring) signers(s *station) (list []ssh.Signer, close func(), err erro
 			list = append(list, signer)
 		}
 	}
-	return list, close, nil
+	return list, done, nil
 }
 
 // held keeps those of the agent's keys that are also in files.

@@ -219,7 +219,7 @@ func TestTheAgentsKeysAreUsed(t *testing.T) {
 	s := sshtest.Start(t, sshtest.Options{})
 	p := newPerson(t, s)
 	p.o.AcceptNew, p.o.Identity = true, ""
-	dir, err := os.MkdirTemp("", "agent") // a socket's path is short
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,15 +68,15 @@ func routeTo(address, identity string, o Options, configs []*ssh_config.Config, 
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return nil, fmt.Errorf("%q is not a port of %s", port, host)
 	}
-	real := cmp.Or(strings.ReplaceAll(get("HostName"), "%h", host), host)
+	name := cmp.Or(strings.ReplaceAll(get("HostName"), "%h", host), host)
 	expand := func(path string) string {
 		if rest, ok := strings.CutPrefix(path, "~/"); ok {
 			path = filepath.Join(o.Home, rest)
 		}
-		return strings.NewReplacer("%d", o.Home, "%h", real, "%n", host, "%p", port, "%r", s.user, "%u", o.User, "%%", "%").Replace(path)
+		return strings.NewReplacer("%d", o.Home, "%h", name, "%n", host, "%p", port, "%r", s.user, "%u", o.User, "%%", "%").Replace(path)
 	}
-	s.address = net.JoinHostPort(real, port)
-	s.known = net.JoinHostPort(cmp.Or(get("HostKeyAlias"), real), port)
+	s.address = net.JoinHostPort(name, port)
+	s.known = net.JoinHostPort(cmp.Or(get("HostKeyAlias"), name), port)
 	s.only = strings.EqualFold(get("IdentitiesOnly"), "yes")
 	for _, path := range all("IdentityFile") {
 		s.identities, s.chosen = append(s.identities, expand(path)), true

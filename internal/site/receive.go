@@ -34,7 +34,7 @@ func (s *Site) Receive(ctx context.Context, from io.Reader) error {
 		files := bufio.NewReaderSize(plain, 64<<10)
 		for {
 			head, err := files.ReadBytes('\n')
-			if err == io.EOF && len(head) == 0 {
+			if errors.Is(err, io.EOF) && len(head) == 0 {
 				return nil
 			}
 			var sent Sent

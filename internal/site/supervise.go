@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +20,7 @@ const (
 	logLimit       = 16 << 20 // bytes of what the daemon says, before the next file
 )
 
-// supervised is the PATH of a daemon that a supervisor starts: the one that
+// supervisedPath is the PATH of a daemon that a supervisor starts: the one that
 // systemd gives, whoever started the supervisor.
 const supervisedPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -50,7 +49,7 @@ func startSupervisor(s *Site) error {
 func stopSupervisor(ctx context.Context, s *Site) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for told := false; ; told = true {
+	for told := false; ; {
 		file, err := os.OpenFile(s.path(supervisorName), os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -64,12 +63,12 @@ func stopSupervisor(ctx context.Context, s *Site) error {
 		if err == nil {
 			return nil
 		}
+		// Its id may not be written yet.
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 && !told {
 			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("stop the service: %w", err)
 			}
-		} else if err != nil {
-			told = false // it has not written its id yet
+			told = true
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
@@ -90,7 +89,7 @@ func (s *Site) Supervise(ctx context.Context) error {
 	}
 	defer lock.Close() //nolint:errcheck // it held a lock and an id
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil //nolint:nilerr // another one does it
+		return nil // another one does it
 	}
 	if err := lock.Truncate(0); err != nil {
 		return err
@@ -105,7 +104,7 @@ func (s *Site) Supervise(ctx context.Context) error {
 		began := time.Now()
 		err := s.serve(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was told to end
+			return nil // it was told to end
 		}
 		s.note(fmt.Sprintf("belfry serve ended (%v) and is started again", err))
 		pause := time.Second
@@ -172,6 +171,3 @@ func (s *Site) note(text string) {
 	_, _ = fmt.Fprintln(log, text) // nor here
 	_ = log.Close()
 }
-
-// Root gives the absolute root of a site.
-func Root(path string) (string, error) { return filepath.Abs(path) }

@@ -88,8 +88,8 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	if !s.whole(c.Release) {
 		return r, fmt.Errorf("the release %s is not here", c.Release)
 	}
-	if err := s.Check(ctx, s.release(c.Release)); err != nil {
-		r.Error = err.Error()
+	if wrong := s.Check(ctx, s.release(c.Release)); wrong != nil {
+		r.Error = wrong.Error()
 		return r, nil
 	}
 	was, _ := s.service() // none yet: it is installed now
@@ -149,7 +149,8 @@ func (s *Site) awaitHealth(ctx context.Context, release string, old api.Health, 
 	defer cancel()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	for last := errors.New("no daemon answers"); ; {
+	for {
+		var last error
 		health, err := s.health(ctx)
 		switch {
 		case err != nil:

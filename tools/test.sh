@@ -12,6 +12,9 @@ need python3 python3
 need s3cmd s3cmd
 need ps procps
 need systemd-analyze systemd
+need git git
+need ssh openssh-client
+need /usr/sbin/sshd openssh-server
 [ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -d /usr/share/zoneinfo ] || missing="$missing tzdata"

@@ -21,6 +21,7 @@ import (
 	"belfry/api"
 	"belfry/internal/machine"
 	"belfry/internal/project"
+	"belfry/internal/publish/s3test"
 	"belfry/internal/remote/sshtest"
 	"belfry/internal/site"
 )
@@ -186,7 +187,9 @@ func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
 
 // seeded puts this belfry on the host ahead, for tests that are about something
 // else than sending it.
-func (a *away) seeded() *away {
+func (a *away) seeded() *away { return a.seededFor("music") }
+
+func (a *away) seededFor(name string) *away {
 	a.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -197,7 +200,7 @@ func (a *away) seeded() *away {
 		a.t.Fatal(err)
 	}
 	script := `umask 077; mkdir -p "$1"; cat > "$1/belfry"; chmod 755 "$1/belfry"`
-	cmd := exec.Command("setpriv", "--reuid", a.host.User, "--regid", a.host.User, "--clear-groups", "sh", "-c", script, "sh", a.site("bin", sum[:16]))
+	cmd := exec.Command("setpriv", "--reuid", a.host.User, "--regid", a.host.User, "--clear-groups", "sh", "-c", script, "sh", filepath.Join(a.host.Home, "belfry", name, "bin", sum[:16]))
 	file, err := os.Open(self)
 	if err != nil {
 		a.t.Fatal(err)
@@ -485,13 +488,13 @@ func watchForSecrets(dir string, secrets ...string) (found func() []string) {
 				if err != nil {
 					return nil //nolint:nilerr // it has gone
 				}
-				info, gone := entry.Info()
-				switch {
-				case gone != nil:
-				case entry.IsDir() && info.Mode().Perm()&0o005 == 0:
-					return filepath.SkipDir // others see nothing of it
-				case info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 && info.Size() < 1<<20:
-					look(path)
+				if info, gone := entry.Info(); gone == nil {
+					switch {
+					case entry.IsDir() && info.Mode().Perm()&0o005 == 0:
+						return filepath.SkipDir // others see nothing of it
+					case info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 && info.Size() < 1<<20:
+						look(path)
+					}
 				}
 				return nil
 			})
@@ -574,5 +577,45 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 	rest, err := io.ReadAll(lines)
 	if err := errors.Join(err, p.Wait()); err != nil || len(rest) > 0 {
 		t.Errorf("the end: %v, %q\n%s", err, rest, said.String())
+	}
+}
+
+// The folder of "make try" goes to a host whose clock is in UTC, publishes to S3,
+// and the person types one command.
+func TestTheExampleIsOnAHostAfterOneCommand(t *testing.T) {
+	t.Parallel()
+	s3 := s3test.Start(t)
+	a := newAway(t, sshtest.Options{}).seededFor("ttandaudio")
+	if err := os.CopyFS(a.dir, os.DirFS("../../examples/ttandaudio")); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("# env_file: .env ", "env_file: .env ", "to: lake/", "to: s3://"+s3.Bucket+"/").Replace(a.read("belfry.yaml"))
+	a.write("belfry.yaml", text)
+	a.write(".env", strings.Join(s3.Env(), "\n")+"\n")
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "belfry")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "deploy.sh", a.host.Address(), "-i", a.host.Key, "--accept-new")
+	cmd.Dir, cmd.Env = a.dir, append(a.env, "TZ=America/New_York", "PATH="+bin+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("deploy.sh: %v\n%s", err, out)
+	}
+	for _, want := range []string{"clock in Etc/UTC", "01:00 KST", " E", "Typed: 1 command"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	date := a.runs("top-tracks")[0].Date
+	keys := strings.Join(s3.List(t), "\n")
+	for _, want := range []string{"top-tracks/dt=" + date + "/_SUCCESS", "audio-features/dt=" + date + "/_SUCCESS", "top-tracks/dt=" + date + "/_manifest.json"} {
+		if !strings.Contains(keys, want) {
+			t.Errorf("the bucket has no %s:\n%s", want, keys)
+		}
 	}
 }

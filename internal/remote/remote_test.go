@@ -68,7 +68,7 @@ func (p *person) connects(t *testing.T) *Host {
 	return h
 }
 
-func (p *person) refused(t *testing.T, words ...string) error {
+func (p *person) refused(t *testing.T, words ...string) (why error) {
 	t.Helper()
 	h, err := Connect(t.Context(), p.o)
 	if err == nil {
@@ -87,10 +87,10 @@ func TestAHostIsAskedAboutOnceAndThenKnown(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
 	p := newPerson(t, s)
-	p.refused(t, "is not a known host", "nobody is there", "SHA256:")
+	_ = p.refused(t, "is not a known host", "nobody is there", "SHA256:")
 	p.attends()
 	p.answers["Is that its key?"] = "no"
-	p.refused(t, "nothing was sent")
+	_ = p.refused(t, "nothing was sent")
 	p.answers["Is that its key?"] = "yes"
 	p.connects(t)
 	if len(p.asked) != 2 || !strings.Contains(p.asked[1], "ssh-ed25519 SHA256:") && !strings.Contains(p.asked[1], "ssh-rsa SHA256:") {
@@ -126,16 +126,16 @@ func TestAKeyThatTheHostDoesNotTakeIsToldFromAHostThatDoesNotAnswer(t *testing.T
 	p := newPerson(t, s)
 	p.o.AcceptNew = true
 	p.o.Identity = s.NewKey(t, "other")
-	p.refused(t, "takes none of the keys", s.User, "SHA256:")
+	_ = p.refused(t, "takes none of the keys", s.User, "SHA256:")
 	if err := os.Chmod(p.o.Identity, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p.refused(t, "others can read it")
+	_ = p.refused(t, "others can read it")
 	p.o.Identity = s.Key + ".pub"
 	if err := os.Chmod(p.o.Identity, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.refused(t, "it is not a private key")
+	_ = p.refused(t, "it is not a private key")
 	if err := os.Chmod(p.o.Identity, 0o644); err != nil { // sshd reads it as the account
 		t.Fatal(err)
 	}
@@ -147,12 +147,12 @@ func TestAKeyThatTheHostDoesNotTakeIsToldFromAHostThatDoesNotAnswer(t *testing.T
 	p.o.Address = "x@" + closed.Addr().String()
 	// It takes connections and says nothing.
 	p.config(t, "Host *", "  ConnectTimeout 1")
-	p.refused(t, "does not finish the handshake within 1s")
+	_ = p.refused(t, "does not finish the handshake within 1s")
 	_ = closed.Close()
-	p.refused(t, "refuses the connection")
+	_ = p.refused(t, "refuses the connection")
 	for _, address := range []string{"", "@host", "a b", "-oProxyCommand=x", "u@$(x)", "u@"} {
 		p.o.Address = address
-		p.refused(t, "is not a host")
+		_ = p.refused(t, "is not a host")
 	}
 }
 
@@ -172,10 +172,10 @@ func TestTheConfigurationOfSSHCounts(t *testing.T) {
 		t.Errorf("known hosts: %q, %v", text, err)
 	}
 	p.config(t, "Host music", "  ProxyJump music")
-	p.refused(t, "over itself")
+	_ = p.refused(t, "over itself")
 	p.config(t, "Host music", "  StrictHostKeyChecking yes", "  HostName localhost", "  Port "+jump.Port)
 	p.o.AcceptNew = false
-	p.refused(t, "wants it to be")
+	_ = p.refused(t, "wants it to be")
 }
 
 func TestAnEncryptedKeyIsAskedForOnceAndOnlyWhenTheHostWantsIt(t *testing.T) {
@@ -188,7 +188,7 @@ func TestAnEncryptedKeyIsAskedForOnceAndOnlyWhenTheHostWantsIt(t *testing.T) {
 		p.o.Identity = s.NewKey(t, "locked-"+kind, "-t", kind, "-N", "tower bells")
 		p.answers["Passphrase of the key"] = "tower bells"
 		if kind == "ed25519" {
-			p.refused(t, "takes none of the keys")
+			_ = p.refused(t, "takes none of the keys")
 			if len(p.asked) > 0 && strings.Contains(p.asked[0], "Passphrase") {
 				t.Errorf("asked %q for a key that the host does not take", p.asked)
 			}
@@ -211,7 +211,7 @@ func TestAnEncryptedKeyIsAskedForOnceAndOnlyWhenTheHostWantsIt(t *testing.T) {
 		}
 	}
 	p.o.Ask = nil
-	p.refused(t, "it has a passphrase, and nobody is there")
+	_ = p.refused(t, "it has a passphrase, and nobody is there")
 }
 
 func TestTheAgentsKeysAreUsed(t *testing.T) {
@@ -240,11 +240,11 @@ func TestTheAgentsKeysAreUsed(t *testing.T) {
 	if out, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("ssh-add: %v\n%s", err, out)
 	}
-	p.refused(t, "no key at all")
+	_ = p.refused(t, "no key at all")
 	p.o.Agent = socket
 	p.connects(t)
 	p.config(t, "Host *", "  IdentityAgent none")
-	p.refused(t, "no key at all")
+	_ = p.refused(t, "no key at all")
 }
 
 func TestAHostThatIsGoneIsNoticed(t *testing.T) {

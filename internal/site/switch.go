@@ -90,7 +90,7 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	}
 	if wrong := s.Check(ctx, s.release(c.Release)); wrong != nil {
 		r.Error = wrong.Error()
-		return r, nil
+		return r, nil //nolint:nilerr // that the release is wrong is the result
 	}
 	was, _ := s.service() // none yet: it is installed now
 	patience := time.Minute

@@ -183,7 +183,7 @@ func (s *Server) account(t testing.TB, o Options) {
 	t.Cleanup(func() {
 		// What still runs as it would keep it.
 		_ = exec.Command("pkill", "-KILL", "-u", s.User).Run() // there may be none
-		_ = exec.Command("crontab", "-r", "-u", s.User).Run() // nor a crontab
+		_ = exec.Command("crontab", "-r", "-u", s.User).Run()  // nor a crontab
 		if out, err := exec.Command("userdel", "-f", s.User).CombinedOutput(); err != nil {
 			t.Errorf("userdel: %v\n%s", err, out)
 		}

@@ -266,8 +266,12 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 		t.Errorf("while the first is in use there are %v", st.Releases)
 	}
 	a.on("echo go > belfry/music/releases/" + first + "/gate")
+	var told []string
+	for line := range follow.lines {
+		told = append(told, line)
+	}
 	if code := follow.wait(); code != 0 {
-		t.Errorf("the run that was followed over all of it exits with %d", code)
+		t.Errorf("the run that was followed over all of it exits with %d:\n%s", code, strings.Join(told, "\n"))
 	}
 	if out, said, _ := a.there("logs", "long"); !strings.HasPrefix(out, "begun\n/") || !strings.HasSuffix(out, "/releases/"+first+"\nended\n") {
 		t.Errorf("its output is %q %s", out, said)

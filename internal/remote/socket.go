@@ -148,6 +148,7 @@ func (h *Host) proxy(client *ssh.Client, data string) (net.Conn, error) {
 	ready := make([]byte, 1)
 	if _, err := io.ReadFull(out, ready); err != nil {
 		_ = session.Close() // why is told
+		_ = session.Wait()  // for all that it said
 		return nil, fmt.Errorf("%w in %s on %s: %s", ErrNoDaemon, data, h.Name(), cmp.Or(said.String(), err.Error()))
 	}
 	return &channel{Reader: out, WriteCloser: in, session: session}, nil

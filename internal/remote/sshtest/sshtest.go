@@ -103,7 +103,8 @@ func Start(t testing.TB, o Options) *Server {
 		s.work.Wait()
 		if t.Failed() {
 			s.mu.Lock()
-			t.Logf("sshd said:\n%s", s.said.String())
+			lines := strings.Split(strings.TrimSpace(s.said.String()), "\n")
+			t.Logf("sshd said last:\n%s", strings.Join(lines[max(len(lines)-10, 0):], "\n"))
 			s.mu.Unlock()
 		}
 	})

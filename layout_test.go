@@ -23,38 +23,41 @@ var imports = map[string][]string{
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},
 	"internal/machine":           {},
+	"internal/service":           {},
+	"internal/syslog":            {},
 	"internal/outbox":            {"internal/crash"},
 	"internal/logs":              {},
+	"internal/secrets":           {},
 	"internal/job":               {"crontab"},
 	"internal/plan":              {"crontab", "internal/job"},
-	"internal/project":           {"crontab", "internal/job"},
+	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
 	"internal/python":            {"internal/job"},
 	"internal/python/pythontest": {},
-	"internal/site":              {"api", "internal/project"},
+	"internal/site":              {"api", "internal/project", "internal/secrets"},
 	"internal/remote":            {"api", "internal/project", "internal/site"},
 	"internal/remote/sshtest":    {"internal/machine"},
-	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python"},
+	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":           {"internal/job", "internal/outbox"},
 	"internal/publish/s3test":    {},
+	"internal/system":            {"crontab", "internal/job", "internal/service"},
 	"internal/notify":            {"internal/job", "internal/outbox"},
-	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
+	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store",
+		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store", "internal/syslog", "internal/system",
 	},
+
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
-	"internal/doctor": {"api", "internal/daemon", "internal/job"},
-	"internal/cli": {
-		"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/remote",
-		"internal/run", "internal/site",
-	},
-	"cmd/belfry": {"internal/cli"},
+	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/remote", "internal/run", "internal/secrets", "internal/site", "internal/syslog", "internal/system"},
+	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
+	"filippo.io/age":                   {"internal/secrets"},
 	"github.com/aws/aws-sdk-go-v2":     {"internal/publish"},
 	"github.com/aws/smithy-go":         {"internal/publish"},
 	"github.com/fsnotify/fsnotify":     {"internal/daemon"},
@@ -67,10 +70,12 @@ var modules = map[string][]string{
 	"golang.org/x/term":                {"internal/cli"},
 	"go.yaml.in/yaml/v4":               {"internal/project"},
 	"modernc.org/sqlite":               {"internal/store"},
-	"github.com/google/go-cmp":         {},                                                                                                                                                                           // tests only
-	"github.com/rogpeppe/go-internal":  {},                                                                                                                                                                           // tests only
-	"pgregory.net/rapid":               {},                                                                                                                                                                           // tests only
-	"golang.org/x/sys":                 {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python"}, // the kernel's own names
+	"github.com/Shopify/toxiproxy/v2":  {},                                                                                                                                                                                              // tests only: a network that is ill
+	"github.com/rs/zerolog":            {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
+	"github.com/google/go-cmp":         {},                                                                                                                                                                                              // tests only
+	"github.com/rogpeppe/go-internal":  {},                                                                                                                                                                                              // tests only
+	"pgregory.net/rapid":               {},                                                                                                                                                                                              // tests only
+	"golang.org/x/sys":                 {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

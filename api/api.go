@@ -72,7 +72,7 @@ type Act struct {
 	At       time.Time `json:"at"`
 	UID      int       `json:"uid"`    // -1: it is not known
 	Person   string    `json:"person"` // the user's name
-	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill
+	Action   string    `json:"action"` // run, stop, stop --kill, retry, retry --publish, pause, resume, backfill, stop backfill, crontab, crontab -r
 	Project  string    `json:"project,omitempty"`
 	Job      string    `json:"job,omitempty"`
 	Run      string    `json:"run,omitempty"`
@@ -272,7 +272,8 @@ type Health struct {
 	Version string    `json:"version"`
 	PID     int       `json:"pid"`
 	Since   time.Time `json:"since"`
-	Plans   bool      `json:"plans"` // false: it only finishes what a command asked for
+	Plans   bool      `json:"plans"`            // false: it only finishes what a command asked for
+	Shadow  bool      `json:"shadow,omitempty"` // it accounts for firings and starts nothing: another cron runs the jobs
 	Data    string    `json:"data"`
 	Release string    `json:"release,omitempty"` // that it runs, where the project was deployed
 	// Releases are those that running attempts began with.
@@ -323,6 +324,7 @@ const (
 	Invalid     Code = "invalid"     // the request cannot be met as it stands
 	BadFile     Code = "bad_file"    // a file that jobs come from has a mistake
 	NotFound    Code = "not_found"   // what it names is not there
+	Forbidden   Code = "forbidden"   // who asks may not
 	Refused     Code = "refused"     // not now: the state of things forbids it
 	Unavailable Code = "unavailable" // nobody is there who could do it
 	Internal    Code = "internal"    // a fault of belfry or of the machine

@@ -12,6 +12,7 @@ type Error struct {
 	Column  int    // counted from 1, in characters, not in bytes
 	Text    string // the offending text
 	Message string // what is wrong, in a sentence that quotes the text and says what would be right
+	Reason  string // what cron calls it: "bad minute" and the like; empty for what cron does not mind
 }
 
 // Error says where and what: `ops:7:3: "25" is not an hour (0–23)`; for a bare expression `column 3: …`.
@@ -20,6 +21,12 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("column %d: %s", e.Column, e.Message)
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
+}
+
+// because gives an error cron's name for it.
+func (e *Error) because(reason string) *Error {
+	e.Reason = reason
+	return e
 }
 
 // Errors is everything that is wrong with a crontab, in the order of its lines.

@@ -11,17 +11,18 @@ import (
 type field struct {
 	name      string // as a reader would call it
 	one       string // the same with its article
+	bad       string // cron's name for an error in it
 	low, high int
 	names     []string // three letters each, the first of them for low
 	star      flags    // set when the field begins with *; the month has none, its star changes nothing
 }
 
 var fields = [5]field{
-	{name: "minute", one: "a minute", low: 0, high: 59, star: minuteStar},
-	{name: "hour", one: "an hour", low: 0, high: 23, star: hourStar},
-	{name: "day of the month", one: "a day of the month", low: 1, high: 31, star: domStar},
-	{name: "month", one: "a month", low: 1, high: 12, names: monthNames},
-	{name: "day of the week", one: "a day of the week", low: 0, high: 7, names: dayNames, star: dowStar},
+	{name: "minute", one: "a minute", bad: "bad minute", low: 0, high: 59, star: minuteStar},
+	{name: "hour", one: "an hour", bad: "bad hour", low: 0, high: 23, star: hourStar},
+	{name: "day of the month", one: "a day of the month", bad: "bad day-of-month", low: 1, high: 31, star: domStar},
+	{name: "month", one: "a month", bad: "bad month", low: 1, high: 12, names: monthNames},
+	{name: "day of the week", one: "a day of the week", bad: "bad day-of-week", low: 0, high: 7, names: dayNames, star: dowStar},
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 // Options says how a crontab is to be read.
 type Options struct {
 	System bool   // each entry has a user column, as in /etc/crontab and /etc/cron.d
+	Debian bool   // it means what Debian's cron makes of it where that is not cronie's: CRON_TZ is an ordinary variable, \\ in a command is one backslash
 	Root   bool   // the crontab is root's own, in which a leading - is allowed; System implies it
 	Seed   string // what ~ is drawn from, beside the line itself: the host and the file
 }
@@ -103,7 +104,8 @@ func (p *fileParser) line(text string, number int, ended bool) {
 	}
 	if v, ok := assignment(r.rest()); ok {
 		// A zone that is no zone is kept nevertheless: the entries below must not run in another one.
-		if err := zoneValue(r, v); err != nil {
+		zoned := v.Name == "CRON_TZ" && !p.options.Debian
+		if err := zoneValue(r, v); zoned && err != nil {
 			p.errs = append(p.errs, err)
 		}
 		if p.assignments++; p.assignments > maxAssignments {
@@ -111,7 +113,7 @@ func (p *fileParser) line(text string, number int, ended bool) {
 			return
 		}
 		p.env = assign(p.env, v)
-		if v.Name == "CRON_TZ" {
+		if zoned {
 			p.zone = cmp.Or(v.Value, "UTC") // what an empty TZ is to the C library
 		}
 		return
@@ -135,20 +137,20 @@ func (p *fileParser) line(text string, number int, ended bool) {
 // unreadable returns what is wrong with a line before it is looked into.
 func (p *fileParser) unreadable(r *lineReader, ended bool) *Error {
 	if i := strings.IndexByte(r.line, 0); i >= 0 {
-		return r.errorAt(i, "\x00", "a NUL byte stands in the line, and cron would drop all that follows it")
+		return r.errorAt(i, "\x00", "a NUL byte stands in the line, and cron would drop all that follows it").because("bad command")
 	}
 	if utf8.RuneCountInString(r.line) > maxLine {
-		return r.errorAt(0, "", "the line is longer than %d characters, and cron would cut it off there", maxLine)
+		return r.errorAt(0, "", "the line is longer than %d characters, and cron would cut it off there", maxLine).because("command too long")
 	}
 	if !ended {
-		return r.errorAt(len(r.line), "", "the last line does not end in a newline, and cron ignores such a line; add one")
+		return r.errorAt(len(r.line), "", "the last line does not end in a newline, and cron ignores such a line; add one").because("premature EOF")
 	}
 	return nil
 }
 
 // zoneValue refuses a CRON_TZ that cannot be the name of a zone. Whether there is such a zone is for the caller to say.
 func zoneValue(r *lineReader, v Var) *Error {
-	if v.Name != "CRON_TZ" || !strings.ContainsAny(v.Value, " \t") {
+	if !strings.ContainsAny(v.Value, " \t") {
 		return nil
 	}
 	zone := strings.Fields(v.Value)[0]

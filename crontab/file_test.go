@@ -186,9 +186,26 @@ func TestThePercentSignSplitsAsInCronie(t *testing.T) {
 		{`a\`, `a\`, "", "a lone backslash"},
 		{`%in`, "", "in\n", "an empty command is accepted"},
 	} {
-		command, stdin := splitInput(c.text)
+		command, stdin := splitInput(c.text, false)
 		if command != c.command || stdin != c.stdin {
 			t.Errorf("%s: splitInput(%q) = %q, %q; want %q, %q", c.why, c.text, command, stdin, c.command, c.stdin)
+		}
+	}
+}
+
+func TestDebiansDialectIsDebians(t *testing.T) {
+	const text = "CRON_TZ=not a zone\n0 1 * * * printf 'a\\\\n\\%' \\x \\\\%in\\\\%put\n"
+	for debian, want := range map[bool]Entry{
+		true:  {Command: `printf 'a\n%' \x \`, Stdin: "in\\%put\n"},
+		false: {Command: `printf 'a\\n%' \x \\`, Stdin: "in\\%put\n", Zone: "not a zone"},
+	} {
+		file, err := Parse("tab", []byte(text), Options{Debian: debian})
+		if (err == nil) != debian {
+			t.Errorf("Debian %v: the zone is told as %v", debian, err)
+		}
+		got := file.Entries[0]
+		if got.Command != want.Command || got.Stdin != want.Stdin || got.Zone != want.Zone || len(got.Env) != 1 {
+			t.Errorf("Debian %v: %q is %+v, want %+v", debian, text, got, want)
 		}
 	}
 }

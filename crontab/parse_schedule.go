@@ -91,7 +91,7 @@ func (r *lineReader) schedule() (Schedule, *Error) {
 		name := r.word()
 		s, ok := nicknames[name]
 		if !ok {
-			return Schedule{}, r.errorAt(start, name, "%s", r.foreignNickname(name, start))
+			return Schedule{}, r.errorAt(start, name, "%s", r.foreignNickname(name, start)).because("bad time specifier")
 		}
 		return s, nil
 	}
@@ -100,13 +100,13 @@ func (r *lineReader) schedule() (Schedule, *Error) {
 		f := &fields[i]
 		r.skipBlanks()
 		if r.pos == len(r.line) {
-			return Schedule{}, r.missing(i)
+			return Schedule{}, r.missing(i).because(f.bad)
 		}
 		at := r.pos
 		text := r.word()
 		v, err := r.field(f, text, at)
 		if err != nil {
-			return Schedule{}, err
+			return Schedule{}, err.because(f.bad)
 		}
 		if text[0] == '*' {
 			s.flags |= f.star

@@ -156,8 +156,8 @@ func TestLinesThatCronRejectsAreErrors(t *testing.T) {
 				t.Fatalf("Parse(%q): %T, want Errors", v.Line, err)
 			}
 			for _, e := range all {
-				if e.File != "tab" || e.Line != 1 || e.Column < 1 || e.Message == "" {
-					t.Errorf("Parse(%q): error without a place or a message: %#v", v.Line, e)
+				if e.File != "tab" || e.Line != 1 || e.Column < 1 || e.Message == "" || e.Reason == "" {
+					t.Errorf("Parse(%q): error without a place, a message or cron's reason: %#v", v.Line, e)
 				}
 			}
 		})
@@ -212,7 +212,7 @@ func TestLinesThatLookWrongAndAreValidMeanWhatTheyMeanToCronie(t *testing.T) {
 				Minute: setText(s, minuteField), Hour: setText(s, hourField), Dom: setText(s, domField),
 				Month: setText(s, monthField), Dow: setText(s, dowField),
 			}
-			if command, _ := splitInput(want.Cmd); e.Command != command {
+			if command, _ := splitInput(want.Cmd, false); e.Command != command {
 				t.Errorf("Parse(%q): command %q, want %q", line, e.Command, command)
 			}
 			if strings.Contains(s.text, "~") { // cronie's draw is not ours

@@ -10,11 +10,14 @@ need gcc gcc
 need python3 python3
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 need s3cmd s3cmd
+/usr/bin/python3 -c 'import boto3' 2>/dev/null || missing="$missing python3-boto3" # a reader of what was published
 need ps procps
+need age age
 need systemd-analyze systemd
 need git git
 need ssh openssh-client
 need /usr/sbin/sshd openssh-server
+need busybox busybox-static # containers of tests have no libraries
 [ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -d /usr/share/zoneinfo ] || missing="$missing tzdata"

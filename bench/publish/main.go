@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -277,8 +278,8 @@ func (b *bench) start() (stop func(), err error) {
 		_ = server.Wait()
 	}
 	for until := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if err := exec.Command("/usr/bin/curl", "-s", "-o", "/dev/null", b.endpoint).Run(); err == nil {
-			return stop, nil
+		if c, err := net.Dial("tcp", strings.TrimPrefix(b.endpoint, "http://")); err == nil {
+			return stop, c.Close()
 		}
 		if time.Now().After(until) {
 			stop()

@@ -57,11 +57,23 @@ func TestAnInterruptGivesUpWhatHasNotBegunOfABackfill(t *testing.T) {
 	}
 	backfill.signal(syscall.SIGINT)
 	backfill.until("giving up the runs that have not begun")
+	client := p.client()
+	waiting, err := client.Runs(t.Context(), api.RunFilter{Job: "daily", State: "queued"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range waiting { // the daemon is told after that was said
+		for !r.Finished() {
+			if r, err = client.Await(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	p.let("go.fifo")
 	if code := backfill.wait(); code != exitRunFailed {
 		t.Errorf("backfill exits with %d; want %d", code, exitRunFailed)
 	}
-	runs, err := p.client().Runs(t.Context(), api.RunFilter{Job: "daily"})
+	runs, err := client.Runs(t.Context(), api.RunFilter{Job: "daily"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,11 +21,7 @@ func TestTheBinaryIsStaticSmallAndModest(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "belfry.yaml", "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n")
 	binary := filepath.Join(t.TempDir(), "belfry")
-	build := exec.Command("go", "build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../../cmd/belfry")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	build(t, binary)
 	info, err := os.Stat(binary)
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +46,16 @@ func TestTheBinaryIsStaticSmallAndModest(t *testing.T) {
 	}
 	if code := serve.end(syscall.SIGTERM); code != 0 {
 		t.Errorf("serve exits with %d", code)
+	}
+}
+
+// build makes the binary as it is released.
+func build(t *testing.T, binary string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../../cmd/belfry")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
 	}
 }
 

@@ -17,11 +17,12 @@ import (
 // Version is set by the linker.
 var Version = "devel"
 
-// Main carries out a command line and gives its exit code.
+// Main carries out a command line, which begins with the name of the program, and
+// gives its exit code.
 func Main(args []string) int {
 	c := &command{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := c.root()
-	root.SetArgs(args)
+	root.SetArgs(calledCrontab(args))
 	return c.exit(root.ExecuteContext(context.Background()))
 }
 
@@ -31,6 +32,8 @@ type command struct {
 	in       *os.File
 	out, err *os.File
 	data     string // --data
+	system   bool   // --system
+	dialect  string // --dialect, of serve
 	verbose  bool   // --verbose
 	there    there  // -H: another machine
 }
@@ -57,6 +60,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.SetErr(c.err)
 	root.SetVersionTemplate("belfry {{.Version}}\n")
 	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
+	root.PersistentFlags().BoolVar(&c.system, "system", false, "the machine's cron, and not the project that is here")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
 	c.there.flags(root)
 	root.PersistentPreRunE = c.checkPlace

@@ -17,6 +17,7 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/project"
 	"belfry/internal/remote"
+	"belfry/internal/secrets"
 	"belfry/internal/site"
 )
 
@@ -118,6 +119,9 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 		}
 		d.Profile = &profile
 	}
+	if d.Key, err = keyFor(p); err != nil {
+		return err
+	}
 	h, err := c.connect(ctx, address)
 	if err != nil {
 		return err
@@ -136,7 +140,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	if o.dryRun {
 		return nil
 	}
-	if err := c.carryOut(ctx, plan); err != nil {
+	if err := c.tickOff(ctx, plan); err != nil {
 		return c.lastWords(err)
 	}
 	c.there.address = address
@@ -154,6 +158,23 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	return c.foreground(ctx, attending{}, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
 		return client.Start(ctx, api.RunRequest{Job: p.Name + "/" + o.run})
 	})
+}
+
+// keyFor reads the key of the secrets that the project's jobs have; nil: none has
+// any.
+func keyFor(p *project.Project) (*site.Key, error) {
+	if !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return len(j.Secrets) > 0 }) {
+		return nil, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, err
+	}
+	text, err := secrets.ReadPrivate(cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(home)))
+	if err != nil {
+		return nil, &problem{err: fmt.Errorf("the key of the secrets: %w", err), next: "without it the host cannot read secrets.age; put back a copy of it", code: exitNotFound}
+	}
+	return &site.Key{Text: string(text)}, nil
 }
 
 // printPlan says what the host is and what is to be done there. A dry run's
@@ -182,8 +203,8 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 	}
 }
 
-// carryOut does what was planned and ticks it off.
-func (c *command) carryOut(ctx context.Context, plan *remote.Plan) error {
+// tickOff does what was planned, a step after the other, and ticks them off.
+func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
 	if len(plan.Steps) == 0 {
 		return nil
 	}

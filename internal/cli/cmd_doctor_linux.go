@@ -3,8 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,18 +66,21 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if o.System != nil && os.Geteuid() != 0 {
+		return nil, nil, &problem{err: errors.New("only root can see whether the machine's cron is well"), next: "sudo belfry --system doctor", code: exitFailed}
+	}
 	done := func() {}
 	s := &doctor.Setup{
-		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
+		Data: o.Data, Version: Version, Zone: o.Zone, User: o.Host.User, Key: o.Host.Key, Now: time.Now(), Machine: doctor.Here(), CanPunch: proc.CanPunch,
 		Python: func(versions job.Versions) (string, error) { return python.Check(os.Environ(), versions) },
 		Missed: func(context.Context) ([]api.Run, error) { return nil, nil },
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	defer client.Close()
 	if s.Health, _, err = c.health(ctx, client, o.Data); err != nil {
 		s.Silent = err.Error()
 	}
-	if s.Health.PID != 0 && len(o.Crontabs) == 0 {
+	if s.Health.PID != 0 && len(o.Crontabs) == 0 && o.System == nil {
 		o.Crontabs = crontabsOf(ctx, client, o.Project)
 	}
 	o.Told = func(sentence string) {
@@ -83,7 +88,19 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 	}
 	jobs, settings, err := daemon.Read(o)
 	s.Jobs, s.Broken = jobs, err
+	if o.System != nil && err == nil {
+		if s.Refused, err = o.System.Refused(); err != nil {
+			s.Broken = err
+		}
+	}
 	s.Spool = cmp.Or(s.Health.Spool, o.MailSpool, settings.MailSpool, "/var/mail")
+	if o.System != nil {
+		for _, j := range jobs {
+			if j.Crontab && !slices.Contains(s.Crontabs, j.Source.File) {
+				s.Crontabs = append(s.Crontabs, j.Source.File)
+			}
+		}
+	}
 	for _, file := range o.Crontabs {
 		if abs, err := filepath.Abs(file); err == nil {
 			s.Crontabs = append(s.Crontabs, abs)

@@ -110,7 +110,7 @@ func optionFindings(file string, text []byte, zone *time.Location) []crontab.Fin
 	if err != nil && !errors.As(err, &wrong) {
 		return nil // told by the other rules
 	}
-	_, errs := job.FromCrontab(parsed, job.Crontab{Project: filepath.Base(file), File: file, Zone: zone})
+	_, errs := job.FromCrontab(parsed, job.Crontab{Project: filepath.Base(file), File: file, Zone: zone, Now: time.Now()})
 	var list []crontab.Finding
 	for _, e := range errs {
 		if strings.Contains(e.Message, "is not a pool") {
@@ -197,7 +197,10 @@ func systemCrontab(file string) bool {
 
 // lookPath looks for a program as a shell would: in the directories of path, or,
 // when its name has a slash, at its place.
-func lookPath(program, path string) (found, executable bool) {
+func lookPath(program, path string) (found, executable bool) { return lookPathIn("", program, path) }
+
+// lookPathIn is lookPath on the machine whose file system begins at root.
+func lookPathIn(root, program, path string) (found, executable bool) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
 		candidates = nil
@@ -206,7 +209,7 @@ func lookPath(program, path string) (found, executable bool) {
 		}
 	}
 	for _, candidate := range candidates {
-		info, err := os.Stat(candidate)
+		info, err := os.Stat(filepath.Join(root, candidate))
 		if err != nil || info.IsDir() {
 			continue
 		}

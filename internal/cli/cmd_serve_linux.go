@@ -31,6 +31,8 @@ cannot listen there. 73: the data folder, or the disk, takes nothing. Otherwise 
 func (c *command) serveCommand() *cobra.Command {
 	var crontabs []string
 	var spool, wait, address string
+	var shadow bool
+	var own containment
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep the times: the daemon",
@@ -39,11 +41,24 @@ at their times, until TERM or Ctrl-C. Jobs that are running then go on, and the 
 daemon adopts them. Changed files are read anew at once; HUP has them and the machine's
 time zone data read anew in any case.
 
+As the first process of a container (PID 1) it also reaps what lost its parent, prints
+what the jobs print (--job-output plain), gives them the container's environment
+(--pass-env) and, since nothing outlives it, ends them when it is told to end (--grace
+8s). There QUIT is as good as TERM, and USR1 and USR2 are as HUP.
+
+With --system it is the machine's cron, as root: it runs the users' crontabs,
+/etc/crontab and /etc/cron.d, each job as its user, and what /etc/belfry.yaml has.
+Its data is in /var/lib/belfry, and its socket /run/belfry/sock answers everybody on the
+machine about their own jobs. docs/system.md says what is as in cron, and what is not.
+
+With --shadow it starts nothing: it accounts for every firing beside a cron that runs the
+jobs, as skipped, and "belfry shadow diff" compares the two.
+
 With --listen ADDR it tells anyone who asks GET ` + api.Path + `/health there whether it
 is well: 200, or 503 and the reason. An address without a host is the loopback one.
 
 ` + serveExitCodes,
-		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080",
+		Example: "  belfry serve\n  belfry serve --crontab my-crontab --data /var/lib/my-jobs\n  belfry serve --listen :8080\n  belfry serve --system",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if _, err := job.ParseDuration(args[0]); err == nil {
@@ -53,6 +68,11 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			return cobra.NoArgs(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if isFirst() {
+				return c.beFirst()
+			}
+			contained := takeUnderFirst()
+			supervisor, watchdog := supervised()
 			level := slog.LevelInfo
 			if c.verbose {
 				level = slog.LevelDebug
@@ -61,7 +81,17 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			if err != nil {
 				return err
 			}
-			if o.Project == "" && len(crontabs) == 0 {
+			switch {
+			case c.system && len(crontabs) > 0:
+				return usage("--system runs the machine's crontabs, and --crontab others").hint("give one of the two")
+			case c.dialect != "" && !c.system:
+				return usage("--dialect is for --system")
+			case o.System != nil && !c.system: // it was only found because nothing else was
+				_, err := project.Find(".")
+				return err
+			case c.system && os.Geteuid() != 0:
+				return &problem{err: errors.New("only root can run the jobs of all users"), next: "sudo belfry serve --system", code: exitFailed}
+			case o.Project == "" && len(crontabs) == 0:
 				_, err := project.Find(".")
 				return err
 			}
@@ -78,20 +108,26 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 			if o.Wait, err = waiting(wait); err != nil {
 				return err
 			}
-			o.Plan = true
+			if err := own.apply(c, &o, contained, cmd.Flags().Changed("pass-env")); err != nil {
+				return err
+			}
+			o.Plan, o.Shadow = true, shadow
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
 			}
 			o.Remaining = func(running int) {
 				fmt.Fprintf(c.err, "belfry serve: waiting for %s; again TERM or Ctrl-C leaves at once\n", count(running, "running job"))
 			}
-			o.Supervisor, o.Watchdog = supervised()
+			o.Supervisor, o.Watchdog = supervisor, watchdog
 			return c.serve(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().StringArrayVar(&crontabs, "crontab", nil, "run the entries of this crontab too (may be repeated)")
+	cmd.Flags().StringVar(&c.dialect, "dialect", "", "with --system: whose rules are followed where the crons differ, cronie or debian (default: debian where its crontabs lie in Debian's place)")
 	cmd.Flags().StringVar(&spool, "mail-spool", "", "folder of the mailboxes that mail is appended to (default /var/mail; or $BELFRY_MAIL_SPOOL, or daemon.mail.spool)")
 	cmd.Flags().StringVar(&address, "listen", "", "tell anyone at this address, HOST:PORT, whether the daemon is well (or $BELFRY_LISTEN, or daemon.listen)")
+	cmd.Flags().BoolVar(&shadow, "shadow", false, "account for every firing and start nothing, beside a cron that runs the jobs")
+	own.flags(cmd)
 	cmd.Flags().StringVar(&wait, "wait", "", "when told to end, wait for the jobs that are running, at most this long")
 	cmd.Flags().Lookup("wait").NoOptDefVal = forever
 	return cmd
@@ -159,10 +195,16 @@ func (c *command) serve(ctx context.Context, o daemon.Options) error {
 	case err := <-done:
 		return err
 	case code := <-left: // what is under way is found as it is by the next daemon
-		fmt.Fprintln(c.err, "belfry serve: left at once; jobs that are running go on, and the next daemon finds them")
+		if o.Grace > 0 {
+			fmt.Fprintln(c.err, "belfry serve: left at once; how the running jobs end may stay unknown")
+		} else {
+			fmt.Fprintln(c.err, "belfry serve: left at once; "+theyGoOn)
+		}
 		return code
 	}
 }
+
+const theyGoOn = "jobs that are running go on, and the next daemon finds them"
 
 // keepTimes runs a daemon until ctx ends.
 func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan struct{}) error {
@@ -175,7 +217,7 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 	greeting, unheard := context.WithCancel(ctx)
 	go func() {
 		defer close(told)
-		c.greet(greeting, d)
+		c.greet(greeting, d, o.Output != nil)
 		for {
 			select {
 			case <-reload:
@@ -188,15 +230,20 @@ func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan
 	err = d.Run(ctx)
 	unheard() // a daemon that could not begin answers nobody
 	if ctx.Err() != nil {
-		fmt.Fprintln(c.err, "belfry serve: stopped; jobs that are running go on, and the next daemon finds them")
+		if o.Grace > 0 {
+			fmt.Fprintln(c.err, "belfry serve: stopped, and so are the jobs")
+		} else {
+			fmt.Fprintln(c.err, "belfry serve: stopped; "+theyGoOn)
+		}
 	}
 	close(ended)
 	<-told
 	return errors.Join(err, d.Close())
 }
 
-// greet says what is served, once the daemon answers.
-func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
+// greet says what is served, once the daemon answers. printed says that what the
+// jobs print reaches people without mail.
+func (c *command) greet(ctx context.Context, d *daemon.Daemon, printed bool) {
 	client := d.Client()
 	defer client.Close()
 	health, err := client.Health(ctx)
@@ -204,7 +251,11 @@ func (c *command) greet(ctx context.Context, d *daemon.Daemon) {
 		return
 	}
 	fmt.Fprintf(c.err, "belfry serve: ready, %s, data in %s\n", count(health.Jobs, "job"), health.Data)
-	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 {
+	if health.Shadow {
+		fmt.Fprintln(c.err, "belfry serve: it is a shadow: every firing is accounted for, and nothing is started; belfry shadow diff compares with what cron ran")
+		return
+	}
+	if spool := cmp.Or(health.Spool, "/var/mail"); health.Jobs > 0 && !printed {
 		if info, err := os.Stat(spool); err != nil || !info.IsDir() {
 			fmt.Fprintf(c.err, "belfry serve: there is no folder of mailboxes %s, so mail goes nowhere; make it, or name another with --mail-spool\n", spool)
 		}

@@ -53,6 +53,8 @@ func (c *command) siteCommand() *cobra.Command {
 				return answer(c, func(p site.Profile) (any, error) { return site.WriteProfile(p) })
 			case "python":
 				return answer(c, func(change site.Change) (any, error) { return nil, c.makePython(ctx, s, change.Release) })
+			case "key":
+				return answer(c, func(k site.Key) (any, error) { return site.WriteKey(k) })
 			case "start":
 				return s.Start()
 			case "supervise":

@@ -25,16 +25,6 @@ func hostZone() (*time.Location, error) {
 	return zone, nil
 }
 
-// tellHealth says what is not well with a daemon.
-func (c *command) tellHealth(health api.Health) {
-	if health.Problem != "" {
-		c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
-	}
-	if health.Error != "" {
-		c.tell(health.Error)
-	}
-}
-
 // patience is how long a daemon may take to say how it is.
 const patience = 5 * time.Second
 
@@ -132,6 +122,16 @@ func (c *command) look(ctx context.Context) (*api.Client, func(), error) {
 		return nil, nil, err
 	}
 	return client, client.Close, nil
+}
+
+// tellHealth says what is not well with a daemon.
+func (c *command) tellHealth(health api.Health) {
+	if health.Problem != "" {
+		c.tell("the daemon goes on with the jobs as they were: " + health.Problem)
+	}
+	if health.Error != "" {
+		c.tell(health.Error)
+	}
 }
 
 // own gives a client for a command that does something: the daemon that owns

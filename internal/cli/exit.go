@@ -67,6 +67,7 @@ var codes = map[api.Code]int{
 	api.Invalid:     exitUsage,
 	api.BadFile:     exitBadFile,
 	api.NotFound:    exitNotFound,
+	api.Forbidden:   exitFailed,
 	api.Refused:     exitRefused,
 	api.Unavailable: exitUnavailable,
 	api.Internal:    exitFailed,

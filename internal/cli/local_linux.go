@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,13 +24,18 @@ import (
 	"belfry/internal/publish"
 	"belfry/internal/python"
 	"belfry/internal/run"
+	"belfry/internal/secrets"
 	"belfry/internal/site"
 )
 
 // options finds out which project and which data folder are meant: those of
-// the nearest folder upward that has one of the two.
+// the nearest folder upward that has one of the two, else the machine's cron, if
+// it runs.
 func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, error) {
 	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{"/proc/self/exe"}}
+	if c.system {
+		return c.systemOptions(o)
+	}
 	here, err := os.Getwd()
 	if err != nil {
 		return o, err
@@ -51,9 +58,17 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	case o.Data == "" && len(crontabs) > 0:
 		o.Data = filepath.Join(here, dataName)
 	case o.Data == "":
+		if _, err := os.Stat(filepath.Join(systemSockets, api.SocketName)); err == nil {
+			return c.systemOptions(o)
+		}
 		_, err := project.Find(here)
 		return o, err
 	}
+	return c.complete(o)
+}
+
+// complete fills in what does not depend on which project is meant.
+func (c *command) complete(o daemon.Options) (_ daemon.Options, err error) {
 	if o.Data, err = filepath.Abs(o.Data); err != nil {
 		return o, err
 	}
@@ -66,27 +81,21 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	return o, err
 }
 
-// locate gives the file of a project and its data folder. In a release both are
-// named without links: what is written down about a run must not change its
-// meaning with the next release.
-func locate(file string) (yaml, data string, err error) {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+func host() (run.Host, error) {
+	h := run.Host{Environ: os.Environ()}
+	name, err := os.Hostname()
 	if err != nil {
-		return "", "", err
+		return h, err
 	}
-	if _, root, ok := project.ReleaseAt(dir); ok {
-		return filepath.Join(dir, project.FileName), filepath.Join(root, site.DataName), nil
+	h.Name, _, _ = strings.Cut(name, ".") // as cron does
+	if u, err := user.Current(); err == nil {
+		h.User, h.Home = u.Username, u.HomeDir
 	}
-	return file, filepath.Join(filepath.Dir(file), dataName), nil
-}
-
-func same(a, b string) bool {
-	first, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	second, err := os.Stat(b)
-	return err == nil && os.SameFile(first, second)
+	// A container's user need not be one that the image knows.
+	h.User = cmp.Or(h.User, os.Getenv("USER"), strconv.Itoa(os.Getuid()))
+	h.Home = cmp.Or(h.Home, os.Getenv("HOME"), "/")
+	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
+	return h, nil
 }
 
 // above looks for a folder called name in dir and the folders above it.
@@ -100,24 +109,6 @@ func above(dir, name string) (string, bool) {
 			return "", false
 		}
 	}
-}
-
-func host() (run.Host, error) {
-	h := run.Host{Environ: os.Environ()}
-	name, err := os.Hostname()
-	if err != nil {
-		return h, err
-	}
-	h.Name, _, _ = strings.Cut(name, ".") // as cron does
-	if u, err := user.Current(); err == nil {
-		h.User, h.Home = u.Username, u.HomeDir
-	} else {
-		h.User, h.Home = os.Getenv("USER"), os.Getenv("HOME")
-	}
-	if h.User == "" || h.Home == "" {
-		return h, &problem{err: errors.New("it is not known which user this is"), next: "set USER and HOME", code: exitFailed}
-	}
-	return h, nil
 }
 
 // health asks the daemon of a data folder how it is, and whether it is there.
@@ -142,11 +133,13 @@ func (c *command) lookHere(ctx context.Context) (*api.Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	health, there, err := c.health(ctx, client, o.Data)
 	switch {
 	case err != nil:
 		return nil, nil, err
+	case !there && o.System != nil && os.Geteuid() != 0:
+		return nil, nil, errOnlyRoot
 	case !there:
 		if c.data != "" {
 			if _, err := os.Stat(o.Data); errors.Is(err, fs.ErrNotExist) {
@@ -165,7 +158,7 @@ func (c *command) ownHere(ctx context.Context) (*owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := api.Unix(o.Data)
+	client := clientOf(o)
 	for tries := 0; ; tries++ {
 		_, there, err := c.health(ctx, client, o.Data)
 		if err != nil {
@@ -173,6 +166,9 @@ func (c *command) ownHere(ctx context.Context) (*owner, error) {
 		}
 		if there {
 			return &owner{client: client, finish: func() {}, stop: func() {}}, nil
+		}
+		if o.System != nil && os.Geteuid() != 0 {
+			return nil, errOnlyRoot
 		}
 		d, err := daemon.Open(ctx, o)
 		var owned *daemon.OwnedError
@@ -192,6 +188,29 @@ func (c *command) ownHere(ctx context.Context) (*owner, error) {
 		go func() { w.done <- errors.Join(d.Run(inner), d.Close()) }()
 		return w, nil
 	}
+}
+
+// locate gives the file of a project and its data folder. In a release both are
+// named without links: what is written down about a run must not change its
+// meaning with the next release.
+func locate(file string) (yaml, data string, err error) {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		return "", "", err
+	}
+	if _, root, ok := project.ReleaseAt(dir); ok {
+		return filepath.Join(dir, project.FileName), filepath.Join(root, site.DataName), nil
+	}
+	return file, filepath.Join(filepath.Dir(file), dataName), nil
+}
+
+func same(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 // explainAddress is for an address that cannot be listened on.
@@ -248,7 +267,10 @@ func (c *command) dataHere() (string, error) {
 
 // hereCommands are the commands that need a daemon's parts.
 func (c *command) hereCommands() []*cobra.Command {
-	return []*cobra.Command{c.serveCommand(), keeperCommand(), publishCommand(), c.pythonCommand(), c.siteCommand()}
+	return []*cobra.Command{
+		c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.serveCommand(), c.secretsCommand(), c.crontabCommand(),
+		keeperCommand(), publishCommand(), c.pythonCommand(), c.siteCommand(),
+	}
 }
 
 // keeperCommand is the parent of the jobs. The daemon starts it.

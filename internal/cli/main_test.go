@@ -26,9 +26,9 @@ import (
 // and when a daemon of ours executes itself as /proc/self/exe.
 func TestMain(m *testing.M) {
 	if name := filepath.Base(os.Args[0]); name == "exe" || name == "belfry" {
-		os.Exit(Main(os.Args[1:]))
+		os.Exit(Main(os.Args))
 	}
-	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args)) }})
 }
 
 // Each script is one story of a user; scripts stand in testdata/script.
@@ -102,6 +102,19 @@ func newPlace(t *testing.T, files ...string) *place {
 	}
 	t.Cleanup(func() { proctest.EndKeepers(t, p.dir) })
 	return p
+}
+
+// example copies examples/ttandaudio, without what was made in it.
+func (p *place) example() {
+	p.t.Helper()
+	if out, err := exec.Command("cp", "-r", "../../examples/ttandaudio/.", p.dir).CombinedOutput(); err != nil {
+		p.t.Fatalf("copy the example: %v\n%s", err, out)
+	}
+	for _, made := range []string{".belfry", "lake"} {
+		if err := os.RemoveAll(p.path(made)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 }
 
 func (p *place) path(name string) string { return filepath.Join(p.dir, name) }
@@ -237,10 +250,17 @@ func (p *place) start(args ...string) *process {
 // startBinary starts another binary than this one.
 func (p *place) startBinary(binary string, args ...string) *process {
 	p.t.Helper()
-	b := &process{p: p, cmd: p.command(args...), lines: make(chan string, 1000)}
+	cmd := p.command(args...)
 	if binary != "" {
-		b.cmd.Path = binary
+		cmd.Path = binary
 	}
+	return p.run(cmd)
+}
+
+// run starts a command whose standard error is then read.
+func (p *place) run(cmd *exec.Cmd) *process {
+	p.t.Helper()
+	b := &process{p: p, cmd: cmd, lines: make(chan string, 1000)}
 	pipe, err := b.cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,9 +109,7 @@ func (p *place) mail() string {
 func TestTheExampleRunsAtItsTimeAndTheSecondJobAfterTheFirst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	if out, err := exec.Command("cp", "-r", "../../examples/ttandaudio/.", p.dir).CombinedOutput(); err != nil {
-		t.Fatalf("copy the example: %v\n%s", err, out)
-	}
+	p.example()
 	seoul, err := time.LoadLocation("Asia/Seoul")
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -103,5 +105,95 @@ jobs:
 	}
 	if manifest, err := os.ReadFile(filepath.Join(got, "_manifest.json")); err != nil || !strings.Contains(string(manifest), `"data.txt"`) {
 		t.Errorf("in the bucket the manifest is %s, %v", manifest, err)
+	}
+}
+
+func TestAMonthOfTheExampleIsMadeAgainIntoABucket(t *testing.T) {
+	t.Parallel()
+	s3 := s3test.Start(t)
+	p := newPlace(t)
+	p.example()
+	env := "MARKET: KR"
+	for _, v := range s3.Env() {
+		name, value, _ := strings.Cut(v, "=")
+		env += fmt.Sprintf(", %s: %q", name, value)
+	}
+	p.write("belfry.yaml", strings.NewReplacer(
+		"retry: {attempts: 3, backoff: 1m}", "retry: {attempts: 1}",
+		"command: python3 top_tracks.py", `command: 'echo $BELFRY_DATE >> ledger; [ $BELFRY_DATE != 2026-06-20 ] || [ -e mended ] || exit 3; python3 top_tracks.py'`,
+		"env: {MARKET: KR}", "env: {"+env+"}",
+		"to: lake/top-tracks/", "to: s3://"+s3.Bucket+"/top-tracks/",
+		"to: lake/audio-features/", "to: s3://"+s3.Bucket+"/audio-features/",
+	).Replace(p.read("belfry.yaml")))
+	p.serve()
+	month := []string{"backfill", "top-tracks", "--from", "2026-06-10", "--to", "2026-07-09", "--parallel", "4"}
+	if _, errs, code := p.belfry(month...); code != exitRunFailed || !strings.Contains(errs, "2026-06-20") {
+		t.Fatalf("with a day that fails it exits with %d: %s", code, errs)
+	}
+	p.write("mended", "")
+	if _, errs, code := p.belfry(append(month, "--only", "failed")...); code != 0 {
+		t.Fatalf("mended it exits with %d: %s", code, errs)
+	}
+
+	runs, err := p.client().Runs(t.Context(), api.RunFilter{Job: "top-tracks", State: "succeeded"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]string{} // date → run
+	for _, r := range runs {
+		if other, twice := made[r.Date]; twice {
+			t.Errorf("%s was made by %s and by %s", r.Date, other, r.ID)
+		}
+		made[r.Date] = r.ID
+	}
+	if len(made) != 30 {
+		t.Errorf("%d days were made, want 30", len(made))
+	}
+	ran := map[string]int{}
+	for date := range strings.Lines(p.read("ledger")) {
+		ran[strings.TrimSpace(date)]++
+	}
+	got := s3.Fetch(t, "") // with s3cmd
+	for date, run := range made {
+		want := 1
+		if date == "2026-06-20" {
+			want = 2
+		}
+		if ran[date] != want {
+			t.Errorf("the script ran %d times for %s, want %d", ran[date], date, want)
+		}
+		for set, name := range map[string]string{"top-tracks": "top_tracks.jsonl", "audio-features": "audio_features.jsonl"} {
+			whole(t, filepath.Join(got, set, "dt="+date), run, name)
+		}
+	}
+	if keys := s3.List(t); len(keys) != 30*2*3 {
+		t.Errorf("the bucket holds %d objects, want a file, a manifest and a mark for each of 60 sets: %q", len(keys), keys)
+	}
+}
+
+// whole checks that a folder holds the set of one file that a run published.
+func whole(t *testing.T, dir, run, name string) {
+	t.Helper()
+	var manifest struct {
+		Run   string
+		Files []struct {
+			Path, SHA256 string
+			Size         int
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "_manifest.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &manifest)
+	}
+	if err != nil || manifest.Run != run || len(manifest.Files) != 1 || manifest.Files[0].Path != name {
+		t.Errorf("%s: the manifest of run %s is %s, %v", dir, run, text, err)
+		return
+	}
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if sum := fmt.Sprintf("%x", sha256.Sum256(data)); err != nil || sum != manifest.Files[0].SHA256 || len(data) != manifest.Files[0].Size || len(data) == 0 {
+		t.Errorf("%s: %s is not what the manifest says: %d bytes, %v", dir, name, len(data), err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "_SUCCESS")); err != nil {
+		t.Error(err)
 	}
 }

@@ -38,7 +38,10 @@ func (t *there) flags(root *cobra.Command) {
 
 // here are the commands that -H means nothing to: they work on this machine's
 // files.
-var here = map[string]bool{"init": true, "serve": true, "next": true, "vacuum": true}
+var here = map[string]bool{
+	"init": true, "serve": true, "next": true, "vacuum": true,
+	"import": true, "shadow": true, "install": true, "uninstall": true, "secrets": true, "crontab": true,
+}
 
 // checkPlace refuses -H where it means nothing, rather than do here what was
 // meant to be done there.
@@ -50,6 +53,8 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 		return usage("belfry deploy is given its host without -H").hint("belfry deploy %s", t.address)
 	case t.address != "" && here[cmd.Name()]:
 		return usage("%s works on this machine, not on %s", cmd.CommandPath(), t.address).hint("-H is for commands that talk to a daemon")
+	case t.address != "" && c.system:
+		return usage("--system is this machine's cron; -H speaks to a project's daemon")
 	case t.address == "" && !deploys && (t.identity != "" || t.acceptNew):
 		return usage("-i and --accept-new are for a host: it is named with -H")
 	}

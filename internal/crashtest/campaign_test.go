@@ -1,7 +1,8 @@
 // Package crashtest holds a campaign: a daemon with many jobs is killed with
 // SIGKILL again and again, at random and at each point between a decision and
 // its announcement, and afterwards its account is compared with a ledger that
-// the jobs write themselves. The short one is part of the tests; make crash runs
+// the jobs write themselves. Meanwhile some of them publish to a bucket again and
+// again, and readers look at what is there. The short one is part of the tests; make crash runs
 // a long one.
 package crashtest
 
@@ -25,6 +26,8 @@ import (
 
 	"belfry/api"
 	"belfry/internal/crash"
+	"belfry/internal/machine"
+	"belfry/internal/publish/s3test"
 )
 
 var (
@@ -46,7 +49,7 @@ type kind struct {
 
 var kinds = []kind{
 	{name: "plain", yaml: "schedule: \"* * * * *\"\n    command: [DIR/job, NAME, \"0.NUMBER\", \"0\"]\n    overlap: allow", attempts: 1, state: "succeeded"},
-	{name: "long", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 1NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded"},
+	{name: "long", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((10 + NUMBER)) 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "spread", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((5 * NUMBER % 50)) 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "failing", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 3\n    overlap: allow", attempts: 1, code: 3, state: "failed"},
 	{name: "retrying", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 4\n    overlap: allow\n    retry: {attempts: 3, backoff: 0.2s}", attempts: 3, code: 4, state: "failed"},
@@ -55,8 +58,9 @@ var kinds = []kind{
 	{name: "diamond", yaml: "after: [plain-NUMBER, child-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "ruin", yaml: "after: [failing-NUMBER, orphan-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
 	{name: "narrow", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.5 0\n    overlap: allow\n    pools: [narrow]", attempts: 1, state: "succeeded"},
-	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 6NUMBER 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
+	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((60 + NUMBER)) 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
 	{name: "asked", yaml: "command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded", asked: true},
+	{name: "bucket", yaml: "command: DIR/job NAME 0 0 files\n    overlap: allow\n    env: {ENVIRONMENT}\n    publish: {to: s3://lake/NAME/, mode: replace}", attempts: 1, state: "succeeded", asked: true},
 	{name: "lake", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 0 output\n    overlap: allow\n    publish: DIR/lake/NAME/$BELFRY_STAMP", attempts: 1, state: "succeeded"},
 	{name: "direct", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 0", attempts: 1, state: "succeeded"},
 	{name: "shell", crontab: "#belfry: name=NAME\n* * * * * DIR/job NAME 0.NUMBER 5; exit $?", attempts: 1, code: 5, state: "failed"},
@@ -72,7 +76,13 @@ func kindOf(name string) kind {
 const job = `#!/bin/sh
 echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $1" >>DIR/ledger
 /bin/sleep "$2"
-[ -z "$4" ] || echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run"
+case $4 in
+output) echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run" ;;
+files) # of several sizes, and some that the next set does not have
+	for n in 1 2 3 $$; do
+		yes "$BELFRY_RUN" | head -n $n >"$BELFRY_OUTPUT/part-$n"
+	done ;;
+esac
 echo "end $BELFRY_RUN $BELFRY_ATTEMPT $3" >>DIR/ledger
 exit "$3"
 `
@@ -81,6 +91,7 @@ type campaign struct {
 	t      *testing.T
 	dir    string
 	binary string
+	bucket *s3test.Server
 	client *api.Client
 	kills  map[string]int // by where
 
@@ -96,12 +107,16 @@ func sorts() []kind {
 
 func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	t.Parallel()
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import boto3").CombinedOutput(); err != nil {
+		machine.Lacks(t, "boto3 (Debian's package python3-boto3): %s", out)
+	}
 	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}, asked: map[string]bool{}}
 	c.binary = filepath.Join(c.dir, "belfry")
 	build := exec.Command("go", "build", "-p", "2", "-tags", "crashpoints", "-o", c.binary, "belfry/cmd/belfry")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	c.bucket = s3test.Start(t)
 	c.write("job", job, 0o755)
 	c.write("belfry.yaml", c.project(), 0o600)
 	c.write("tab", c.crontab(), 0o600)
@@ -111,6 +126,7 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	first := c.serve("")
 	c.ready()
 	since := time.Now()
+	readers := c.read()
 	c.kill(first, "at first")
 	// Some points are passed only when jobs fire: on the full minute.
 	firing := rounds{crash.Replaced, crash.Decided, crash.Recorded, crash.Admitted, crash.Claimed, crash.Prepared, crash.Started}
@@ -134,6 +150,8 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	c.ready()
 	runs := c.finished(since, until)
 	c.check(runs, since, until)
+	readers.end(c)
+	c.whole()
 	c.stop(last)
 	c.nothingRuns()
 }
@@ -162,7 +180,8 @@ func (c *campaign) project() string {
 		for i := range *scale {
 			if k.yaml != "" {
 				name := fmt.Sprintf("%s-%d", k.name, i)
-				text += "  " + name + ":\n    " + fill(k.yaml, name, i) + "\n    notify: {on: []}\n"
+				entry := strings.ReplaceAll(fill(k.yaml, name, i), "ENVIRONMENT", c.bucketEnvironment())
+				text += "  " + name + ":\n    " + entry + "\n    notify: {on: []}\n"
 			}
 		}
 	}
@@ -266,7 +285,11 @@ func (c *campaign) ask(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		runs, err := c.client.Start(ctx, api.RunRequest{Job: fmt.Sprintf("asked-%d", rand.IntN(*scale))})
+		name := fmt.Sprintf("asked-%d", rand.IntN(*scale))
+		if rand.IntN(3) == 0 {
+			name = fmt.Sprintf("bucket-%d", rand.IntN(targets))
+		}
+		runs, err := c.client.Start(ctx, api.RunRequest{Job: name})
 		if err != nil {
 			continue // there is no daemon yet, or none any more
 		}
@@ -355,7 +378,7 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	c.t.Helper()
 	began, codes := c.ledger()
 	accounts := map[string]map[time.Time]int{} // job → firing → rows
-	firings, asked := 0, 0
+	firings, asked, published := 0, 0, 0
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.asked {
@@ -394,6 +417,7 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 		if began[attempt{r.ID, r.Attempt + 1}] > 0 {
 			c.t.Errorf("%s of %s began an attempt that is not in its account", r.Job, r.FiresAt)
 		}
+		published += len(r.Published)
 		if k.name == "lake" {
 			c.published(r)
 		}
@@ -416,7 +440,7 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	for _, n := range c.kills {
 		total += n
 	}
-	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d kills: %v", firings, asked, len(began), total, c.kills)
+	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d publishes, %d kills: %v", firings, asked, len(began), published, total, c.kills)
 	if firings == 0 {
 		c.t.Error("nothing fired: the campaign was too short")
 	}

@@ -330,6 +330,19 @@ func isolated(cmd *exec.Cmd) (string, error) {
 // the tests may install it, as root, is a failure.
 func needCron(t *testing.T) (shim string) {
 	t.Helper()
+	needNamespaces(t)
+	shim = filepath.Join(t.TempDir(), "clock.so")
+	gcc := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", shim, "testdata/clock.c", "-ldl")
+	if out, err := gcc.CombinedOutput(); err != nil {
+		t.Fatalf("gcc testdata/clock.c (tools/test.sh installs gcc and libc6-dev): %v\n%s", err, out)
+	}
+	return shim
+}
+
+// needNamespaces says what the machine lacks to run Debian's cron, and ours, apart
+// from its own.
+func needNamespaces(t *testing.T) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		machine.Lacks(t, "root: cron runs with mounts and processes of its own")
 	}
@@ -344,10 +357,4 @@ func needCron(t *testing.T) (shim string) {
 		t.Fatalf("%s is not of Debian's package cron: dpkg-query -W cron: %v", cron, err)
 	}
 	t.Logf("cron %s", version)
-	shim = filepath.Join(t.TempDir(), "clock.so")
-	gcc := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", shim, "testdata/clock.c", "-ldl")
-	if out, err := gcc.CombinedOutput(); err != nil {
-		t.Fatalf("gcc testdata/clock.c (tools/test.sh installs gcc and libc6-dev): %v\n%s", err, out)
-	}
-	return shim
 }

@@ -28,6 +28,10 @@ type history struct {
 	jobs  func() []plan.Job
 	byKey func(key string) (plan.Job, bool)
 	now   func() time.Time
+	// owner is the user whose jobs and runs these are, for requests of that user;
+	// empty: they are all.
+	owner  string
+	owners map[string]string // hash of a definition → owner; nil where all may be seen
 	// secrets gives what is hidden in the output of a run's newest attempt.
 	secrets   func(ctx context.Context, run string) ([]string, error)
 	publisher *publisher
@@ -45,7 +49,14 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 		if !j.Paused {
 			out.Next = j.Next(now)
 		}
-		if last, ok := lasts[j.Key]; ok {
+		last, ok := lasts[j.Key]
+		if ok {
+			ok, err = h.sees(ctx, last)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			out.Last = &last
 		}
 		if j.Python.Wanted() {
@@ -54,6 +65,60 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 		list = append(list, out)
 	}
 	return list, nil
+}
+
+// sees reports whether a run is one that may be shown and steered: one that was
+// of this owner, whoever owns the job now.
+func (h *history) sees(ctx context.Context, r run.Run) (bool, error) {
+	if h.owner == "" {
+		return true, nil
+	}
+	owner, known := h.owners[r.Definition]
+	if !known {
+		text, err := h.store.Definition(ctx, r.Definition)
+		if err != nil {
+			return false, fmt.Errorf("read the definition of run %s: %w", r.ID, err)
+		}
+		j, err := job.ParseDefinition(text)
+		if err != nil {
+			return false, err
+		}
+		owner = j.Owner
+		h.owners[r.Definition] = owner
+	}
+	return owner == h.owner, nil
+}
+
+// seesRun is sees for a run of which only the id is known.
+func (h *history) seesRun(ctx context.Context, id string) bool {
+	if h.owner == "" {
+		return true
+	}
+	r, err := h.store.Run(ctx, id)
+	if err != nil {
+		return false
+	}
+	sees, err := h.sees(ctx, r)
+	return err == nil && sees
+}
+
+// seen gives a run that was found unless it is somebody else's.
+func (h *history) seen(ctx context.Context, ref string, found run.Run, err error) (run.Run, error) {
+	if err != nil {
+		return run.Run{}, err
+	}
+	sees, err := h.sees(ctx, found)
+	if err == nil && !sees {
+		err = noRun(ref)
+	}
+	if err != nil {
+		return run.Run{}, err
+	}
+	return found, nil
+}
+
+func noRun(ref string) error {
+	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "belfry runs lists the runs, belfry jobs the jobs"}
 }
 
 // Zone is that of the job as it is now, or as the run found it.
@@ -90,7 +155,7 @@ func (h *history) removed(ctx context.Context, name string) (plan.Job, bool, err
 		return plan.Job{}, false, err
 	}
 	for _, s := range slices.Backward(stored) {
-		if s.Removed && (s.Name == name || s.String() == name) {
+		if s.Removed && (s.Name == name || s.String() == name) && (h.owner == "" || s.Owner == h.owner) {
 			return s.Job, true, nil
 		}
 	}
@@ -159,10 +224,35 @@ func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run
 		}
 		filter.Job = j.Key
 	}
-	return h.store.EachRun(ctx, filter, each)
+	if h.owner == "" {
+		return h.store.EachRun(ctx, filter, each)
+	}
+	filter.Limit = 0 // it counts those that are seen
+	given := 0
+	err := h.store.EachRun(ctx, filter, func(r run.Run) error {
+		sees, err := h.sees(ctx, r)
+		if err != nil || !sees {
+			return err
+		}
+		if given++; f.Limit > 0 && given > f.Limit {
+			return errEnough
+		}
+		return each(r)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
+var errEnough = errors.New("enough runs")
+
 func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
+	found, err := h.runByRef(ctx, ref)
+	return h.seen(ctx, ref, found, err)
+}
+
+func (h *history) runByRef(ctx context.Context, ref string) (run.Run, error) {
 	if run.IsID(ref) {
 		if r, err := h.store.Run(ctx, ref); !errors.Is(err, run.ErrNotFound) {
 			return r, err
@@ -180,6 +270,14 @@ func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
 		return run.Run{}, err
 	}
 	runs, err := h.store.RunsByPrefix(ctx, strings.ToUpper(ref))
+	if err != nil {
+		return run.Run{}, err
+	}
+	runs = slices.DeleteFunc(runs, func(r run.Run) bool {
+		sees, seesErr := h.sees(ctx, r)
+		err = errors.Join(err, seesErr)
+		return !sees
+	})
 	switch {
 	case err != nil:
 		return run.Run{}, err
@@ -195,7 +293,7 @@ func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
 	case found:
 		return h.newest(ctx, removed, ref)
 	}
-	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no run or job %q", ref), Hint: "belfry runs lists the runs, belfry jobs the jobs"}
+	return run.Run{}, noRun(ref)
 }
 
 // newest is the run of a job that was recorded last.
@@ -309,7 +407,23 @@ func newBackend(d *Daemon) *backend {
 	return &backend{&history{data: d.o.Data, store: d.store.Store, jobs: d.jobs.planned, byKey: d.jobs.byKey, now: d.now, secrets: d.runner.Secrets, publisher: d.publisher}, d}
 }
 
-func (b *backend) Health(ctx context.Context) api.Health { return b.d.health(ctx) }
+// of gives what a user of the machine may ask for.
+func (b *backend) of(user string) *backend {
+	h := *b.history
+	h.owner, h.owners = user, map[string]string{}
+	h.jobs = func() []plan.Job {
+		return slices.DeleteFunc(slices.Clone(b.jobs()), func(j plan.Job) bool { return j.Owner != user })
+	}
+	return &backend{&h, b.d}
+}
+
+func (b *backend) Health(ctx context.Context) api.Health {
+	h := b.d.health(ctx)
+	if b.owner != "" {
+		h.Jobs = len(b.jobs())
+	}
+	return h
+}
 
 // Jobs are those of the sources as they are now.
 func (b *backend) Jobs(ctx context.Context) ([]server.Job, error) {
@@ -347,6 +461,9 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 
 // working refuses what a daemon that is ending would leave to the next one.
 func (b *backend) working() error {
+	if b.d.o.Shadow {
+		return &api.Error{Code: api.Refused, Message: "the daemon looks on while another cron runs the jobs (--shadow), and starts nothing", Hint: "let the other cron run it, or switch over: belfry install --system"}
+	}
 	if b.d.runner.Held() {
 		return &api.Error{Code: api.Refused, Message: "the daemon is ending, and starts nothing more", Hint: "ask the next one, or this command again when it has ended"}
 	}

@@ -38,9 +38,13 @@ type Options struct {
 	Data     string   // the data folder; it is made if need be
 	Project  string   // path of a belfry.yaml, or empty
 	Crontabs []string // paths of crontabs
+	System   *System  // the machine whose cron it is; nil: none's
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool
+	// Shadow says that another cron runs the jobs: a daemon that plans then
+	// accounts for every firing, and starts nothing.
+	Shadow bool
 	// Listen is an address for anyone who may reach it, above the project's
 	// setting: they learn whether the daemon is well. Empty: none but the
 	// project's.
@@ -50,6 +54,12 @@ type Options struct {
 	// called with their number at first, and whenever it has changed.
 	Wait      time.Duration
 	Remaining func(running int)
+	// Grace says that no job outlives the end of Run, after Wait: those that run
+	// get TERM and, so much later, KILL. Zero: they go on.
+	Grace time.Duration
+	// Output is given what the jobs print, from one goroutine; nil: it is in the
+	// account alone.
+	Output func(lines []Line)
 	// Supervisor is systemd's socket for news of us, and Watchdog how often it
 	// wants to hear that all is well; zero: never.
 	Supervisor string
@@ -80,15 +90,18 @@ type Daemon struct {
 	outbox    *outbox.Worker
 	publisher *publisher
 	logs      *logs.Follower
+	echo      *echo
 	jobs      *jobs
 	changes   changes
 	folder    *lock         // on the data folder
 	listen    net.Listener  // the socket in the folder
+	peers     net.Listener  // nil, or the socket that everybody on the machine may open
 	public    net.Listener  // nil: there is no address for anyone
 	last      *plan.Reading // of the newest decision
 	finish    chan struct{} // closed when whoever opened it asks for nothing more
 	woken     chan struct{} // there is something new to plan
 	beats     heartbeat
+	cron      *cronLog
 	supervisor
 }
 
@@ -96,6 +109,9 @@ type Daemon struct {
 // Whoever opens a Daemon must close it.
 func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	o.Log = slog.New(once{o.Log.Handler()})
+	if o.System != nil {
+		o.Host.For = o.System.host(o.Host)
+	}
 	d := &Daemon{
 		o: o, since: o.Clock().Wall, finish: make(chan struct{}), woken: make(chan struct{}, 1),
 		beats: heartbeat{clock: o.Clock}, supervisor: supervisor{o.Supervisor, o.Log},
@@ -108,7 +124,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}()
 	// What is wrong in the files, or with the address, is said before anything
 	// is changed.
-	d.jobs = newJobs(o)
+	d.cron = newCronLog(o, d.since)
+	d.jobs = newJobs(o, d.cron)
 	if err := d.jobs.read(); err != nil {
 		return nil, err
 	}
@@ -119,6 +136,11 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, &FolderError{o.Data, err}
+	}
+	if o.System != nil {
+		if err := openFolders(o.Data); err != nil {
+			return nil, &FolderError{o.Data, err}
+		}
 	}
 	if d.folder, err = own(ctx, o); err != nil {
 		return nil, err
@@ -139,8 +161,13 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.wire()
-	if d.listen, err = listen(o.Data); err != nil {
+	if d.listen, err = listen(o.Data, 0o600); err != nil {
 		return nil, err
+	}
+	if o.System != nil {
+		if d.peers, err = listenPeers(o.System.Sockets); err != nil {
+			return nil, err
+		}
 	}
 	return d, nil
 }
@@ -156,16 +183,20 @@ func (d *Daemon) wire() {
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
 		Python:      func(j *job.Job, attempt string) []string { return python.Args(d.o.Self, d.o.Data, j, attempt) },
 		DropPublish: func(item string) { d.outbox.Drop(item) },
-		Began:       d.began, Ended: func(id string, attempt int) { d.logs.Ended(id, attempt) },
+		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
+	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
+	if d.o.Shadow {
+		d.runner.Hold()
+	}
 	d.logs = logs.NewFollower(logs.Options{Store: d.store, Now: d.now, Log: d.o.Log.With("component", "logs")})
-	d.publisher = newPublisher(publish.Options{Command: append(d.o.Self, "publish"), Env: d.runner.Environ, Log: d.o.Log.With("component", "publish")})
+	d.publisher = newPublisher(publish.Options{Command: append(d.o.Self, "publish"), Env: publishAs(d.runner), Log: d.o.Log.With("component", "publish")})
 	d.outbox = outbox.NewWorker(outbox.Options{
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: d.publisher,
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -195,7 +226,13 @@ func (d *Daemon) limits() run.Limits {
 	return run.Limits{Slots: cmp.Or(settings.Slots, 4*runtime.NumCPU()), Pools: settings.Pools}
 }
 
-func (d *Daemon) spool() string { return cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool) }
+func (d *Daemon) spool() string {
+	spool := cmp.Or(d.o.MailSpool, d.jobs.settings().MailSpool)
+	if spool == "" && d.o.System != nil {
+		spool = d.o.System.Mail
+	}
+	return spool
+}
 
 // patience is how long what is owed is tried.
 func (d *Daemon) patience(kind outbox.Kind) time.Duration {
@@ -235,10 +272,12 @@ func (d *Daemon) changed() {
 const (
 	runs       = "runner"
 	following  = "log follower"
+	echoing    = "job output"
 	deliveries = "outbox"
 	probing    = "store"
 	answers    = "server"
 	publicly   = "public server"
+	locally    = "server for users"
 	reloading  = "reload"
 	planning   = "planner"
 	pruning    = "retention"
@@ -267,12 +306,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts := newParts(d.o.Log)
 	// First, and so the last to stop: attempts end for as long as the others work.
 	parts.start(following, d.followLogs)
+	if d.o.Output != nil {
+		parts.start(echoing, d.echo.run)
+	}
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
-	parts.start(answers, func(ctx context.Context) error { return d.serve(ctx, d.listen, server.Owner, ending) })
+	parts.start(answers, func(ctx context.Context) error {
+		return d.serve(ctx, d.listen, d.handler(newBackend(d), server.Owner, os.Geteuid(), ending))
+	})
 	if d.public != nil {
-		parts.start(publicly, func(ctx context.Context) error { return d.serve(ctx, d.public, server.Anyone, ending) })
+		parts.start(publicly, func(ctx context.Context) error {
+			return d.serve(ctx, d.public, d.handler(newBackend(d), server.Anyone, nobody, ending))
+		})
+	}
+	if d.peers != nil {
+		parts.start(locally, func(ctx context.Context) error { return d.serve(ctx, d.peers, d.peerHandler(ending)) })
 	}
 	if d.o.Watchdog > 0 {
 		parts.start(assurance, d.watchdog)
@@ -289,6 +338,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.start(pruning, d.retention)
 		parts.start(planning, d.plan)
 		d.ready()
+		d.cron.tell("CRON", "STARTUP", "belfry "+d.o.Version)
 	} else {
 		look.Go(func() { idle <- d.untilIdle(looking) })
 	}
@@ -307,7 +357,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.beats.ended(reloading)
 		d.beats.ended(planning)
 		if err == nil && d.o.Wait != 0 {
-			err = d.waitForRuns(parts.failed)
+			err = d.waitForRuns(parts.failed, d.o.Wait)
+		}
+		if err == nil && d.o.Grace > 0 {
+			err = d.endRuns(parts.failed)
 		}
 	}
 	close(ending)
@@ -324,11 +377,27 @@ func (d *Daemon) ready() {
 	d.tell("READY=1", line)
 }
 
-// waitForRuns returns when no job is running any more, or Wait is over.
-func (d *Daemon) waitForRuns(failed <-chan error) error {
+// endRuns ends the jobs that are still running.
+func (d *Daemon) endRuns(failed <-chan error) error {
+	const killed = 2 * time.Second // what even KILL does not end by then is left
+	if err := d.runner.EndAll(context.Background(), false); err != nil {
+		d.o.Log.Error("end the running jobs", "error", err)
+	}
+	if err := d.waitForRuns(failed, d.o.Grace); err != nil {
+		return err
+	}
+	if err := d.runner.EndAll(context.Background(), true); err != nil {
+		d.o.Log.Error("kill the running jobs", "error", err)
+	}
+	return d.waitForRuns(failed, killed)
+}
+
+// waitForRuns returns when no job is running any more, or after so long;
+// negative: however long it takes.
+func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 	var over <-chan time.Time
-	if d.o.Wait > 0 {
-		timer := time.NewTimer(d.o.Wait)
+	if wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		over = timer.C
 	}
@@ -359,12 +428,17 @@ func (d *Daemon) waitForRuns(failed <-chan error) error {
 	}
 }
 
+// handler answers a user of the machine, by id, what access lets them ask.
+func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
+}
+
 // serve answers requests until ctx ends, and lets those that are under way end.
-func (d *Daemon) serve(ctx context.Context, listener net.Listener, access server.Access, ending <-chan struct{}) error {
+func (d *Daemon) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	requests, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	srv := &http.Server{
-		Handler:           server.New(server.Options{Backend: newBackend(d), Access: access, Ending: ending, Log: d.o.Log.With("component", "server")}),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -431,7 +505,10 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar()}
+	if d.o.System != nil && clock.Boot == "" && d.o.System.RebootDone() {
+		clock.Boot = reading.Boot // the cron before us has run what runs when the machine starts
+	}
+	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar(), Shadow: d.o.Shadow}
 	if in.Waits, err = d.store.Waits(ctx); err != nil {
 		return time.Time{}, err
 	}
@@ -452,12 +529,20 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if wrote {
 		crash.Point(crash.Recorded)
 	}
+	if d.last == nil && d.o.System != nil && !d.o.Shadow {
+		d.tellReboot(decision)
+		if err := d.o.System.MarkReboot(); err != nil {
+			d.o.Log.Warn("tell the cron that may come after us that @reboot jobs have run", "error", err)
+		}
+	}
 	d.last = &reading
 	if wrote {
 		d.runner.Kick()
 		d.changed()
 	}
-	d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	if !d.o.Shadow {
+		d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
+	}
 	return decision.Wake, nil
 }
 
@@ -514,7 +599,7 @@ func (d *Daemon) idle(ctx context.Context) (bool, error) {
 // Close gives everything back, in the reverse order of Open. Jobs go on.
 func (d *Daemon) Close() error {
 	var errs []error
-	for _, listener := range []net.Listener{d.listen, d.public} {
+	for _, listener := range []net.Listener{d.listen, d.public, d.peers} {
 		if listener == nil {
 			continue
 		}
@@ -530,6 +615,9 @@ func (d *Daemon) Close() error {
 	}
 	if d.folder != nil {
 		errs = append(errs, d.folder.release())
+	}
+	if d.cron != nil {
+		d.cron.close()
 	}
 	return errors.Join(errs...)
 }

@@ -24,7 +24,7 @@ const patience = 2 * time.Second
 // jobs as they were.
 func (d *Daemon) health(ctx context.Context) api.Health {
 	h := api.Health{
-		Version: d.o.Version, PID: os.Getpid(), Since: d.since.UTC(), Plans: d.o.Plan, Data: d.o.Data,
+		Version: d.o.Version, PID: os.Getpid(), Since: d.since.UTC(), Plans: d.o.Plan, Shadow: d.o.Shadow, Data: d.o.Data,
 		Problem: d.jobs.trouble(), Parts: d.beats.read(), Listen: d.publicAddress(), Spool: d.spool(),
 	}
 	h.Release, _, _ = project.ReleaseAt(filepath.Dir(d.o.Project))

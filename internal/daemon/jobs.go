@@ -25,6 +25,7 @@ import (
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // jobs are the jobs of a daemon's sources, as they are loaded now.
@@ -32,6 +33,7 @@ type jobs struct {
 	o     Options
 	store *account
 	log   *slog.Logger
+	cron  *cronLog
 	asked chan struct{} // to read the sources anew, whether they have changed or not
 	news  func()        // called when the jobs are others than before
 	alive time.Time     // when a daemon was last here before this one
@@ -44,19 +46,24 @@ type jobs struct {
 	dates   *plan.Calendar       // guarded by mu; of loaded, and used by the planning loop alone
 	daemon  project.Daemon       // guarded by mu
 	stamps  map[string]fileStamp // guarded by mu; of the sources when they were read
+	orphans []string             // guarded by mu; users whose crontabs wait for them
+	said    map[string]bool      // guarded by loading; sentences that the last reading told
+	texts   map[string]string    // guarded by loading; path of a crontab of the machine → the stamp that was read
 	problem string               // guarded by mu: why the newest sources are not in use
 	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
 
-// fileStamp tells whether a file is still the one that was read.
+// fileStamp tells whether a file is still the one that was read, with the owner,
+// the mode and the names that it had then, which its time of change tells of.
 type fileStamp struct {
-	size  int64
-	mtime time.Time
-	inode uint64
+	size         int64
+	mtime, ctime time.Time
+	inode        uint64
+	link         time.Time // when the path itself changed, which may be a link
 }
 
-func newJobs(o Options) *jobs {
-	j := &jobs{o: o, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), news: func() {}}
+func newJobs(o Options, cron *cronLog) *jobs {
+	j := &jobs{o: o, cron: cron, log: o.Log.With("component", "jobs"), asked: make(chan struct{}, 1), news: func() {}}
 	if info, err := os.Stat(filepath.Join(o.Data, "alive")); err == nil {
 		j.alive = info.ModTime()
 	}
@@ -65,10 +72,14 @@ func newJobs(o Options) *jobs {
 
 // sources lists the files that jobs come from.
 func (j *jobs) sources() []string {
-	if j.o.Project == "" {
-		return j.o.Crontabs
+	files := slices.Clone(j.o.Crontabs)
+	if j.o.Project != "" {
+		files = append(files, j.o.Project)
 	}
-	return append([]string{j.o.Project}, j.o.Crontabs...)
+	if j.o.System != nil {
+		files = append(files, j.o.System.Files()...)
+	}
+	return files
 }
 
 // read reads all sources and their settings. With an error what was read before
@@ -78,7 +89,23 @@ func (j *jobs) read() error {
 	for _, file := range j.sources() {
 		stamps[file] = stampOf(file) // before it is read: a later write is seen
 	}
-	loaded, settings, err := read(j.o)
+	said := map[string]bool{}
+	o := j.o
+	o.Told = func(sentence string) {
+		said[sentence] = true
+		if !j.said[sentence] {
+			j.o.Told(sentence)
+		}
+	}
+	loaded, settings, refused, err := read(o)
+	for _, r := range refused {
+		sentence := "this crontab is not used: " + r.Error() + "; " + r.Next
+		if !j.said[sentence] {
+			j.cron.refused(r, j.o.System.Spool)
+		}
+		o.Told(sentence)
+	}
+	j.said = said
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.stamps = stamps // the same mistake is told once
@@ -86,8 +113,25 @@ func (j *jobs) read() error {
 		j.problem = err.Error()
 		return err
 	}
-	j.fresh, j.daemon = loaded, settings
+	j.fresh, j.daemon, j.orphans = loaded, settings, orphans(refused)
+	j.tellReloaded(loaded)
 	return nil
+}
+
+// tellReloaded tells the machine's log which of its crontabs are others than when
+// they were read before. Its caller holds mu, and the first reading is alone.
+func (j *jobs) tellReloaded(loaded []source) {
+	if j.o.System == nil {
+		return
+	}
+	texts := map[string]string{}
+	for _, s := range loaded {
+		texts[s.path] = s.stamp
+		if before, known := j.texts[s.path]; known && before != s.stamp {
+			j.cron.reloaded(s.path, j.o.System.Spool)
+		}
+	}
+	j.texts = texts
 }
 
 // begin makes what was read the jobs of a daemon that has just taken its folder.
@@ -102,6 +146,9 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	j.mu.Lock()
 	fresh := j.fresh
 	j.mu.Unlock()
+	if err := j.removeMissing(ctx, fresh, now); err != nil {
+		return err
+	}
 	var all []plan.Job
 	for i, source := range fresh {
 		saved, err := j.saveSource(ctx, source, now)
@@ -118,6 +165,28 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), "", nil
+	return nil
+}
+
+// removeMissing marks the jobs of the machine's crontabs that are there no more as
+// removed. Of a belfry.yaml and the crontabs that serve was given, others may be
+// served tomorrow.
+func (j *jobs) removeMissing(ctx context.Context, fresh []source, now time.Time) error {
+	if j.o.System == nil {
+		return nil
+	}
+	projects, err := j.store.Projects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range projects {
+		if slices.ContainsFunc(fresh, func(s source) bool { return s.project == name }) {
+			continue
+		}
+		if _, err := j.store.SaveJobs(ctx, name, nil, nil, now); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -180,6 +249,9 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 	defer j.loading.Unlock()
 	if !always && !j.changed() {
 		return false
+	}
+	if always {
+		j.said = nil // whoever asks wants to hear it again
 	}
 	before, settings, problem := j.current(), j.settings(), j.trouble()
 	err := j.read()
@@ -248,7 +320,10 @@ func (j *jobs) changed() bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(j.orphans, func(name string) bool {
+		_, err := j.o.System.Users.Lookup(name)
+		return err == nil
+	})
 }
 
 // difference says in words what a reload changed.
@@ -324,7 +399,12 @@ func stampOf(file string) fileStamp {
 	}
 	stamp := fileStamp{size: info.Size(), mtime: info.ModTime()}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		stamp.inode = stat.Ino
+		stamp.inode, stamp.ctime = stat.Ino, time.Unix(stat.Ctim.Unix())
+	}
+	if link, err := os.Lstat(file); err == nil && link.Mode()&fs.ModeSymlink != 0 {
+		if stat, ok := link.Sys().(*syscall.Stat_t); ok {
+			stamp.link = time.Unix(stat.Ctim.Unix())
+		}
 	}
 	return stamp
 }
@@ -373,6 +453,7 @@ func (j *jobs) trouble() string {
 // the ones that are known.
 type source struct {
 	project string
+	path    string
 	jobs    []*job.Job
 	stamp   string // of a crontab's text and of all that it is read with; else empty
 }
@@ -386,7 +467,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // Read gives the jobs and settings of the sources as a daemon would find them
 // now.
 func Read(o Options) ([]*job.Job, project.Daemon, error) {
-	sources, settings, err := read(o)
+	sources, settings, _, err := read(o)
 	var all []*job.Job
 	for _, s := range sources {
 		all = append(all, s.jobs...)
@@ -395,47 +476,79 @@ func Read(o Options) ([]*job.Job, project.Daemon, error) {
 }
 
 // read reads the project and the crontabs of o. A line of a crontab that is
-// wrong is told and left out; anything wrong in a belfry.yaml, or a
-// file that cannot be read, is an error.
-func read(o Options) ([]source, project.Daemon, error) {
+// wrong is told and left out, one of the machine's crontabs that may not be used
+// is among the refused; anything wrong in a belfry.yaml, or a file that cannot be
+// read, is an error.
+func read(o Options) (sources []source, settings project.Daemon, refused []*system.Refusal, err error) {
 	if zone, err := time.LoadLocation(o.Zone.String()); err == nil {
 		o.Zone = zone // as the machine's zone data has it now
 	}
-	var sources []source
-	settings := project.Daemon{Retention: project.DefaultRetention}
-	if o.Project != "" {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone})
+	settings = project.Daemon{Retention: project.DefaultRetention}
+	there := o.Project != ""
+	if there && o.System != nil {
+		if there, err = o.System.settings(o.Project); err != nil {
+			return nil, settings, nil, &SourceError{err}
+		}
+	}
+	if there {
+		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
 		if err != nil {
-			return nil, settings, &SourceError{err}
+			return nil, settings, nil, &SourceError{err}
 		}
 		settings = p.Daemon
-		sources = append(sources, source{project: p.Name, jobs: p.Jobs})
+		sources = append(sources, source{project: p.Name, path: o.Project, jobs: p.Jobs})
+	}
+	add := func(s source) error {
+		if slices.ContainsFunc(sources, func(other source) bool { return other.project == s.project }) {
+			return fmt.Errorf("two projects are called %q: %s is one; give the other another file name, or a project: of its own", s.project, s.path)
+		}
+		sources = append(sources, s)
+		return nil
 	}
 	for _, path := range o.Crontabs {
 		s, err := loadCrontab(path, o, settings.Pools)
+		if err == nil {
+			err = add(s)
+		}
 		if err != nil {
-			return nil, settings, &SourceError{err}
+			return nil, settings, nil, &SourceError{err}
 		}
-		if slices.ContainsFunc(sources, func(other source) bool { return other.project == s.project }) {
-			return nil, settings, &SourceError{fmt.Errorf("two projects are called %q: %s is one; give the other another file name, or a project: of its own", s.project, path)}
-		}
-		sources = append(sources, s)
 	}
 	for _, s := range sources {
 		for _, j := range s.jobs {
-			for _, target := range j.Publish {
-				to := run.AbsoluteTarget(target.To, cmp.Or(j.Dir, o.Host.Home))
-				err := publish.Check(to)
-				if err == nil && run.Inside(to, o.Data) {
-					err = fmt.Errorf("%q lies in belfry's own data folder; choose a place outside of %s", target.To, o.Data)
-				}
-				if err != nil {
-					return nil, settings, &SourceError{fmt.Errorf("%s: publish of %s: %w", j.Source, j.Name, err)}
-				}
+			if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
+				return nil, settings, nil, &SourceError{err}
 			}
 		}
 	}
-	return sources, settings, nil
+	if o.System == nil {
+		return sources, settings, nil, nil
+	}
+	crontabs, refused, err := o.System.read(o, settings.Pools)
+	if err != nil {
+		return nil, settings, nil, &SourceError{err}
+	}
+	for _, s := range crontabs {
+		if err := add(s); err != nil { // nobody's name may keep the others from running
+			o.Told("this crontab is not used: " + err.Error())
+		}
+	}
+	return sources, settings, refused, nil
+}
+
+// checkTargets says what is wrong with the places that a job publishes to.
+func checkTargets(j *job.Job, home, data string) error {
+	for _, target := range j.Publish {
+		to := run.AbsoluteTarget(target.To, cmp.Or(j.Dir, home))
+		err := publish.Check(to)
+		if err == nil && run.Inside(to, data) {
+			err = fmt.Errorf("%q lies in belfry's own data folder; choose a place outside of %s", target.To, data)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: publish of %s: %w", j.Source, j.Name, err)
+		}
+	}
+	return nil
 }
 
 func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
@@ -452,20 +565,27 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 		}
 		return source{}, fmt.Errorf("read crontab %s: %w", path, reason)
 	}
-	file, err := crontab.Parse(path, text, crontab.Options{Seed: o.Host.Name + abs, Root: o.Host.User == "root"})
+	whose := job.Crontab{Project: projectName(abs), Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools, Now: o.Clock().Wall}
+	return parseCrontab(path, text, o, whose, crontab.Options{Root: o.Host.User == "root"})
+}
+
+// parseCrontab makes jobs of a crontab's text. What is wrong in it is told and
+// left out; name is what it is called then.
+func parseCrontab(name string, text []byte, o Options, whose job.Crontab, how crontab.Options) (source, error) {
+	how.Seed = o.Host.Name + whose.File
+	file, err := crontab.Parse(name, text, how)
 	var wrong crontab.Errors
 	if err != nil && !errors.As(err, &wrong) {
 		return source{}, err
 	}
-	name := projectName(abs)
-	jobs, more := job.FromCrontab(file, job.Crontab{Project: name, Owner: o.Host.User, File: abs, Zone: o.Zone, Pools: pools})
+	jobs, more := job.FromCrontab(file, whose)
 	for _, e := range append(wrong, more...) {
 		o.Told("this line is left out: " + e.Error())
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%q %q %q %q %q %q\n", o.Version, o.Host.Name, o.Host.User, abs, o.Zone, slices.Sorted(maps.Keys(pools)))
+	fmt.Fprintf(sum, "%q %q %q %+v %q %q\n", o.Version, whose.Owner, whose.File, how, o.Zone, slices.Sorted(maps.Keys(whose.Pools)))
 	sum.Write(text)
-	return source{name, jobs, hex.EncodeToString(sum.Sum(nil))}, nil
+	return source{whose.Project, whose.File, jobs, hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
 // projectName calls a crontab given by its path after its file.

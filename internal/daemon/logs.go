@@ -14,6 +14,7 @@ import (
 
 	"belfry/internal/job"
 	"belfry/internal/logs"
+	"belfry/internal/proc"
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
@@ -26,6 +27,21 @@ func attemptDir(data, id string, attempt int) string {
 // began has the output of an attempt followed.
 func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
 	d.follow(r.ID, r.Attempt, j.LogLimit, secrets, err)
+	d.echo.begin(r)
+}
+
+// ended is told of an attempt whose end is durable.
+func (d *Daemon) ended(id string, attempt int) {
+	d.logs.Ended(id, attempt)
+	d.echo.end(id, attempt)
+	d.cron.ended(id, attempt)
+}
+
+// started is told of an attempt that has its process.
+func (d *Daemon) started(r run.Run, s proc.Started) {
+	if j, known := d.jobs.byKey(r.Job); known {
+		d.cron.started(r, j.Job, s)
+	}
 }
 
 // follow has a log followed; err says that its secrets are not known now.
@@ -148,12 +164,12 @@ func (h *history) Log(ctx context.Context, id string, attempt int) (*logs.Reader
 	if known, ok, err := h.store.Log(ctx, id, attempt); err != nil || ok && known.Closed {
 		return logs.NewReader(h.store, a), err
 	}
-	if _, err := os.Lstat(filepath.Join(a.Dir, logs.FileName)); errors.Is(err, fs.ErrNotExist) {
-		return logs.NewReader(h.store, a), nil
-	}
 	var err error
 	if a.Secrets, err = h.secrets(ctx, id); err != nil {
-		return nil, fmt.Errorf("what run %s printed is not stored yet, and what is secret in it is not known: %w", id, err)
+		if _, absent := os.Lstat(filepath.Join(a.Dir, logs.FileName)); !errors.Is(absent, fs.ErrNotExist) {
+			return nil, fmt.Errorf("what run %s printed is not stored yet, and what is secret in it is not known: %w", id, err)
+		}
+		a.Dir = "" // a file may come yet
 	}
 	return logs.NewReader(h.store, a), nil
 }

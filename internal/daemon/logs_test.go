@@ -72,3 +72,54 @@ func done() context.Context {
 	cancel()
 	return ctx
 }
+
+// Whoever asks for a log right after the claim of its attempt is there before
+// its file, and before anybody follows it.
+func TestALogIsReadWithoutItsSecretsAlsoByWhoWasThereBefore(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	yaml := func(env string) {
+		t.Helper()
+		text := "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\", env: {" + env + "}}\n"
+		if err := os.WriteFile(o.Project, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yaml("API_TOKEN: hunter22")
+	d, client, stop := serveDaemon(t, o)
+	runs, err := client.Start(t.Context(), api.RunRequest{Job: "nightly"})
+	for err == nil && !runs[0].Finished() {
+		runs[0], err = client.Await(t.Context(), runs[0])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := runs[0].ID
+	early, err := newBackend(d).Log(t.Context(), id, 2) // which nobody follows
+	if err != nil {
+		t.Fatal(err)
+	}
+	yaml("X: $NO_SUCH") // what is secret is not known any more
+	d.jobs.reload(t.Context(), true)
+	blind, err := newBackend(d).Log(t.Context(), id, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := attemptDir(o.Data, id, 2)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, logs.FileName), []byte("it is hunter22\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if part, err := early.Next(t.Context(), true); err != nil || string(part.Text) != "it is ********\n" {
+		t.Errorf("who knows what is secret reads %q, %v", part.Text, err)
+	}
+	if part, err := blind.Next(t.Context(), true); !errors.Is(err, io.EOF) {
+		t.Errorf("who does not reads %q, %v", part.Text, err)
+	}
+	if _, err := newBackend(d).Log(t.Context(), id, 2); err == nil {
+		t.Error("who does not know what is secret in a file that is there has a reader for it")
+	}
+	stop()
+}

@@ -43,7 +43,7 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	// It starts nothing: it only knows how an attempt's environment is made.
 	runner := run.NewRunner(run.Options{Dir: runsDir(o.Data), Store: s, Job: byKey, Host: o.Host})
 	h.secrets = runner.Secrets
-	h.publisher = newPublisher(publish.Options{Command: append(o.Self, "publish"), Env: runner.Environ, Log: o.Log.With("component", "publish")})
+	h.publisher = newPublisher(publish.Options{Command: append(o.Self, "publish"), Env: publishAs(runner), Log: o.Log.With("component", "publish")})
 	listener := newPipeListener()
 	srv := &http.Server{Handler: server.New(server.Options{Backend: &onlooker{h, o}, Access: server.Owner, Log: o.Log}), ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
@@ -63,7 +63,7 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 // seen gives the jobs of the sources as a daemon would find them, and the
 // stored ones of projects that have none here.
 func seen(ctx context.Context, o Options, s *store.Store) ([]plan.Job, error) {
-	loaded, _, err := read(o)
+	loaded, _, _, err := read(o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
@@ -18,7 +21,7 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), "publish.lock"), IfEmpty: j.IfEmpty,
+		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
 		Targets: targets,
 	}
 	order.Release, _, _ = project.ReleaseAt(j.Dir)
@@ -30,6 +33,17 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 	return item
 }
 
+// publishAs gives the environment of a run's job, and whom it ran as.
+func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+	return func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
+		env, as, err := r.Environ(ctx, id)
+		if as == nil {
+			return env, nil, err
+		}
+		return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
+	}
+}
+
 // notices makes what is owed to people for a piece of news: cron's mail for a
 // crontab's entry, a notice of ours for the others.
 func (d *Daemon) notices(n run.News) []outbox.Item {
@@ -37,7 +51,12 @@ func (d *Daemon) notices(n run.News) []outbox.Item {
 		Mailbox: n.Job.Owner, User: n.Job.Owner, Host: d.o.Host.Name, Attempt: n.Attempt, At: n.At, Run: n.Run.ID,
 	}
 	if n.Job.Crontab {
-		if !cronMail(&message, n, d.o.Host) {
+		host, err := d.o.Host.Of(n.Job.Owner)
+		if err != nil { // the user is gone, and with it the mailbox
+			d.o.Log.Warn("nobody to tell about a run", "run", n.Run.ID, "job", n.Job.String(), "error", err)
+			return nil
+		}
+		if !d.cronMail(&message, n, host) {
 			return nil
 		}
 	} else {
@@ -54,24 +73,38 @@ var told = map[job.Event]string{
 	job.OnRecovery: "succeeded again",
 	job.OnSuccess:  "succeeded",
 	job.OnLate:     "is late",
+	job.OnOutput:   "printed something",
 }
 
-// cronMail fills in cron's mail to the letter; false when MAILTO wants none.
-func cronMail(message *notify.Message, n run.News, host run.Host) bool {
+// cronMail fills in cron's mail to the letter; false when there is none: MAILTO
+// wants none, or the command has failed and printed nothing.
+func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bool {
+	if info, err := os.Stat(n.Log); n.Event == job.OnFailure && n.State == run.Failed && n.Run.State == run.Running && (err != nil || info.Size() == 0) {
+		return false
+	}
 	environ := run.CronEnviron(n.Job, host)
+	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
+	message.Dir, _ = environ.Lookup("HOME")
 	message.From, _ = environ.Lookup("MAILFROM")
+	if message.From != "" && !notify.SafeAddress(message.From, host.Debian) {
+		d.cron.unsafe(host.User, message.From)
+	}
 	message.ContentType, _ = environ.Lookup("CONTENT_TYPE")
 	message.TransferEncoding, _ = environ.Lookup("CONTENT_TRANSFER_ENCODING")
 	if to, set := environ.Lookup("MAILTO"); set {
 		if to == "" {
 			return false
 		}
-		list, err := notify.ParseMailTo(to)
+		list, err := notify.ParseMailTo(to, host.Debian)
 		if err != nil { // cron refuses to send it; we tell the owner
 			message.Intro = fmt.Sprintf("MAILTO=%q cannot be used: %v", to, err)
+			d.cron.unsafe(host.User, to)
 		}
 		message.To = list
+	}
+	if host.Debian { // it does not tell what PAM has set
+		environ = run.CrontabEnviron(n.Job, host)
 	}
 	for _, v := range environ {
 		value := v.Value

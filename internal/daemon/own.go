@@ -112,9 +112,9 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("the data folder %s was removed or replaced while it was in use", e.Dir)
 }
 
-// listen binds the socket in the data folder, for its owner alone. A path that
-// is too long for an address is bound through /proc.
-func listen(data string) (net.Listener, error) {
+// listen binds the socket in the data folder, for those whom its mode lets. A path
+// that is too long for an address is bound through /proc.
+func listen(data string, mode os.FileMode) (net.Listener, error) {
 	path := filepath.Join(data, api.SocketName)
 	// A socket of an owner that is gone: we hold the lock.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -135,7 +135,7 @@ func listen(data string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	listener.SetUnlinkOnClose(false) // the next owner may have put its own there
-	if err := os.Chmod(temporary, 0o600); err != nil {
+	if err := os.Chmod(temporary, mode); err != nil {
 		return nil, errors.Join(&FolderError{data, err}, listener.Close())
 	}
 	if err := os.Rename(filepath.Join(data, api.SocketName+".new"), path); err != nil {

@@ -17,21 +17,32 @@ import (
 type peerKey struct{}
 
 func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if uid, ok := peerOf(conn); ok {
+		return context.WithValue(ctx, peerKey{}, int(uid))
+	}
+	return ctx // who is at the other end of a network changes nothing
+}
+
+// peerOf gives the user id of the process that connected, as the kernel has it.
+func peerOf(conn net.Conn) (uid uint32, ok bool) {
+	if peer, known := conn.(*peerConn); known {
+		return peer.uid, true
+	}
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
-		return ctx // who is at the other end of a network changes nothing
+		return 0, false
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return ctx
+		return 0, false
 	}
 	var peer *unix.Ucred
 	if controlErr := raw.Control(func(fd uintptr) {
 		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); controlErr != nil || err != nil {
-		return ctx
+		return 0, false
 	}
-	return context.WithValue(ctx, peerKey{}, int(peer.Uid))
+	return peer.Uid, true
 }
 
 // person is who a request comes from.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -128,7 +129,11 @@ func published(result json.RawMessage) []run.Published {
 	return sets
 }
 
-func (b *backend) Publishing() map[string]api.Progress { return b.d.publisher.publishing() }
+func (b *backend) Publishing() map[string]api.Progress {
+	all := b.d.publisher.publishing()
+	maps.DeleteFunc(all, func(id string, _ api.Progress) bool { return !b.seesRun(context.Background(), id) })
+	return all
+}
 
 func (l *onlooker) Publishing() map[string]api.Progress { return nil }
 
@@ -147,7 +152,24 @@ func (h *history) EachPublished(ctx context.Context, f server.PublishedFilter, e
 		}
 		filter.Job = j.Key
 	}
-	return h.store.EachPublished(ctx, filter, each)
+	if h.owner == "" {
+		return h.store.EachPublished(ctx, filter, each)
+	}
+	filter.Limit = 0 // it counts those that are seen
+	given := 0
+	err := h.store.EachPublished(ctx, filter, func(p run.Published) error {
+		if !h.seesRun(ctx, p.Run) {
+			return nil
+		}
+		if given++; f.Limit > 0 && given > f.Limit {
+			return errEnough
+		}
+		return each(p)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
 // Inspect has the publisher's child look at a target, in the job's environment.
@@ -180,6 +202,9 @@ func (h *history) Inspect(ctx context.Context, r api.InspectRequest, progress fu
 
 // sent finds what a run was to publish to a target, and did.
 func (h *history) sent(ctx context.Context, id, to string) (order publish.Order, target job.Target, err error) {
+	if !h.seesRun(ctx, id) {
+		return order, target, noRun(id)
+	}
 	items, err := h.store.ItemsOf(ctx, id)
 	if err != nil {
 		return order, target, err

@@ -151,6 +151,12 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 	if err != nil {
 		return err
 	}
+	if len(runs) > 0 {
+		_, err = b.seen(ctx, id, runs[0], nil) // all are of one job
+	}
+	if err != nil {
+		return err
+	}
 	if len(runs) == 0 {
 		return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no backfill %q", id)}
 	}
@@ -178,5 +184,14 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 
 // BackfillStates counts a backfill's runs by their state.
 func (h *history) BackfillStates(ctx context.Context, id string) (map[run.State]int, error) {
+	if h.owner != "" {
+		runs, err := h.store.Runs(ctx, store.RunFilter{Backfill: id, Limit: 1})
+		if err == nil && len(runs) > 0 {
+			_, err = h.seen(ctx, id, runs[0], nil)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return h.store.BackfillStates(ctx, id)
 }

@@ -74,6 +74,7 @@ type watcher struct {
 	notify  *fsnotify.Watcher // nil: the system has no room for one
 	names   []string          // paths whose change may be one of a source
 	folders []string
+	whole   []string // folders of which every file may be a source
 }
 
 func newWatcher(j *jobs) *watcher {
@@ -103,6 +104,11 @@ func (w *watcher) follow(files []string) {
 	for _, name := range names {
 		folders = append(folders, filepath.Dir(name))
 	}
+	var whole []string
+	if system := w.j.o.System; system != nil {
+		whole = system.Folders()
+		folders = append(folders, whole...)
+	}
 	slices.Sort(folders)
 	folders = slices.Compact(folders)
 	for _, folder := range w.folders {
@@ -111,11 +117,12 @@ func (w *watcher) follow(files []string) {
 		}
 	}
 	for _, folder := range folders {
-		if err := w.notify.Add(folder); err != nil && !slices.Contains(w.folders, folder) {
+		if err := w.notify.Add(folder); err != nil && !slices.Contains(w.folders, folder) && !slices.Contains(whole, folder) {
 			w.j.log.Warn("watch a folder of job files", "folder", folder, "error", err)
 		}
 	}
 	w.names, w.folders = names, folders
+	w.whole = whole
 }
 
 // places lists the paths whose change may put another file at an absolute path:
@@ -134,7 +141,11 @@ func places(path string) []string {
 }
 
 func (w *watcher) concerns(event fsnotify.Event) bool {
-	return slices.Contains(w.names, filepath.Clean(event.Name)) && event.Op != fsnotify.Chmod
+	name := filepath.Clean(event.Name)
+	if slices.Contains(w.whole, filepath.Dir(name)) {
+		return true // also when only its mode or its owner is another
+	}
+	return slices.Contains(w.names, name) && (event.Op != fsnotify.Chmod || w.j.o.System != nil)
 }
 
 func (w *watcher) events() <-chan fsnotify.Event {

@@ -21,6 +21,7 @@ import (
 	"belfry/api"
 	"belfry/internal/daemon"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 func fine(format string, args ...any) *Finding {
@@ -87,26 +88,18 @@ func jobFiles(_ context.Context, s *Setup) *Finding {
 
 func envFiles(_ context.Context, s *Setup) *Finding {
 	seen := map[string]bool{}
-	var readable string
 	for _, j := range s.Jobs {
 		if j.EnvFile == "" || seen[j.EnvFile] {
 			continue
 		}
 		seen[j.EnvFile] = true
-		info, err := os.Stat(j.EnvFile)
-		switch {
-		case err != nil:
+		if err := secrets.CheckPrivate(j.EnvFile); errors.Is(err, fs.ErrNotExist) {
 			return wrong("write it, or take env_file away: the job cannot be started", "the env_file of %s: %v", j.Name, err)
-		case info.Mode().Perm()&0o022 != 0:
-			return wrong("chmod 600 "+j.EnvFile, "others can write the env_file of %s (mode %04o): the job is not started", j.Name, info.Mode().Perm())
-		case info.Mode().Perm()&0o044 != 0:
-			readable = cmp.Or(readable, j.EnvFile)
+		} else if err != nil {
+			return wrong("the job is not started until then", "the env_file of %s: %v", j.Name, err)
 		}
 	}
-	switch {
-	case readable != "":
-		return warning("chmod 600 "+readable, "others can read the env_file %s", readable)
-	case len(seen) == 0:
+	if len(seen) == 0 {
 		return nil
 	}
 	return fine("%s, nobody else can read or write them", number(len(seen), "file"))
@@ -128,6 +121,37 @@ func pythons(_ context.Context, s *Setup) *Finding {
 		return nil
 	}
 	return fine("%s", strings.Join(slices.Compact(slices.Sorted(maps.Values(found))), "; "))
+}
+
+func secretFiles(_ context.Context, s *Setup) *Finding {
+	names := map[string]bool{}
+	files := map[string]*secrets.Set{}
+	for _, j := range s.Jobs {
+		if len(j.Secrets) == 0 {
+			continue
+		}
+		set := files[j.SecretsFile]
+		if set == nil {
+			var err error
+			set, err = secrets.File{Path: j.SecretsFile, Key: s.Key}.Read()
+			if errors.Is(err, fs.ErrNotExist) {
+				return wrong("belfry secrets set "+j.Secrets[0], "%s: %v", j.Name, err)
+			} else if err != nil {
+				return wrong("the job is not started until then", "%s: %v", j.Name, err)
+			}
+			files[j.SecretsFile] = set
+		}
+		for _, name := range j.Secrets {
+			if _, known := set.Lookup(name); !known {
+				return wrong("belfry secrets set "+name, "the secret %s of %s is not in %s: the job is not started", name, j.Name, j.SecretsFile)
+			}
+			names[name] = true
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	return fine("%s, opened by the key in %s", number(len(names), "secret"), s.Key)
 }
 
 func timeZone(_ context.Context, s *Setup) *Finding {

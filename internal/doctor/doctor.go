@@ -10,6 +10,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/job"
+	"belfry/internal/system"
 )
 
 // Level says how bad a finding is.
@@ -33,16 +34,18 @@ type Finding struct {
 // Setup is what there is to be looked at.
 type Setup struct {
 	Data     string
-	Version  string         // of this program
-	Zone     *time.Location // of the machine
-	Spool    string         // folder of mailboxes
-	User     string         // whom jobs run as
-	Health   api.Health     // the daemon's; PID 0: there is none
-	Silent   string         // that it is there and does not answer, in a sentence
-	Jobs     []*job.Job     // as the files have them now
-	LeftOut  []string       // lines of crontabs that are wrong
-	Broken   error          // why the files cannot be used
-	Crontabs []string       // absolute paths of the crontabs that belfry runs
+	Version  string            // of this program
+	Zone     *time.Location    // of the machine
+	Spool    string            // folder of mailboxes
+	User     string            // whom jobs run as
+	Key      string            // path of the key of their secrets
+	Health   api.Health        // the daemon's; PID 0: there is none
+	Silent   string            // that it is there and does not answer, in a sentence
+	Jobs     []*job.Job        // as the files have them now
+	LeftOut  []string          // lines of crontabs that are wrong
+	Refused  []*system.Refusal // crontabs of the machine that are not used
+	Broken   error             // why the files cannot be used
+	Crontabs []string          // absolute paths of the crontabs that belfry runs
 	Lint     func(crontab string) (findings int, err error)
 	Missed   func(ctx context.Context) ([]api.Run, error)
 
@@ -84,6 +87,7 @@ var checks = []struct {
 	{"jobs", jobFiles},
 	{"env files", envFiles},
 	{"python", pythons},
+	{"secrets", secretFiles},
 	{"time zone", timeZone},
 	{"clock", clockInSync},
 	{"data folder", dataFolder},
@@ -101,6 +105,9 @@ var checks = []struct {
 // Examine carries out all checks.
 func Examine(ctx context.Context, s *Setup) []Finding {
 	var list []Finding
+	for _, r := range s.Refused {
+		list = append(list, Finding{Check: "crontab", Level: Wrong, Message: "it is not used: " + r.Error(), Next: r.Next})
+	}
 	for _, c := range checks {
 		if f := c.check(ctx, s); f != nil {
 			f.Check = c.name

@@ -12,6 +12,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // well is a set-up with which nothing is wrong.
@@ -19,9 +20,9 @@ func well(t *testing.T) *Setup {
 	t.Helper()
 	dir := t.TempDir()
 	s := &Setup{
-		Data: filepath.Join(dir, "data"), Version: "1", Zone: time.UTC, Spool: filepath.Join(dir, "mail"), User: "alice",
+		Data: filepath.Join(dir, "data"), Version: "1", Zone: time.UTC, Spool: filepath.Join(dir, "mail"), User: "alice", Key: filepath.Join(dir, "key"),
 		Health:   api.Health{Version: "1", PID: 7, Plans: true, Since: time.Date(2026, 7, 8, 0, 0, 0, 0, time.UTC), Keepers: []api.Keeper{{ID: "k", PID: 8, RSS: 15 << 20}}},
-		Jobs:     []*job.Job{{ID: job.ID{Project: "p", Name: "nightly"}, Settings: &job.Settings{EnvFile: filepath.Join(dir, "env"), Python: job.Python{Version: ">=3.9"}}}},
+		Jobs:     []*job.Job{{ID: job.ID{Project: "p", Name: "nightly"}, Settings: &job.Settings{EnvFile: filepath.Join(dir, "env"), Secrets: []string{"TOKEN"}, SecretsFile: filepath.Join(dir, secrets.FileName), Python: job.Python{Version: ">=3.9"}}}},
 		Crontabs: []string{filepath.Join(dir, "jobs.cron")},
 		Lint:     func(string) (int, error) { return 0, nil },
 		Missed:   func(context.Context) ([]api.Run, error) { return nil, nil },
@@ -38,6 +39,10 @@ func well(t *testing.T) *Setup {
 		},
 	}
 	write(t, filepath.Join(dir, "env"), "A=1\n", 0o600)
+	file := secrets.File{Path: s.Jobs[0].SecretsFile, Key: s.Key}
+	if _, err := file.Change(nil, func(set *secrets.Set) error { return set.Put("TOKEN", "hunter2") }); err != nil {
+		t.Fatal(err)
+	}
 	write(t, filepath.Join(dir, "jobs.cron"), "0 1 * * * true\n", 0o644)
 	write(t, filepath.Join(dir, "zoneinfo", "UTC"), "", 0o644)
 	write(t, filepath.Join(dir, "zoneinfo", "tzdata.zi"), "# version 2026a\n", 0o644)
@@ -104,12 +109,17 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"jobs", func(_ *testing.T, s *Setup) { s.LeftOut = []string{"a:1:1: x", "a:2:1: y"} }, Wrong, "a:1:1: x (and 1 more)"},
 		{"jobs", func(_ *testing.T, s *Setup) { s.Lint = func(string) (int, error) { return 2, nil } }, Warning, "1 job; 2 things in them"},
 		{"jobs", func(_ *testing.T, s *Setup) { s.Lint = func(string) (int, error) { return 0, os.ErrNotExist } }, Wrong, "read crontab"},
-		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o622) }, Wrong, "others can write the env_file of nightly (mode 0622)"},
-		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o644) }, Warning, "others can read the env_file"},
+		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o622) }, Wrong, "env can be written by others (mode 0622); chmod 600 "},
+		{"env files", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].EnvFile, "A=1\n", 0o644) }, Wrong, "env can be read by others (mode 0644); chmod 600 "},
 		{"env files", func(_ *testing.T, s *Setup) { s.Jobs[0].EnvFile += "-gone" }, Wrong, "no such file"},
 		{"python", func(_ *testing.T, s *Setup) {
 			s.Python = func(v job.Versions) (string, error) { return "", fmt.Errorf("no Python in PATH is %s", v) }
 		}, Wrong, "the virtual environment of nightly cannot be made: no Python in PATH is >=3.9"},
+		{"secrets", func(_ *testing.T, s *Setup) { s.Jobs[0].Secrets = append(s.Jobs[0].Secrets, "OTHER") }, Wrong, "the secret OTHER of nightly is not in "},
+		{"secrets", func(_ *testing.T, s *Setup) { s.Jobs[0].SecretsFile += "-gone" }, Wrong, "no such file"},
+		{"secrets", func(t *testing.T, s *Setup) { write(t, s.Jobs[0].SecretsFile, "age", 0o600) }, Wrong, "is damaged, or not a file of age"},
+		{"secrets", func(_ *testing.T, s *Setup) { s.Key += "-gone" }, Wrong, "the key that opens "},
+		{"secrets", func(t *testing.T, s *Setup) { write(t, s.Key, "x", 0o644) }, Wrong, "can be read by others (mode 0644); chmod 600 "},
 		{"time zone", func(_ *testing.T, s *Setup) { s.Machine.ZoneInfo = []string{s.Data} }, Warning, "zone data that came with this binary"},
 		{"clock", func(_ *testing.T, s *Setup) { s.Machine.InSync = func() (bool, error) { return false, nil } }, Warning, "nothing keeps this machine's clock right"},
 		{"data folder", func(_ *testing.T, s *Setup) { s.Data = "/proc/nobody" }, Wrong, "is not there and cannot be made"},

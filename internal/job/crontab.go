@@ -18,6 +18,7 @@ type Crontab struct {
 	File    string         // absolute path, for messages
 	Zone    *time.Location // of the daemon, where no CRON_TZ is given
 	Pools   map[string]int // of the daemon
+	Now     time.Time      // from when on its firings are to have targets of their own
 }
 
 // FromCrontab makes jobs of a crontab's entries. Their names are what Match
@@ -27,6 +28,7 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 	jobs := make([]*Job, 0, len(file.Entries))
 	var errs crontab.Errors
 	lines := map[string]int{} // explicit name → where it was given
+	targets := map[*Job]crontab.Option{}
 	settings := map[common]*Settings{}
 	// One piece of memory for all: they are read, and forgotten, together.
 	made := make([]Job, len(file.Entries))
@@ -62,7 +64,17 @@ func FromCrontab(file *crontab.File, c Crontab) ([]*Job, crontab.Errors) {
 		if j.Name != "" {
 			lines[j.Name] = j.Source.Line
 		}
+		for _, option := range entry.Options {
+			if option.Key == "publish" {
+				targets[j] = option
+			}
+		}
 		jobs = append(jobs, j)
+	}
+	for _, shared := range FindShared(jobs, c.Now) {
+		jobs = slices.DeleteFunc(jobs, func(j *Job) bool { return j == shared.Job })
+		option := targets[shared.Job]
+		errs = append(errs, &crontab.Error{File: file.Name, Line: option.Line, Column: option.Column, Text: option.Key + "=" + option.Value, Message: shared.Message})
 	}
 	return jobs, errs
 }
@@ -73,12 +85,13 @@ type common struct {
 	env           *crontab.Var // the first: entries below the same assignments share them
 	zone, user    string
 	mailOnFailure bool
+	noLog         bool
 }
 
 // settings gives the settings that an entry has before its options, those of
 // an entry before it where they are the same.
 func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Settings, *crontab.Error) {
-	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure}
+	key := common{zone: entry.Zone, user: entry.User, mailOnFailure: entry.MailOnFailure, noLog: entry.NoLog}
 	if len(entry.Env) > 0 {
 		key.env = &entry.Env[0]
 	}
@@ -88,6 +101,7 @@ func (c Crontab) settings(entry *crontab.Entry, known map[common]*Settings) (*Se
 	s := &Settings{
 		Owner:   cmp.Or(entry.User, c.Owner),
 		Crontab: true,
+		NoLog:   entry.NoLog,
 		Zone:    c.Zone,
 		Env:     entry.Env,
 		CatchUp: CatchUpNone,

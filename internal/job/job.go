@@ -39,7 +39,7 @@ type Job struct {
 	Source    Source
 	Schedules []crontab.Schedule
 	Command   Command
-	Stdin     string // through a pipe; belfry.yaml jobs read /dev/null
+	Stdin     string // through a pipe; a job of a belfry.yaml without it reads /dev/null
 }
 
 // Settings are all of a job but what it runs and when. Jobs share them where
@@ -51,6 +51,10 @@ type Settings struct {
 	// standard input and the mail are then cron's.
 	Crontab bool
 
+	// NoLog says that the machine's log is not told of its runs, as cronie's leading
+	// - wants it.
+	NoLog bool
+
 	// Inherited holds the rhythms of its parents, each once, for a job that comes
 	// after others and has no schedule of its own.
 	Inherited []Rhythm
@@ -59,6 +63,9 @@ type Settings struct {
 	Env       []crontab.Var  // as written, in order; values may hold $NAME in belfry.yaml jobs
 	EnvFile   string         // absolute; read when an attempt starts
 	Python    Python         // the virtual environment that the command runs in
+
+	Secrets     []string // variables that it gets from SecretsFile
+	SecretsFile string   // absolute; encrypted, and read when an attempt starts
 
 	Timeout       time.Duration // 0: none
 	KillAfter     time.Duration
@@ -272,6 +279,8 @@ type definition struct {
 	Dir           string   `json:"dir,omitempty"`
 	Env           []string `json:"env,omitempty"`
 	EnvFile       string   `json:"env_file,omitempty"`
+	Secrets       []string `json:"secrets,omitempty"`
+	SecretsFile   string   `json:"secrets_file,omitempty"`
 	Python        Python   `json:"python,omitzero"`
 	Timeout       duration `json:"timeout,omitempty"`
 	KillAfter     duration `json:"kill_after,omitempty"`
@@ -314,7 +323,7 @@ func (j *Job) Definition() Definition {
 	d := definition{
 		Project: j.Project, Name: j.Name, Owner: j.Owner, Crontab: j.Crontab,
 		Schedules: drawn(j.Schedules), Timezone: j.Zone.String(),
-		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile, Python: j.Python,
+		Command: j.Command, Stdin: j.Stdin, Dir: j.Dir, EnvFile: j.EnvFile, Secrets: j.Secrets, SecretsFile: j.SecretsFile, Python: j.Python,
 		Timeout: duration(j.Timeout), KillAfter: duration(j.KillAfter),
 		CatchUp: j.CatchUp, CatchUpWindow: duration(j.CatchUpWindow), StartWithin: duration(j.StartWithin), FinishBy: duration(j.FinishBy),
 		Overlap: j.Overlap, Retry: j.Retry, Pools: j.Pools, After: j.After,
@@ -388,7 +397,7 @@ func ParseDefinition(text []byte) (*Job, error) {
 		return nil, fmt.Errorf("read the definition of a job: %w", err)
 	}
 	j := &Job{ID: ID{Project: d.Project, Name: d.Name}, Command: d.Command, Stdin: d.Stdin, Settings: &Settings{
-		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile, Python: d.Python,
+		Owner: d.Owner, Crontab: d.Crontab, Dir: d.Dir, EnvFile: d.EnvFile, Secrets: d.Secrets, SecretsFile: d.SecretsFile, Python: d.Python,
 		Timeout: time.Duration(d.Timeout), KillAfter: time.Duration(d.KillAfter),
 		CatchUp: d.CatchUp, CatchUpWindow: time.Duration(d.CatchUpWindow), StartWithin: time.Duration(d.StartWithin), FinishBy: time.Duration(d.FinishBy),
 		Overlap: d.Overlap, Retry: d.Retry, Pools: d.Pools, After: d.After,

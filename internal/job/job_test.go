@@ -115,6 +115,7 @@ func someJob(t *rapid.T) *Job {
 		j.After = []string{"a", "b"}
 		j.Publish = []Target{{From: "x", To: "s3://lake/dt=$BELFRY_DATE/", Mode: ModeAppend, Parallel: 2, PartSize: 16 << 20, StorageClass: "GLACIER", SSE: EncryptKMS, KMSKey: "k", Metadata: map[string]string{"team": "$TEAM"}, PathStyle: new(bool)}, {To: "lake"}}
 		j.IfEmpty = IfEmptyOK
+		j.Secrets, j.SecretsFile = []string{"API_TOKEN"}, "/srv/secrets.age"
 		j.Pools, j.Retry.OnExit = []string{"api", "gpu"}, []int{1, 75}
 		j.Limits = []Limit{{"open_files", 1024}, {"core_size", 0}, {"memory", Unlimited}}
 		j.Notify = Notify{To: []string{"me@example.com"}, On: []Event{OnFailure}}

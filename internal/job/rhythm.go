@@ -43,15 +43,18 @@ func (r Rhythm) prev(t time.Time) time.Time {
 }
 
 // fires reports whether the rhythm fires in the minute of t, and what it names
-// for it.
+// for it: of several times, that the clocks skipped or not, the first.
 func (r Rhythm) fires(t time.Time) (named time.Time, ok bool) {
 	t = t.In(r.Zone)
 	for i := range r.Schedules {
-		if r.Schedules[i].Match(t) {
-			return r.Schedules[i].Named(t), true
+		if !r.Schedules[i].Match(t) {
+			continue
+		}
+		if n := r.Schedules[i].Named(t); !ok || n.Before(named) {
+			named, ok = n, true
 		}
 	}
-	return time.Time{}, false
+	return named, ok
 }
 
 // Firing is an instant and the local date and time that the schedule named for
@@ -166,6 +169,19 @@ func (j *Job) Prev(t time.Time) time.Time {
 		}
 	}
 	return last
+}
+
+// startNamed is what the schedules name for the start of the interval that t ends.
+func (j *Job) startNamed(t, start time.Time) time.Time {
+	r, single := j.single()
+	if !single {
+		var ok bool
+		if r, _, ok = j.at(t); !ok {
+			return j.Named(start)
+		}
+	}
+	named, _ := r.fires(start)
+	return named
 }
 
 // at gives the rhythm that fires at t: of several the last one.

@@ -89,10 +89,11 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// openLog opens a log; nil when it is not there. It lies in a directory of the
-// job's user, who could have put anything in its place: so it must be a regular
-// file with no other name, of the directory's owner. Then the daemon, root or
-// not, reads nothing that the user could not.
+// openLog opens a log; nil when it is not there. It must be a regular file with no
+// other name, and either lie where only we can have put it (the machine's cron
+// gives the file to the job's user, and not the directory) or be of the
+// directory's owner. Then the daemon, root or not, reads nothing that the job
+// could not.
 func openLog(path string) (*file, error) { return openLogAs(path, os.O_RDONLY) }
 
 func openLogAs(path string, access int) (*file, error) {
@@ -118,7 +119,7 @@ func openLogAs(path string, access int) (*file, error) {
 		err = refusal("it is not a regular file")
 	case st.Nlink > 1:
 		err = refusal("it has another name (a hard link)")
-	case st.Uid != dir.Uid:
+	case st.Uid != dir.Uid && (dir.Uid != uint32(os.Geteuid()) || dir.Mode&0o022 != 0):
 		err = refusal("it is not a file of the job's user")
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -405,13 +406,18 @@ func TestALogThatIsNotTheJobsIsNotRead(t *testing.T) {
 		"a link":      func(p *place, other string) error { return os.Symlink(other, p.log()) },
 		"a hard link": func(p *place, other string) error { return os.Link(other, p.log()) },
 		"a folder":    func(p *place, _ string) error { return os.Mkdir(p.log(), 0o700) },
-		"another's": func(p *place, _ string) error {
-			return errors.Join(os.WriteFile(p.log(), []byte("secret\n"), 0o600), os.Chown(p.log(), 12345, 12345))
+		"another's, in a folder of the job's user": func(p *place, _ string) error {
+			dir := filepath.Dir(p.log())
+			return errors.Join(os.WriteFile(p.log(), []byte("secret\n"), 0o600), os.Chown(dir, 12345, 12345))
+		},
+		"another's, in a folder that others can write": func(p *place, _ string) error {
+			dir := filepath.Dir(p.log())
+			return errors.Join(os.WriteFile(p.log(), []byte("secret\n"), 0o600), os.Chown(p.log(), 12345, 12345), os.Chmod(dir, 0o777))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "another's" { // only root can give a file away
+			if strings.HasPrefix(name, "another's") { // only root can give a file away
 				machine.NeedsRoot(t)
 			}
 			p := newPlace(t, logs.Attempt{})

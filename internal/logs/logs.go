@@ -29,7 +29,7 @@ const FileName = "log"
 type Attempt struct {
 	Run    string
 	Number int
-	Dir    string // its directory, where the file is
+	Dir    string // its directory, where the file is; empty: only what is stored is read
 	// Limit is how many bytes are kept, half of them from the beginning and half
 	// from the end; all of them when it is not above 0.
 	Limit   int64
@@ -39,7 +39,12 @@ type Attempt struct {
 	Ask func(ctx context.Context) ([]string, error)
 }
 
-func (a Attempt) file() string { return filepath.Join(a.Dir, FileName) }
+func (a Attempt) file() string {
+	if a.Dir == "" {
+		return ""
+	}
+	return filepath.Join(a.Dir, FileName)
+}
 
 // half is how much is kept of each end.
 func half(limit int64) int64 {

@@ -6,20 +6,30 @@ import (
 )
 
 // addressMarks are what may follow the first letter of an address beside letters
-// and digits: cronie's set. Debian's has = and / as well.
-const addressMarks = "@!:%-.,_+"
+// and digits: cronie's set, and what Debian's has more.
+const (
+	addressMarks = "@!:%-.,_+"
+	debianMarks  = addressMarks + "=/"
+)
 
-// SafeAddress reports whether cron would mail to s, cronie's safe_p: printable
-// ASCII that begins with a letter or a digit, so never an option, a path or a
-// pipe for the mailer, and without spaces, quotes or angle brackets. A comma is
-// safe: s may be a list.
-func SafeAddress(s string) bool {
+// SafeAddress reports whether cron would mail to s, cronie's safe_p or Debian's:
+// printable ASCII that begins with a letter or a digit, so never an option, a path
+// or a pipe for the mailer, and without spaces, quotes or angle brackets. A comma
+// is safe: s may be a list.
+func SafeAddress(s string, debian bool) bool {
 	for i := range len(s) {
-		if !isAlnum(s[i]) && (i == 0 || strings.IndexByte(addressMarks, s[i]) < 0) {
+		if !isAlnum(s[i]) && (i == 0 || strings.IndexByte(marks(debian), s[i]) < 0) {
 			return false
 		}
 	}
 	return s != ""
+}
+
+func marks(debian bool) string {
+	if debian {
+		return debianMarks
+	}
+	return addressMarks
 }
 
 func isAlnum(c byte) bool {
@@ -31,7 +41,7 @@ func isAlnum(c byte) bool {
 // log UNSAFE and send nothing the error says what is wrong with which address.
 // It is stricter than cron in one thing: each address, not only the first, has to
 // begin with a letter or a digit.
-func ParseMailTo(value string) (to []string, err error) {
+func ParseMailTo(value string, debian bool) (to []string, err error) {
 	if value == "" {
 		return nil, nil
 	}
@@ -39,8 +49,8 @@ func ParseMailTo(value string) (to []string, err error) {
 		if address == "" {
 			continue // cron minds "a,,b" as little
 		}
-		if !SafeAddress(address) {
-			return nil, fmt.Errorf("MAILTO %q: %s", value, whyUnsafe(address))
+		if !SafeAddress(address, debian) {
+			return nil, fmt.Errorf("MAILTO %q: %s", value, whyUnsafe(address, debian))
 		}
 		to = append(to, address)
 	}
@@ -51,7 +61,7 @@ func ParseMailTo(value string) (to []string, err error) {
 }
 
 // whyUnsafe says what is wrong with an address that is not safe.
-func whyUnsafe(address string) string {
+func whyUnsafe(address string, debian bool) string {
 	if strings.ContainsAny(address, " \t") {
 		return fmt.Sprintf("%q has a space; write addresses without spaces, with a comma between them, as in ann@example.com,bob", address)
 	}
@@ -64,8 +74,8 @@ func whyUnsafe(address string) string {
 			return fmt.Sprintf("%q has %q, which is not printable ASCII", address, r)
 		case i == 0 && !isAlnum(byte(r)):
 			return fmt.Sprintf("%q begins with %q; an address begins with a letter or a digit", address, r)
-		case !isAlnum(byte(r)) && !strings.ContainsRune(addressMarks, r):
-			return fmt.Sprintf("%q has %q; letters, digits and %s may be in an address", address, r, addressMarks)
+		case !isAlnum(byte(r)) && !strings.ContainsRune(marks(debian), r):
+			return fmt.Sprintf("%q has %q; letters, digits and %s may be in an address", address, r, marks(debian))
 		}
 	}
 	return fmt.Sprintf("%q is not an address", address)

@@ -30,7 +30,7 @@ func TestSafeAddressIsCronies(t *testing.T) {
 		{"a\nBcc: b", false, "a line"},
 		{"앨리스", false, "not ASCII"},
 	} {
-		if got := SafeAddress(tt.s); got != tt.want {
+		if got := SafeAddress(tt.s, false); got != tt.want {
 			t.Errorf("SafeAddress(%q) = %v, want %v: %s", tt.s, got, tt.want, tt.why)
 		}
 	}
@@ -57,7 +57,7 @@ func TestParseMailToSaysWhatIsWrong(t *testing.T) {
 		{"a\xffb", nil, "not printable ASCII"},
 		{",", nil, "no address in it"},
 	} {
-		got, err := ParseMailTo(tt.value)
+		got, err := ParseMailTo(tt.value, false)
 		if !slices.Equal(got, tt.want) || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("ParseMailTo(%q) = %q, %v; want %q, error with %q", tt.value, got, err, tt.want, tt.err)
 		}
@@ -69,9 +69,9 @@ func FuzzParseMailTo(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		to, err := ParseMailTo(value)
+		to, err := ParseMailTo(value, false)
 		for _, a := range to {
-			if err != nil || !SafeAddress(a) || strings.Contains(a, ",") {
+			if err != nil || !SafeAddress(a, false) || strings.Contains(a, ",") {
 				t.Errorf("ParseMailTo(%q) = %q, %v", value, to, err)
 			}
 		}

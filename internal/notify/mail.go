@@ -11,50 +11,41 @@ import (
 	"unicode/utf8"
 )
 
-// format writes the mail as it stands in the mailbox, from its From_ line to the
+// cronsMail is the mail as cron hands it to the mailer: to the letter that of
+// cronie or Debian's cron, its headers in its order, not folded, and like cron's
+// not encoded: a command in UTF-8 makes a Subject in raw UTF-8, which mail readers
+// show. Date and Message-ID are left to the mail server, and the lines of the body
+// end as cron has them: cronie removes every \r.
+func cronsMail(msg Message, body []byte) []byte {
+	var b bytes.Buffer
+	writeHeaders(&b, msg)
+	if msg.Intro != "" {
+		b.WriteString(strings.TrimRight(msg.Intro, "\n") + "\n\n")
+	}
+	if !msg.Debian {
+		body = bytes.ReplaceAll(body, []byte("\r"), nil)
+	}
+	b.Write(body)
+	return b.Bytes()
+}
+
+// mailboxMail is the mail as it stands in the mailbox, from its From_ line to the
 // blank line that ends it. The same message gives the same bytes.
 //
-// From "From:" on it is cronie's mail to the letter: its headers in its order,
-// not folded, and like cron's not encoded: a command in UTF-8 makes a Subject in
-// raw UTF-8, which mail readers show. Before that stand Date and Message-ID, which
-// cron leaves to the mail server; here nobody else will add them. There is no
-// Return-Path: no envelope was there, and the From_ line's MAILER-DAEMON says the
-// same. The From_ line is in UTC (RFC 4155), the Date in the zone of msg.At.
+// From "From:" on it is cronsMail. Before that stand Date and Message-ID, since
+// here nobody else will add them. There is no Return-Path: no envelope was there,
+// and the From_ line's MAILER-DAEMON says the same. The From_ line is in UTC
+// (RFC 4155), the Date in the zone of msg.At.
 //
 // Lines of the body that begin with "From " get a ">" before them (mboxo, as
 // Debian's mail servers, mail and Python's mailbox write it; lines that begin
 // with ">From " are left as they are).
-func format(msg Message, id string, body []byte) []byte {
-	from := msg.From
-	if !SafeAddress(from) {
-		from = msg.User
-	}
-	to := strings.Join(msg.To, ",")
-	to = cmp.Or(to, msg.Mailbox, msg.User)
-	subject := msg.Subject
-	if subject == "" {
-		host, _, _ := strings.Cut(msg.Host, ".")
-		subject = fmt.Sprintf("Cron <%s@%s> %s", msg.User, host, msg.Command)
-	}
-
+func mailboxMail(msg Message, id string, body []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "From MAILER-DAEMON %s\n", msg.At.UTC().Format(time.ANSIC))
-	header := func(name, value string) { fmt.Fprintf(&b, "%s: %s\n", name, clean(value)) }
-	header("Date", msg.At.Format(time.RFC1123Z))
-	header("Message-ID", id)
-	header("From", fmt.Sprintf(`"(Cron Daemon)" <%s>`, from))
-	header("To", to)
-	header("Subject", subject)
-	header("MIME-Version", "1.0")
-	header("Content-Type", cmp.Or(msg.ContentType, "text/plain; charset=UTF-8"))
-	header("Content-Transfer-Encoding", cmp.Or(msg.TransferEncoding, "8bit"))
-	header("Auto-Submitted", "auto-generated")
-	header("Precedence", "bulk")
-	for _, env := range msg.Env {
-		header("X-Cron-Env", "<"+env+">")
-	}
-	b.WriteByte('\n')
-
+	header(&b, "Date", msg.At.Format(time.RFC1123Z))
+	header(&b, "Message-ID", id)
+	writeHeaders(&b, msg)
 	if msg.Intro != "" {
 		writeBody(&b, []byte(msg.Intro))
 		b.WriteByte('\n')
@@ -64,7 +55,51 @@ func format(msg Message, id string, body []byte) []byte {
 	return b.Bytes()
 }
 
-// writeBody writes whole lines as a mailbox may hold them. Like cron it removes
+// sender is who the mail is from: MAILFROM where it is safe, else the user.
+func sender(msg Message) string {
+	if SafeAddress(msg.From, msg.Debian) {
+		return msg.From
+	}
+	return msg.User
+}
+
+// recipients are those whom the mail is for, as they were asked for.
+func recipients(msg Message) string {
+	return cmp.Or(strings.Join(msg.To, ","), msg.Mailbox, msg.User)
+}
+
+// writeHeaders writes cron's headers and the line that ends them.
+func writeHeaders(b *bytes.Buffer, msg Message) {
+	from := fmt.Sprintf(`"(Cron Daemon)" <%s>`, sender(msg))
+	if msg.Debian {
+		if from = "root (Cron Daemon)"; SafeAddress(msg.From, true) {
+			from = msg.From
+		}
+	}
+	subject := msg.Subject
+	if subject == "" {
+		host, _, _ := strings.Cut(msg.Host, ".")
+		subject = fmt.Sprintf("Cron <%s@%s> %s", msg.User, host, msg.Command)
+	}
+	header(b, "From", from)
+	header(b, "To", recipients(msg))
+	header(b, "Subject", subject)
+	header(b, "MIME-Version", "1.0")
+	header(b, "Content-Type", cmp.Or(msg.ContentType, "text/plain; charset=UTF-8"))
+	header(b, "Content-Transfer-Encoding", cmp.Or(msg.TransferEncoding, "8bit"))
+	if !msg.Debian {
+		header(b, "Auto-Submitted", "auto-generated")
+		header(b, "Precedence", "bulk")
+	}
+	for _, env := range msg.Env {
+		header(b, "X-Cron-Env", "<"+env+">")
+	}
+	b.WriteByte('\n')
+}
+
+func header(b *bytes.Buffer, name, value string) { fmt.Fprintf(b, "%s: %s\n", name, clean(value)) }
+
+// writeBody writes whole lines as a mailbox may hold them. Like cronie it removes
 // every \r, and before it looks for "From ", not after. Other bytes, UTF-8 or
 // not, stay what they are.
 func writeBody(b *bytes.Buffer, text []byte) {

@@ -22,7 +22,7 @@ func TestMailIsCronsToTheLetter(t *testing.T) {
 	failed.Subject, failed.Intro = "report failed: exit code 3", "report failed after 3 attempts.\nFrom now on it is paused."
 	failed.Body = "Traceback …\n"
 	for name, msg := range map[string]Message{"cron": note("1 file made\n"), "korean": korean, "notice": failed, "empty": note("")} {
-		got := format(msg, messageID(msg.Run, "01JITEM", msg.Host), []byte(msg.Body))
+		got := mailboxMail(msg, messageID(msg.Run, "01JITEM", msg.Host), []byte(msg.Body))
 		golden := filepath.Join("testdata", name+".mbox")
 		if *update {
 			if err := os.WriteFile(golden, got, 0o600); err != nil {
@@ -44,7 +44,7 @@ func TestNothingInAMessageAddsAHeader(t *testing.T) {
 	}
 	for _, subject := range []string{"", evil} {
 		msg.Subject = subject
-		head, body, _ := strings.Cut(string(format(msg, messageID(msg.Run, evil, msg.Host), []byte(msg.Body))), "\n\n")
+		head, body, _ := strings.Cut(string(mailboxMail(msg, messageID(msg.Run, evil, msg.Host), []byte(msg.Body))), "\n\n")
 		if body != "body\n\n" {
 			t.Errorf("body is %q", body)
 		}
@@ -68,7 +68,7 @@ func TestUnsafeMailFromFallsBackToTheUser(t *testing.T) {
 	t.Parallel()
 	msg := note("")
 	msg.From = "Ann <ann@example.com>"
-	if got := string(format(msg, "<x>", nil)); !strings.Contains(got, "\nFrom: \"(Cron Daemon)\" <alice>\n") {
+	if got := string(mailboxMail(msg, "<x>", nil)); !strings.Contains(got, "\nFrom: \"(Cron Daemon)\" <alice>\n") {
 		t.Errorf("got\n%s", got)
 	}
 }

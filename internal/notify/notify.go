@@ -1,6 +1,7 @@
 // Package notify answers: how does news about a run reach people? It sends the
-// outbox's items of kind Notice; today into the mailbox of a local user, as cron
-// and a mail server together would have done it.
+// outbox's items of kind Notice: through the machine's mailer, as cron does, or
+// into the mailbox of a local user, as cron and a mail server together would have
+// done it.
 //
 // Nobody imports it but the daemon, which wires it to the outbox. Whether there
 // is news, and for whom, is decided where a run changes its state.
@@ -41,6 +42,10 @@ type Message struct {
 	User    string `json:"user,omitempty"`
 	Host    string `json:"host,omitempty"`
 	Command string `json:"command,omitempty"`
+	// Dir is where the mailer is started; empty: in the user's home.
+	Dir string `json:"dir,omitempty"`
+	// Debian says that the mail is Debian's cron's, not cronie's.
+	Debian bool `json:"debian,omitempty"`
 	// Subject is there instead of cron's when it is not empty.
 	Subject string `json:"subject,omitempty"`
 
@@ -76,15 +81,20 @@ type Options struct {
 	// Spool gives the folder of mailboxes as it is to be now; nil or empty: /var/mail.
 	Spool func() string
 	Log   *slog.Logger // slog.Default when nil
+	// Mailer gives how mail about jobs of a user is handed to the machine's mailer;
+	// nil, or no path in it: it goes into mailboxes.
+	Mailer func(user string) (Mailer, error)
 	// Output gives what an attempt printed, without its secrets: all of it as
 	// head when it is no longer than limit bytes, else its first and last half of
 	// that. length is that of the whole.
 	Output func(ctx context.Context, run string, attempt int, limit int64) (head, tail []byte, length int64, err error)
 }
 
-// Mailbox is the outbox.Sender that appends to the mailboxes of local users.
+// Mailbox is the outbox.Sender that appends to the mailboxes of local users, or
+// hands the mail to the machine's mailer where there is one.
 type Mailbox struct {
 	spool  func() string
+	mailer func(user string) (Mailer, error)
 	log    *slog.Logger
 	output func(ctx context.Context, run string, attempt int, limit int64) (head, tail []byte, length int64, err error)
 	lookup func(name string) (account, error)
@@ -100,6 +110,7 @@ var _ outbox.Sender = (*Mailbox)(nil)
 func New(o Options) *Mailbox {
 	return &Mailbox{
 		spool:  o.folder,
+		mailer: o.Mailer,
 		log:    cmp.Or(o.Log, slog.Default()),
 		output: o.Output,
 		lookup: lookup,
@@ -121,7 +132,8 @@ type progress struct {
 
 // result is what an item that was sent keeps.
 type result struct {
-	Mailboxes []string `json:"mailboxes"`
+	Mailboxes []string `json:"mailboxes,omitempty"`
+	Mailer    string   `json:"mailer,omitempty"` // its path, when it took the mail
 }
 
 // Send appends the message to the mailbox of everybody it is for, and returns
@@ -142,16 +154,28 @@ func (m *Mailbox) Send(ctx context.Context, item outbox.Item, save func(progress
 	if msg.At.IsZero() {
 		msg.At = item.Created
 	}
-	readers, err := m.readers(msg)
-	if err != nil {
-		return nil, err
-	}
 	body, err := m.body(ctx, msg)
 	if err != nil {
 		return nil, err
 	}
+	if m.mailer != nil {
+		mailer, err := m.mailer(msg.User)
+		if err != nil {
+			return nil, err
+		}
+		if mailer.Path != "" {
+			if err := mailer.hand(ctx, msg, cronsMail(msg, body)); err != nil {
+				return nil, err
+			}
+			return json.Marshal(result{Mailer: mailer.Path})
+		}
+	}
+	readers, err := m.readers(msg)
+	if err != nil {
+		return nil, err
+	}
 	id := messageID(msg.Run, item.ID, msg.Host)
-	mail := format(msg, id, body)
+	mail := mailboxMail(msg, id, body)
 
 	var sent result
 	var errs []error

@@ -77,13 +77,6 @@ func listed(firings []job.Firing) string {
 	return ": " + strings.Join(times, ", ")
 }
 
-// Interval is the stretch of time that the firing at closes: from the
-// schedule's firing before it, computed and not remembered. start is zero when
-// there is none.
-func Interval(j *job.Job, at time.Time) (start, end time.Time) {
-	return j.Prev(at), at
-}
-
 func requestError(format string, args ...any) error {
 	return RequestError(fmt.Sprintf(format, args...))
 }

@@ -69,32 +69,3 @@ func TestARequestForNowIsRoundedToMilliseconds(t *testing.T) {
 		t.Errorf("got %v, %v: the store keeps milliseconds", firesAt, err)
 	}
 }
-
-func TestAnIntervalIsComputedFromTheSchedule(t *testing.T) {
-	t.Parallel()
-	seoul := zone(t, "Asia/Seoul")
-	kid := child("kid", "nightly")
-	kid.Inherited, kid.Zone = newJob("nightly", seoul, "0 1 * * *").Rhythms(), seoul
-	for _, c := range []struct {
-		why, at, start string
-		job            Job
-	}{
-		{"a night", "2024-05-15T16:00:00Z", "2024-05-14T16:00:00Z", newJob("x", seoul, "0 1 * * *")},
-		{"over a weekend", "2024-05-13T00:00:00Z", "2024-05-10T00:00:00Z", newJob("x", time.UTC, "0 0 * * 1-5")},
-		{"by hand, between two firings", "2024-05-15T20:00:00Z", "2024-05-15T16:00:00Z", newJob("x", seoul, "0 1 * * *")},
-		{"of several schedules the nearest", "2024-05-15T12:00:00Z", "2024-05-15T06:00:00Z", newJob("x", time.UTC, "0 12 * * *", "0 6 * * *")},
-		{"over the hour that is skipped", "2024-03-10T08:00:00Z", "2024-03-10T07:00:00Z", newJob("x", zone(t, "America/New_York"), "@hourly")},
-		{"a child's is its parents'", "2024-05-15T16:00:00Z", "2024-05-14T16:00:00Z", kid},
-		{"without a schedule there is none", "2024-05-15T16:00:00Z", "", newJob("x", seoul)},
-		{"nor for @reboot", "2024-05-15T16:00:00Z", "", newJob("x", seoul, "@reboot")},
-	} {
-		start, end := Interval(c.job.Job, at(t, c.at))
-		got := ""
-		if !start.IsZero() {
-			got = start.UTC().Format(time.RFC3339)
-		}
-		if got != c.start || !end.Equal(at(t, c.at)) {
-			t.Errorf("%s: [%s, %v), want it to begin at %q", c.why, got, end, c.start)
-		}
-	}
-}

@@ -101,6 +101,9 @@ type Input struct {
 	Waits []Wait
 	// Queued is only looked at in a daemon's first decision.
 	Queued []Queued
+	// Shadow says that somebody else runs the jobs: all is accounted for, and
+	// nothing is due.
+	Shadow bool
 }
 
 // Run is the account to be made of one firing, or of Count firings in a row.
@@ -152,7 +155,7 @@ func Decide(in Input) Decision {
 	d.stepBack(in, now)
 	gap := gapOf(in, d.Clock, now)
 	d.stepAhead(&gap, now)
-	p := planning{Calendar: in.Jobs, clock: d.Clock, now: now, gap: gap, made: map[int]made{}}
+	p := planning{Calendar: in.Jobs, clock: d.Clock, now: now, gap: gap, made: map[int]made{}, shadow: in.Shadow}
 	booted := in.Clock.Boot != in.Now.Boot
 	for _, i := range in.Jobs.concerned(d.Clock.Mark, now, booted) {
 		p.account(i)
@@ -268,6 +271,8 @@ type planning struct {
 	runs  []Run
 	links []Link
 	made  map[int]made // of parents
+
+	shadow bool
 }
 
 // account makes the runs of a job for what has not been planned yet.
@@ -304,8 +309,11 @@ func (p *planning) account(i int) {
 }
 
 func (p *planning) add(run Run) {
-	if run.Job.Paused && run.Verdict != Missed {
-		run.Verdict, run.Reason = Skipped, PausedReason
+	if run.Verdict != Missed && (run.Job.Paused || p.shadow) {
+		run.Verdict, run.Reason = Skipped, ShadowReason
+		if run.Job.Paused {
+			run.Reason = PausedReason
+		}
 		run.Parents, run.Earlier, run.WaitsUntil = nil, nil, time.Time{}
 	}
 	p.runs = append(p.runs, run)
@@ -314,6 +322,10 @@ func (p *planning) add(run Run) {
 // PausedReason is the reason of a run that was skipped because a person had
 // paused its job.
 const PausedReason = "paused"
+
+// ShadowReason is the reason of a run that was skipped because its daemon only
+// looks on while another cron runs the jobs.
+const ShadowReason = "shadow"
 
 // firing is one instant at which one or several schedules of a job fire.
 type firing struct {

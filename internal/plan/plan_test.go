@@ -387,6 +387,22 @@ func TestStoriesOfJobs(t *testing.T) {
 			w.want("from then on it fires", "due a 15 13:10")
 		}
 	})
+	t.Run("a shadow accounts for what it would have run, and for what it was not there for", func(t *testing.T) {
+		t.Parallel()
+		paused := newJob("b", time.UTC, "0 * * * *")
+		paused.Paused = true
+		w := newWorld(t, "2024-05-15T12:00:00Z", newJob("a", time.UTC, "0 * * * *"), paused, child("c", "a"))
+		w.shadow = true
+		w.live(time.Hour)
+		w.want("", "skipped a 15 13:00: shadow\nskipped b 15 13:00: paused\nskipped c 15 13:00: shadow")
+		w.jobs = w.jobs[:1]
+		w.down(90 * time.Minute)
+		w.decide()
+		w.want("", "missed a 15 14:00: belfry was not running from 2024-05-15 13:00:00 UTC to 2024-05-15 14:30:00 UTC")
+		w.shadow = false
+		w.live(time.Hour)
+		w.want("from the switch on it runs", "due a 15 15:00")
+	})
 	t.Run("a paused job is skipped, and one that was not reached is missed", func(t *testing.T) {
 		t.Parallel()
 		paused := newJob("a", time.UTC, "0 * * * *")

@@ -94,6 +94,7 @@ type world struct {
 	runs     []Run // all that were recorded
 	keys     map[string]bool
 	wake     time.Duration // CLOCK_MONOTONIC at which the timer goes off
+	shadow   bool
 }
 
 func newWorld(t rapid.TB, start string, jobs ...Job) *world {
@@ -106,7 +107,7 @@ func newWorld(t rapid.TB, start string, jobs ...Job) *world {
 func (w *world) decide(queued ...Queued) Decision {
 	w.t.Helper()
 	reading := Reading{Wall: w.wall, Running: w.ran, Elapsed: w.gone, Boot: w.boot}
-	in := Input{Node: "node", Now: reading, Last: w.last, Clock: w.clock, Jobs: NewCalendar(w.jobs), Queued: queued}
+	in := Input{Node: "node", Now: reading, Last: w.last, Clock: w.clock, Jobs: NewCalendar(w.jobs), Queued: queued, Shadow: w.shadow}
 	if w.last == nil {
 		in.Alive = w.alive
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,24 +33,20 @@ var resources = map[string]int{
 	"stack":      unix.RLIMIT_STACK,
 }
 
-// An attempt that asks for a umask, a niceness or limits begins as this very
-// binary under another name: it sets them on itself, says why one cannot be had,
-// and executes the program. Limits set on the keeper instead, for as long as it
-// forks, would be the keeper's own, and not all of them could be taken back; a
-// shell in between would change the environment. Nothing stands between the
-// keeper and all other jobs.
+// An attempt that asks for a umask, a niceness or limits, or runs as another user,
+// begins as this very binary under another name: it becomes that user, sets them
+// on itself, enters the folder, says why one of this cannot be had, and executes
+// the program. Limits set on the keeper instead, for as long as it forks, would be
+// the keeper's own, and not all of them could be taken back; a shell in between
+// would change the environment. And a keeper that forked into another user's hands
+// would wait for that user, who may halt the process, or have a home that never
+// answers: so long nobody's job would start. Nothing stands between the keeper and
+// all other jobs.
 const preludeName = "belfry-prelude"
-
-// prelude is what the process between keeper and program is told.
-type prelude struct {
-	Path text
-	wireSpec
-}
 
 // preludeError is what it answers when it does not execute the program.
 type preludeError struct {
-	Text  string        `json:"text,omitempty"`
-	Errno syscall.Errno `json:"errno,omitempty"` // of the exec
+	Text string `json:"text"`
 }
 
 // It is an init because every binary that can be a keeper has to answer to the
@@ -58,77 +55,119 @@ func init() {
 	if len(os.Args) == 1 && os.Args[0] == preludeName {
 		unix.CloseOnExec(3)
 		keeper := os.NewFile(3, "keeper")
-		_ = json.NewEncoder(keeper).Encode(becomeProgram(keeper)) // else the keeper is dead
-		os.Exit(1)                                                //nolint:forbidigo // the main function must not begin
+		err := becomeProgram(keeper)
+		_ = json.NewEncoder(keeper).Encode(preludeError{err.Error()}) // else the keeper is dead
+		os.Exit(1)                                                    //nolint:forbidigo // the main function must not begin
 	}
 }
 
 // becomeProgram returns only when it fails.
-func becomeProgram(keeper io.Reader) preludeError {
-	var p prelude
-	if err := json.NewDecoder(keeper).Decode(&p); err != nil {
-		return preludeError{Text: err.Error()}
+func becomeProgram(keeper io.Reader) error {
+	var wire wireSpec
+	if err := json.NewDecoder(keeper).Decode(&wire); err != nil {
+		return err
 	}
-	args, env := convert[string](p.Args), convert[string](p.Env)
+	spec := wire.spec()
+	// From here on nothing is done that its user could not do.
+	if err := becomeUser(spec.Credential); err != nil {
+		return err
+	}
 	// On this thread, the main one, which is the one that executes.
-	if err := setAttributes(p.spec()); err != nil {
-		return preludeError{Text: err.Error()}
+	if err := setAttributes(spec); err != nil {
+		return err
 	}
-	var errno syscall.Errno
-	if err := syscall.Exec(string(p.Path), args, env); !errors.As(err, &errno) {
-		return preludeError{Text: err.Error()}
+	if err := enter(&spec); err != nil {
+		return err
 	}
-	return preludeError{Errno: errno}
-}
-
-func (s Spec) hasAttributes() bool {
-	return s.Umask != "" || s.Nice != 0 || len(s.Limits) > 0
-}
-
-// executeWithAttributes is syscall.ForkExec for an attempt that asks for some.
-// Its caller holds forkMu.
-func executeWithAttributes(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
-	path, err := lookPath(spec, attr.Env)
+	if args, env, ok := direct(spec, spec.Env); ok {
+		_ = syscall.Exec(args[0], args, env) // an error is told by the shell, as in execute
+	}
+	path, err := lookPath(spec, spec.Env)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	return explain(syscall.Exec(path, spec.Args, spec.Env), path, spec, spec.Env)
+}
+
+// becomeUser gives all rights away but those of a user.
+func becomeUser(c *Credential) error {
+	if c == nil {
+		return nil
+	}
+	groups := make([]int, len(c.Groups))
+	for i, gid := range c.Groups {
+		groups[i] = int(gid)
+	}
+	err := syscall.Setgroups(groups)
+	if err == nil {
+		err = syscall.Setgid(int(c.GID))
+	}
+	if err == nil {
+		err = syscall.Setuid(int(c.UID))
+	}
+	if err != nil {
+		return fmt.Errorf("as user %d: %w", c.UID, err)
+	}
+	return nil
+}
+
+// enter changes into the attempt's folder, or into the other one that it gives.
+func enter(spec *Spec) error {
+	if spec.Cwd == "" {
+		return nil
+	}
+	err := os.Chdir(spec.Cwd)
+	if err != nil && spec.CwdElse != "" {
+		spec.Cwd = spec.CwdElse
+		err = os.Chdir(spec.Cwd)
+	}
+	if err != nil {
+		return explain(err, "", *spec, nil)
+	}
+	return nil
+}
+
+// needsPrelude reports whether a process has something to do before it executes
+// the program.
+func (s Spec) needsPrelude() bool {
+	return s.Umask != "" || s.Nice != 0 || len(s.Limits) > 0 || s.Credential != nil && int(s.Credential.UID) != os.Geteuid()
+}
+
+// forkPrelude starts the process that is going to be the attempt's program. What
+// it needs to know for that is told to it, and heard of it, by the returned
+// function, which takes as long as the process does and gives the error that
+// keeps it from the program. Its caller holds forkMu.
+func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, err error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(ends[0]), "prelude"), ends[1]
-	defer func() { _ = ours.Close() }()
+	wire := toWire(spec)
+	wire.Stdin, wire.Env = nil, convert[text](attr.Env)
 	attr.Files = append(slices.Clone(attr.Files), uintptr(theirs))
+	attr.Dir = "/"
+	// The job's own environment is not for us; by these it is found again.
+	attr.Env = slices.DeleteFunc(slices.Clone(attr.Env), func(entry string) bool {
+		return !strings.HasPrefix(entry, "BELFRY_RUN=") && !strings.HasPrefix(entry, "BELFRY_ATTEMPT=")
+	})
 	const self = "/proc/self/exe"
 	pid, err = syscall.ForkExec(self, []string{preludeName}, &attr)
 	_ = unix.Close(theirs)
 	if err != nil {
-		return 0, explain(err, self, spec, attr.Env)
+		_ = ours.Close()
+		return 0, nil, explain(err, self, spec, attr.Env)
 	}
-	p := prelude{Path: text(path), wireSpec: toWire(spec)}
-	p.Stdin, p.Env = nil, convert[text](attr.Env)
-	err = json.NewEncoder(ours).Encode(p)
-	if err == nil {
-		var refusal preludeError
-		err = json.NewDecoder(ours).Decode(&refusal)
-		switch {
-		case errors.Is(err, io.EOF): // closed by the exec
-			return pid, nil
-		case err == nil && refusal.Errno != 0:
-			err = explain(refusal.Errno, path, spec, attr.Env)
-		case err == nil:
-			err = errors.New(refusal.Text)
+	return pid, func() error {
+		defer func() { _ = ours.Close() }()
+		_ = json.NewEncoder(ours).Encode(wire) // if it is dead, its end tells more
+		var answer preludeError
+		// It may be the user who speaks.
+		if json.NewDecoder(io.LimitReader(ours, 1<<20)).Decode(&answer) != nil {
+			return nil // closed by the exec, or by its end
 		}
-	}
-	_ = unix.Kill(pid, unix.SIGKILL)
-	for errors.Is(wait(pid), unix.EINTR) {
-	}
-	return 0, err
-}
-
-func wait(pid int) error {
-	_, err := unix.Wait4(pid, nil, 0, nil)
-	return err
+		return errors.New(answer.Text)
+	}, nil
 }
 
 // setAttributes sets them on this process, of niceness on this thread.

@@ -304,15 +304,21 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 	c.startMu.Lock()
 	defer c.startMu.Unlock()
 	for _, l := range slices.Backward(c.living()) {
-		if (l.build == build() || l.ours) && !l.retired.Load() && !l.silent.Load() {
+		if (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load() {
 			return l, nil
 		}
 	}
-	id, err := c.startKeeper(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("start a keeper: %w", err)
+	for tries := 1; ; tries++ {
+		id, err := c.startKeeper(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("start a keeper: %w", err)
+		}
+		l, err := c.connect(ctx, id, true)
+		// On a machine that stood still meanwhile it has waited long enough for us.
+		if tries == 3 || !errors.Is(err, errHangUp) {
+			return l, err
+		}
 	}
-	return c.connect(ctx, id, true)
 }
 
 // startKeeper starts a keeper that goes on without us, and returns its id
@@ -432,6 +438,7 @@ type link struct {
 	id      string
 	build   string
 	pid     int
+	newest  bool // speaks all that we do
 	ours    bool // started by this client
 	conn    *net.UnixConn
 	since   time.Time
@@ -520,7 +527,7 @@ func (l *link) greet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.build, l.pid = hello.Build, hello.PID
+	l.build, l.pid, l.newest = hello.Build, hello.PID, hello.Protocol == ProtocolVersion
 	frame, seq, err := c.request(message{Type: typeList, Subscribe: true})
 	if err != nil {
 		return err

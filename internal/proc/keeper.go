@@ -121,6 +121,8 @@ type attempt struct {
 	timer      *time.Timer   // the timeout's
 	reaped     bool          // the main process
 	outcome    Exit          // of the main process, once reaped
+	program    chan struct{} // closed when its process is the program, or will never be; nil: it was from the start
+	refusal    error         // why its process did not become the program
 	stop       StopKind      // what was asked for, the stronger of two
 	timedOut   bool          // the timeout was first
 	lease      time.Duration // when it ends, by CLOCK_BOOTTIME; 0: never
@@ -484,7 +486,7 @@ func (k *keeper) spawn(a *attempt) {
 	k.forkMu.Lock()
 	defer k.forkMu.Unlock()
 	begun := time.Now()
-	pid, err := k.spawnIn(cgroup, a, spec)
+	pid, talk, err := k.spawnIn(cgroup, a, spec)
 	if err != nil {
 		k.notStarted(a, at, fmt.Sprintf("start %v", err))
 		return
@@ -499,6 +501,10 @@ func (k *keeper) spawn(a *attempt) {
 	a.pid, a.begun, a.state = pid, begun, stateRunning
 	a.started = &Started{PID: pid, At: begun.UTC()}
 	k.byPID[pid] = a
+	if talk != nil {
+		a.program = make(chan struct{})
+		k.work.Go(func() { k.hearRefusal(a, talk) })
+	}
 	k.emit(Event{Run: a.run, Attempt: a.attempt, Token: a.token, Started: a.started})
 	if spec.Timeout > 0 {
 		// Go's timers follow CLOCK_MONOTONIC: a suspend uses none of it up.
@@ -518,7 +524,7 @@ func (k *keeper) spawn(a *attempt) {
 
 // spawnIn is spawn in a cgroup of the attempt's own, or without one where it
 // cannot be had. Its caller holds forkMu.
-func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, err error) {
+func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, talk func() error, err error) {
 	if cgroup == "" {
 		return spawn(k.ctx, &k.stdin, spec, -1)
 	}
@@ -528,18 +534,45 @@ func (k *keeper) spawnIn(cgroup string, a *attempt, spec Spec) (pid int, err err
 		return spawn(k.ctx, &k.stdin, spec, -1)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	pid, err = spawn(k.ctx, &k.stdin, spec, fd)
+	pid, talk, err = spawn(k.ctx, &k.stdin, spec, fd)
 	if err == nil {
 		a.cgroup = cgroup
-		return pid, nil
+		return pid, talk, nil
 	}
 	_ = k.cgroups.remove(cgroup)
-	pid, without := spawn(k.ctx, &k.stdin, spec, -1)
+	pid, talk, without := spawn(k.ctx, &k.stdin, spec, -1)
 	if without == nil && cannotClone(err) { // and it was not the program
 		k.cgroups.off = true
 		k.log.Warn("no cgroups for attempts", "reason", err.Error())
 	}
-	return pid, without
+	return pid, talk, without
+}
+
+// hearRefusal waits until an attempt's process is its program, or says why not.
+func (k *keeper) hearRefusal(a *attempt, talk func() error) {
+	err := talk()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.refusal = err
+	close(a.program)
+}
+
+// conclude gives an attempt the outcome of its process, as soon as it is known
+// whether that was its program. Its caller holds mu.
+func (k *keeper) conclude(a *attempt, outcome Exit) {
+	if a.program != nil && !closed(a.program) { // it is dead: its end is heard now
+		k.work.Go(func() {
+			<-a.program
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.conclude(a, outcome)
+		})
+		return
+	}
+	if a.refusal != nil {
+		outcome.Code, outcome.Signal, outcome.Error = -1, "", fmt.Sprintf("start %v", a.refusal)
+	}
+	k.finish(a, outcome)
 }
 
 // notStarted gives an attempt the outcome of one that has no process.

@@ -28,6 +28,14 @@ type Spec struct {
 	Args []string // program and arguments; Args[0] is looked up in Env's PATH when it has no slash
 	Env  []string // the whole environment, KEY=VALUE, later values win; never written to any file. The keeper sets BELFRY_RUN and BELFRY_ATTEMPT in it: it finds strays by them
 	Cwd  string   // default: /
+	// CwdElse is where it starts when it cannot enter Cwd; empty: then it does not
+	// start.
+	CwdElse string
+
+	// Credential is whom it runs as; nil: the keeper's own user. Only root can
+	// start it as another. Of its directory only `log` becomes that user's: what
+	// decides about an attempt is never theirs to write.
+	Credential *Credential
 
 	Stdin     []byte // given through a pipe; empty is an immediate end of file
 	StdinNull bool   // /dev/null instead of the pipe
@@ -45,6 +53,13 @@ type Spec struct {
 	Umask  string  // octal; "" keeps the keeper's 022
 	Nice   int     // -20 … 19
 	Limits []Limit // those that are not named are as the daemon was started with
+}
+
+// Credential is a user of the machine, as a process has it.
+type Credential struct {
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups"` // supplementary; none are had but these
 }
 
 // Exit is an attempt's outcome, the content of the exit record.

@@ -21,9 +21,10 @@ import (
 // Unknown fields are ignored, so a version is needed only where a message
 // comes to mean something else, or where one end must know that the other
 // understands it. 2 brought renew, and what an attempt asks for of its
-// process and its log.
+// process and its log; 3 whom it runs as, which a keeper that does not know of
+// it would ignore.
 const (
-	ProtocolVersion = 2
+	ProtocolVersion = 3
 	OldestProtocol  = 1
 )
 
@@ -129,6 +130,8 @@ type wireSpec struct {
 	Args      []text        `json:"args"`
 	Env       []text        `json:"env"`
 	Cwd       text          `json:"cwd"`
+	CwdElse   text          `json:"cwd_else,omitempty"`
+	As        *Credential   `json:"as,omitempty"`
 	Stdin     []byte        `json:"stdin,omitempty"`
 	StdinNull bool          `json:"stdin_null,omitempty"`
 	Timeout   time.Duration `json:"timeout_ns,omitempty"`
@@ -143,7 +146,7 @@ type wireSpec struct {
 func toWire(s Spec) wireSpec {
 	return wireSpec{
 		Run: s.Run, Attempt: s.Attempt, Token: s.Token, Dir: text(s.Dir),
-		Args: convert[text](s.Args), Env: convert[text](s.Env), Cwd: text(s.Cwd),
+		Args: convert[text](s.Args), Env: convert[text](s.Env), Cwd: text(s.Cwd), CwdElse: text(s.CwdElse), As: s.Credential,
 		Stdin: s.Stdin, StdinNull: s.StdinNull, Timeout: s.Timeout, KillAfter: s.KillAfter,
 		LeaseEnd: leaseEnd(s.Lease), LogLimit: s.LogLimit, Umask: s.Umask, Nice: s.Nice, Limits: s.Limits,
 	}
@@ -152,7 +155,7 @@ func toWire(s Spec) wireSpec {
 func (w wireSpec) spec() Spec {
 	return Spec{
 		Run: w.Run, Attempt: w.Attempt, Token: w.Token, Dir: string(w.Dir),
-		Args: convert[string](w.Args), Env: convert[string](w.Env), Cwd: string(w.Cwd),
+		Args: convert[string](w.Args), Env: convert[string](w.Env), Cwd: string(w.Cwd), CwdElse: string(w.CwdElse), Credential: w.As,
 		Stdin: w.Stdin, StdinNull: w.StdinNull, Timeout: w.Timeout, KillAfter: w.KillAfter,
 		LogLimit: w.LogLimit, Umask: w.Umask, Nice: w.Nice, Limits: w.Limits,
 	}

@@ -100,7 +100,7 @@ func (k *keeper) ended(a *attempt, status unix.WaitStatus, usage unix.Rusage) {
 		a.outcome.Signal = unix.SignalName(status.Signal())
 	}
 	if a.kill == nil {
-		k.finish(a, a.outcome)
+		k.conclude(a, a.outcome)
 	}
 }
 
@@ -177,7 +177,7 @@ func (k *keeper) seeOut(a *attempt) {
 				k.mu.Lock()
 				outcome := a.outcome
 				outcome.TimedOut, outcome.Stopped, outcome.LeaseLost = a.timedOut, a.stop != "", a.leaseLost
-				k.finish(a, outcome)
+				k.conclude(a, outcome)
 				k.mu.Unlock()
 				return
 			}

@@ -22,15 +22,17 @@ const defaultPath = "/usr/bin:/bin"
 // spawn forks and executes spec with its output in the attempt's log, and
 // returns the pid. It is syscall.ForkExec and not os/exec: one process stands
 // between the keeper and the job's program, none after it. cgroup is a
-// descriptor of the cgroup it starts in, or -1. The caller holds forkMu.
-func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (pid int, err error) {
+// descriptor of the cgroup it starts in, or -1. talk is not nil where the process
+// has still to become the program: forkPrelude says what it is. The caller holds
+// forkMu.
+func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (pid int, talk func() error, err error) {
 	env := environment(spec)
 
 	// Bare descriptors, not os.File: nothing here has a finalizer that could
 	// close a number which has been given away meanwhile.
 	in, feed, err := openStdin(spec)
 	if err != nil {
-		return 0, fmt.Errorf("standard input: %w", err)
+		return 0, nil, fmt.Errorf("standard input: %w", err)
 	}
 	defer func() { _ = unix.Close(in) }()
 	defer func() {
@@ -38,12 +40,17 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (p
 			_ = unix.Close(feed)
 		}
 	}()
-	logPath := spec.Dir + "/" + logName
+	logPath := spec.Dir + "/" + logName // where only we can have put anything
 	out, err := unix.Open(logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return 0, &fs.PathError{Op: "open", Path: logPath, Err: err}
+		return 0, nil, &fs.PathError{Op: "open", Path: logPath, Err: err}
 	}
 	defer func() { _ = unix.Close(out) }()
+	if c := spec.Credential; c != nil { // a job may open its output anew: > /dev/stderr
+		if err := unix.Fchown(out, int(c.UID), int(c.GID)); err != nil {
+			return 0, nil, &fs.PathError{Op: "chown", Path: logPath, Err: err}
+		}
+	}
 
 	attr := syscall.ProcAttr{
 		Dir:   spec.Cwd,
@@ -51,21 +58,29 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (p
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: cgroup >= 0, CgroupFD: max(cgroup, 0)},
 	}
-	pid, err = execute(spec, attr)
+	if spec.needsPrelude() {
+		pid, talk, err = forkPrelude(spec, attr)
+	} else {
+		if c := spec.Credential; c != nil {
+			attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
+		}
+		pid, err = execute(spec, attr)
+		if err != nil && spec.CwdElse != "" {
+			spec.Cwd, attr.Dir = spec.CwdElse, spec.CwdElse // should that not have been it, it fails again
+			pid, err = execute(spec, attr)
+		}
+	}
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if feed >= 0 {
 		feedStdin(ctx, stdin, feed, spec.Stdin)
 	}
-	return pid, nil
+	return pid, talk, nil
 }
 
-// execute forks and executes spec in the way that it asks for.
+// execute forks and executes spec.
 func execute(spec Spec, attr syscall.ProcAttr) (pid int, err error) {
-	if spec.hasAttributes() {
-		return executeWithAttributes(spec, attr)
-	}
 	if args, env, ok := direct(spec, attr.Env); ok {
 		dash := attr
 		dash.Env = env

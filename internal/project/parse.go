@@ -17,6 +17,7 @@ import (
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // Parse reads the text of a belfry.yaml that stands at file.
@@ -25,6 +26,7 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
 		defaults: d,
 		lines:    map[string]*yaml.Node{},
+		targets:  map[string][]*yaml.Node{},
 		rel:      shown(file),
 	}
 	p.document(text)
@@ -53,9 +55,10 @@ func shown(file string) string {
 type parser struct {
 	project  *Project
 	defaults Defaults
-	template *yaml.Node            // defaults:
-	lines    map[string]*yaml.Node // job → its after:, or its key
-	pooled   []pooled              // every pool that a job is said to take
+	template *yaml.Node              // defaults:
+	lines    map[string]*yaml.Node   // job → its after:, or its key
+	targets  map[string][]*yaml.Node // job → what it publishes to
+	pooled   []pooled                // every pool that a job is said to take
 	rel      string
 	errs     Errors
 }
@@ -99,6 +102,7 @@ func (p *parser) document(text []byte) {
 	p.jobs(jobs)
 	p.checkPools()
 	p.after()
+	p.shared()
 }
 
 // hasContent reports whether there is more than blanks and comments.
@@ -335,6 +339,11 @@ func (p *parser) promises(name *yaml.Node, j *job.Job) {
 		p.errorf(name, "%s waits %s before its second attempt (backoff) and %s at most (max_backoff): the first is the shorter one",
 			j.Name, job.DurationText(j.Retry.Backoff), job.DurationText(j.Retry.MaxBackoff))
 	}
+	for _, v := range j.Env {
+		if slices.Contains(j.Secrets, v.Name) {
+			p.errorf(name, "%s is to have %s from its secrets and from its env: take it away in one of them", j.Name, v.Name)
+		}
+	}
 }
 
 // pythonMemory is the address space that a Go program wants to begin with.
@@ -346,12 +355,19 @@ func (p *parser) jobKeys(j *job.Job) []key {
 		{"schedule", func(n *yaml.Node) { p.schedules(n, j) }},
 		{"timezone", func(n *yaml.Node) { p.zone(n, &j.Zone) }},
 		{"command", func(n *yaml.Node) { p.command(n, j) }},
+		{"dir", func(n *yaml.Node) {
+			if text, ok := p.text(n, "a folder"); ok {
+				j.Dir = p.path(text)
+			}
+		}},
+		{"stdin", func(n *yaml.Node) { j.Stdin, _ = p.text(n, "a text") }},
 		{"env", func(n *yaml.Node) { p.env(n, j) }},
 		{"env_file", func(n *yaml.Node) {
 			if text, ok := p.text(n, "a file"); ok {
 				j.EnvFile = p.path(text)
 			}
 		}},
+		{"secrets", func(n *yaml.Node) { p.secrets(n, j) }},
 		{"python", func(n *yaml.Node) { p.python(n, j) }},
 		{"timeout", func(n *yaml.Node) { read(p, n, "a duration", &j.Timeout, job.ParseDuration) }},
 		{"kill_after", func(n *yaml.Node) { read(p, n, "a duration", &j.KillAfter, job.ParseDuration) }},
@@ -462,6 +478,24 @@ func (p *parser) env(node *yaml.Node, j *job.Job) {
 		if value, ok := p.text(node.Content[i+1], "a value"); ok {
 			j.Env = slices.DeleteFunc(j.Env, func(v crontab.Var) bool { return v.Name == name.Value })
 			j.Env = append(j.Env, crontab.Var{Name: name.Value, Value: value})
+		}
+	}
+}
+
+// secrets reads the names of the variables that a job gets from the file of
+// secrets. Whether they are in it is seen when an attempt starts: a mistake there
+// is no other job's.
+func (p *parser) secrets(node *yaml.Node, j *job.Job) {
+	list, nodes := p.texts(node, "the name of a secret")
+	j.Secrets, j.SecretsFile = list, ""
+	if len(list) > 0 {
+		j.SecretsFile = p.path(secrets.FileName)
+	}
+	for i, name := range list {
+		if err := secrets.CheckName(name); err != nil {
+			p.errorf(nodes[i], "%v", err)
+		} else if slices.Contains(list[:i], name) {
+			p.errorf(nodes[i], "the secret %s stands twice", name)
 		}
 	}
 }
@@ -593,9 +627,10 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 	if node.Kind == yaml.SequenceNode {
 		items = node.Content
 	}
-	j.Publish = nil
+	j.Publish, p.targets[j.Name] = nil, nil
 	for _, item := range items {
 		item = resolve(item)
+		at := item
 		var target job.Target
 		var s3Only []*yaml.Node // values that mean nothing to a folder
 		forS3 := func(name string, read func(*yaml.Node)) key {
@@ -605,7 +640,10 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 			target.To, _ = p.text(item, "a target")
 		} else {
 			p.mapping(item, "a key of publish", []key{
-				{"to", func(n *yaml.Node) { target.To, _ = p.text(n, "a target") }},
+				{"to", func(n *yaml.Node) {
+					at = n
+					target.To, _ = p.text(n, "a target")
+				}},
 				{"from", func(n *yaml.Node) {
 					target.From, _ = p.text(n, "a folder of the output")
 					if target.From != "" && !filepath.IsLocal(target.From) {
@@ -647,7 +685,17 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 				p.errorf(item, "%q stands twice: each target can take one set of files", target.To)
 			}
 		}
-		j.Publish = append(j.Publish, target)
+		j.Publish, p.targets[j.Name] = append(j.Publish, target), append(p.targets[j.Name], at)
+	}
+}
+
+// shared refuses targets that two firings would have in common.
+func (p *parser) shared() {
+	if len(p.errs) > 0 {
+		return // dates need schedules that are right
+	}
+	for _, s := range job.FindShared(p.project.Jobs, p.defaults.Now) {
+		p.errorf(p.targets[s.Job.Name][s.Target], "%s: %s", s.Job.Name, s.Message)
 	}
 }
 
@@ -680,7 +728,7 @@ func parseBool(text string) (*bool, error) {
 }
 
 func (p *parser) notify(node *yaml.Node, j *job.Job) {
-	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate}
+	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate, job.OnOutput}
 	p.mapping(node, "a key of notify", []key{
 		{"to", func(n *yaml.Node) {
 			list, nodes := p.texts(n, "an address")

@@ -25,7 +25,7 @@ func defaults(t testing.TB) Defaults {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Defaults{Owner: "me", Zone: zone}
+	return Defaults{Owner: "me", Zone: zone, Now: time.Date(2026, 7, 10, 12, 0, 0, 0, time.UTC)}
 }
 
 // parse reads a text that stands in a folder called shop.
@@ -245,11 +245,11 @@ defaults:
   env: {A: a, B: b}
   retry: {attempts: 3, backoff: 5s}
   notify: {to: "mailto:me"}
-  publish: out/$BELFRY_JOB
+  publish: out/$BELFRY_JOB/$BELFRY_DATE
 `)
 	var got []string
 	for _, j := range p.Jobs {
-		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, len(j.Publish) > 0 && j.Publish[0].To == "out/$BELFRY_JOB"))
+		got = append(got, fmt.Sprint(j.Name, " ", j.Command.Argv(), j.Schedules, j.Zone, j.Timeout, j.Env, j.Retry, j.Notify, len(j.Publish) > 0 && j.Publish[0].To == "out/$BELFRY_JOB/$BELFRY_DATE"))
 	}
 	want := []string{
 		"a [/bin/sh -c x] [@daily] Asia/Seoul 30m0s [{A a} {B b}] {3 5s 1h0m0s []} {[me] [failure recovery late]} true",
@@ -334,7 +334,7 @@ func TestAnchorsAndAliasesAreFollowed(t *testing.T) {
 	t.Parallel()
 	p := parsed(t, `
 jobs:
-  a: {command: &c [python3, x.py], schedule: &s "0 1 * * *", env: &e {A: "1"}, notify: &n {to: [&me "mailto:me"]}, publish: [&p {to: out}]}
+  a: {command: &c [python3, x.py], schedule: &s "0 1 * * *", env: &e {A: "1"}, notify: &n {to: [&me "mailto:me"]}, publish: [&p {to: out, mode: replace}]}
   b: {command: *c, schedule: [*s, "@daily"], env: *e, notify: {to: *me}, publish: *p}
 `)
 	a, b := p.Jobs[0], p.Jobs[1]
@@ -383,7 +383,7 @@ func TestFilesThatAreNoProjects(t *testing.T) {
 		{"a bracket that is not closed", "jobs: {a: {command: [x}\n", "1:23: this is not YAML: did not find expected ',' or ']'"},
 		{"two documents", "jobs: {a: {command: x}}\n---\njobs: {}\n", "1:1: this is not YAML: expected single document, found multiple"},
 		{"an unknown alias", "jobs: {a: *b}\n", "1:11: this is not YAML: unknown anchor 'b' referenced"},
-		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, env, env_file, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
+		{"an anchor within itself", "jobs: &j {a: *j}\n", "1:11: \"a\" is not a key of a job; there are schedule, timezone, command, dir, stdin, env, env_file, secrets, python, timeout, kill_after, catch_up, catch_up_window, start_within, finish_by, overlap, retry, pools, after, publish, notify, umask, nice, limits, log_limit\n1:11: a has no command"},
 		{"a binary file", "\x01ELF\x00\x00", "1:1: this is not YAML: control characters are not allowed (value: 1)"},
 		{"half of UTF-16", "\xff\xfe\x00", "1:1: this is not YAML: incomplete UTF-16 character"},
 		{"deep nesting", "jobs: " + strings.Repeat("[", 20000), "1:10007: this is not YAML: exceeded max depth of 10000"},
@@ -409,6 +409,46 @@ func TestErrorsOfASchedulePointIntoItsText(t *testing.T) {
 	} {
 		wants(t, c.why, "jobs:\n  a:\n    schedule: "+c.value+"\n    command: x\n", c.want)
 	}
+}
+
+func TestSecretsAreNamedAndStandBesideTheFile(t *testing.T) {
+	t.Parallel()
+	jobs := parsed(t, "defaults: {secrets: [A_TOKEN, B]}\njobs:\n  a: {command: x}\n  b: {command: x, secrets: C}\n  c: {command: x, secrets: []}\n").Jobs
+	for i, want := range []string{"[A_TOKEN B] /srv/shop/secrets.age", "[C] /srv/shop/secrets.age", "[] "} {
+		if got := fmt.Sprint(jobs[i].Secrets, " ", jobs[i].SecretsFile); got != want {
+			t.Errorf("%s gets %s, want %s", jobs[i].Name, got, want)
+		}
+	}
+	for _, c := range []struct{ why, keys, want string }{
+		{"not a variable", "secrets: [a-b]", `2:29: "a-b" cannot be the name of a secret; use letters, digits and underscores, as in SPOTIFY_TOKEN`},
+		{"ours", "secrets: [BELFRY_RUN]", `2:29: BELFRY_RUN is set by belfry; choose another name`},
+		{"twice", "secrets: [A, A]", `2:32: the secret A stands twice`},
+		{"in env too", "secrets: [A], env: {A: x}", `2:3: a is to have A from its secrets and from its env: take it away in one of them`},
+		{"a value", "secrets: {A: x}", `2:28: here stands a mapping where the name of a secret is wanted`},
+	} {
+		wants(t, c.why, "jobs:\n  a: {command: x, "+c.keys+"}\n", c.want)
+	}
+}
+
+func TestTargetsThatFiringsShareAreToldWithTheirPlace(t *testing.T) {
+	t.Parallel()
+	same := func(to, firings, remedy string) string {
+		return fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say that it is meant with “mode: replace”", to, firings, remedy)
+	}
+	const nights, hours = "2026-07-11 01:00 and 2026-07-12 01:00 (America/New_York)", "2026-07-10 09:00 and 2026-07-10 10:00 (America/New_York)"
+	for _, c := range []struct{ why, jobs, want string }{
+		{"a text", `a: {command: x, schedule: "0 1 * * *", publish: out/}`, `2:51: a: ` + same("out/", nights, "$BELFRY_DATE")},
+		{"a mapping", `a: {command: x, schedule: "@hourly", publish: {from: y, to: out/$BELFRY_DATE}}`, `2:63: a: ` + same("out/$BELFRY_DATE", hours, "$BELFRY_STAMP")},
+		{"the second of a list", `a: {command: x, schedule: "0 1 * * *", publish: ["a/$BELFRY_DATE", b]}`, `2:70: a: ` + same("b", nights, "$BELFRY_DATE")},
+		{"two that are not apart", `a: {command: x, publish: [a/b, a]}`, `2:29: a: "a/b" lies in "a", another target of the job: each target is replaced whole. Give each a place of its own`},
+		{"a child's firings are its parents'", "a: {command: x, schedule: '@hourly'}\n  b: {command: x, after: a, publish: out/$BELFRY_DATE}", `3:38: b: ` + same("out/$BELFRY_DATE", hours, "$BELFRY_STAMP")},
+		{"two jobs", "a: {command: x, schedule: '@daily', publish: out/$BELFRY_DATE/}\n  b: {command: x, schedule: '0 5 * * *', publish: {to: out/$BELFRY_DATE/b}}", `3:56: b: "out/$BELFRY_DATE/b" lies in "out/$BELFRY_DATE/" of a, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`},
+	} {
+		wants(t, c.why, "jobs:\n  "+c.jobs+"\n", c.want)
+	}
+	parsed(t, "defaults: {publish: {to: out, mode: append}}\njobs:\n  a: {command: x, schedule: '@hourly'}\n  b: {command: x, schedule: '@hourly'}\n")
+	wants(t, "defaults", "defaults: {publish: out/$BELFRY_DATE}\njobs:\n  a: {command: x, schedule: '@daily'}\n  b: {command: x, schedule: '@daily'}\n",
+		`1:21: b: "out/$BELFRY_DATE" is where a publishes too, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`)
 }
 
 func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {

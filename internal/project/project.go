@@ -116,6 +116,7 @@ func Find(dir string) (file string, err error) {
 type Defaults struct {
 	Owner string
 	Zone  *time.Location // of the host
+	Now   time.Time      // from when on firings are to have targets of their own
 }
 
 // Load reads the belfry.yaml at file. Everything that is wrong in it is in the

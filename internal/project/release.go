@@ -90,6 +90,9 @@ func (p *Project) Release(except ...string) (Release, error) {
 		if rel, ok := p.within(j.Python.Requirements); ok {
 			named[rel] = 0o644
 		}
+		if rel, ok := p.within(j.SecretsFile); ok {
+			named[rel] = 0o600
+		}
 		if rel, ok := p.within(j.EnvFile); ok {
 			if _, err := os.Stat(j.EnvFile); err != nil {
 				return r, fmt.Errorf("%s: the env_file of %s: %w", j.Source, j.Name, err)

@@ -213,7 +213,7 @@ func (d directory) explain(name string, err error) error {
 type bucket struct{ *objects }
 
 func (b bucket) open(ctx context.Context, name string) (io.ReadCloser, error) {
-	got, err := b.store.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.objects.bucket, Key: b.key(name)})
+	got, err := b.store.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(name)})
 	if isAbsent(err) {
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,10 @@ func (w *world) sender(progress func(run string, p Progress), env ...string) *Se
 		w.t.Fatal(err)
 	}
 	return New(Options{
-		Command:  []string{self, "publish"},
-		Env:      func(context.Context, string) ([]string, error) { return slices.Concat(w.env, env), nil },
+		Command: []string{self, "publish"},
+		Env: func(context.Context, string) ([]string, *syscall.Credential, error) {
+			return slices.Concat(w.env, env), nil, nil
+		},
 		Progress: progress,
 	})
 }

@@ -260,6 +260,33 @@ func TestAppendersAtOnceLoseNothing(t *testing.T) {
 	})
 }
 
+func TestAPublishThatIsOvertakenDoesNotComplete(t *testing.T) {
+	t.Parallel()
+	w, s := newLake(t, first)
+	to := job.Target{To: "s3://lake/x/"}
+	var once sync.Once
+	overtake := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/a.csv") {
+			once.Do(func() { // another one begins while the data of the first is on its way, and gets no further
+				other := newWorld(t, second)
+				other.env = append(other.env, s.Env()...)
+				_, err := other.send(other.order("R2", to), killEnv+"=noted:1")
+				wantError(t, err, false, "killed")
+			})
+		}
+		return false
+	})
+	_, err := w.send(w.order("R1", to), overtake)
+	wantError(t, err, false, "somebody else has begun to publish there")
+	if keys := s.List(t); slices.Contains(keys, "x/"+successName) || slices.Contains(keys, "x/"+manifestName) {
+		t.Errorf("it completed: %q", keys)
+	}
+	if _, err := w.again(); err != nil {
+		t.Fatal(err)
+	}
+	wantObjects(t, s, "x/", "R1", first)
+}
+
 func TestSuccessIsNeverThereWhileDataIsReplaced(t *testing.T) {
 	t.Parallel()
 	w, s := newLake(t, first)

@@ -62,9 +62,10 @@ type Published struct {
 type Options struct {
 	// Command runs the child: {"/proc/self/exe", "publish"}.
 	Command []string
-	// Env gives the whole environment of a run's job. It is asked at each try
-	// and handed to the child; it is stored nowhere.
-	Env func(ctx context.Context, run string) ([]string, error)
+	// Env gives the whole environment of a run's job, and whom it ran as, nil for
+	// the daemon's own user. It is asked at each try and handed to the child; it
+	// is stored nowhere.
+	Env func(ctx context.Context, run string) ([]string, *syscall.Credential, error)
 	// Progress, when there is one, is told how far a run's publish has come, at
 	// most four times a second; it must not block.
 	Progress func(run string, p Progress)
@@ -144,7 +145,7 @@ func (s *Sender) Send(ctx context.Context, item outbox.Item, save func(json.RawM
 // ask starts a child in the environment of the order's job, and returns its
 // answer to r.
 func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() error) (*reply, error) {
-	env, err := s.o.Env(ctx, order.Run)
+	env, as, err := s.o.Env(ctx, order.Run)
 	if err != nil {
 		return nil, fmt.Errorf("environment of run %s: %w", order.Run, err)
 	}
@@ -157,7 +158,7 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	cmd.Dir = "/"
 	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
 	// (a credential_process) goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	stderr := &tail{log: log}
@@ -208,10 +209,14 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	return nil, fmt.Errorf("publisher ended without an answer%s", stderr.said())
 }
 
+// mostSaid is how many bytes of a child are listened to.
+const mostSaid = 256 << 20
+
 // talk speaks with a child until its answer. hear is told what it says before,
 // and may fail at a Renew.
 func talk(stdin io.Writer, stdout io.Reader, r request, hear func(reply) error) (*reply, error) {
-	enc, dec := json.NewEncoder(stdin), json.NewDecoder(stdout)
+	// The child runs as the job's user, who may be able to speak in its place.
+	enc, dec := json.NewEncoder(stdin), json.NewDecoder(io.LimitReader(stdout, mostSaid))
 	if err := enc.Encode(r); err != nil {
 		return nil, fmt.Errorf("write to publisher: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -258,7 +259,7 @@ func wantAlone(t *testing.T, dir string) {
 func sh(script string) *Sender {
 	return New(Options{
 		Command: []string{"/bin/sh", "-c", script},
-		Env:     func(context.Context, string) ([]string, error) { return nil, nil },
+		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return nil, nil, nil },
 	})
 }
 

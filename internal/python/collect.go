@@ -39,11 +39,11 @@ func Collect(ctx context.Context, data string, now time.Time, loaded func(job st
 		}
 		tried[hash] = true
 		gone, err := collect(filepath.Join(dir, hash), now)
-		if err != nil || ctx.Err() != nil {
-			return removed, err
-		}
 		if gone {
 			removed++
+		}
+		if err != nil || ctx.Err() != nil {
+			return removed, err
 		}
 	}
 	return removed, forget(filepath.Join(dir, jobsName))

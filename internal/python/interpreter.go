@@ -34,6 +34,7 @@ var versioned = regexp.MustCompile(`^python3\.(\d+)$`)
 func find(env environ, allowed job.Versions) (interpreter, error) {
 	var others []string
 	var reason error
+	seen := map[string]bool{} // python3 is python3.11 too
 	for _, file := range candidates(env) {
 		p, version, err := identify(env, file, allowed != "")
 		switch {
@@ -41,7 +42,8 @@ func find(env environ, allowed job.Versions) (interpreter, error) {
 			reason = cmp.Or(reason, err)
 		case allowed.Allow(version):
 			return p, nil
-		default:
+		case !seen[p.path]:
+			seen[p.path] = true
 			others = append(others, fmt.Sprintf("%s is %s", file, p.version))
 		}
 	}

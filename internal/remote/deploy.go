@@ -21,6 +21,7 @@ type Deployment struct {
 	// Binary finds the belfry for an architecture.
 	Binary   func(ctx context.Context, arch string) (Binary, error)
 	Profile  *site.Profile // of AWS; nil: none is written
+	Key      *site.Key     // of the secrets; nil: no job has any
 	Patience time.Duration // for the daemon to be well; 0: a minute
 }
 
@@ -86,6 +87,11 @@ func (h *Host) Plan(ctx context.Context, d Deployment) (*Plan, error) {
 	}
 	if well {
 		return p, nil
+	}
+	if d.Key != nil {
+		p.step(fmt.Sprintf("write the key of the secrets into ~/.config/belfry, readable for %s alone", f.User), func(ctx context.Context, _ Progress) (string, error) {
+			return "", h.site(ctx, d.Project.Name, p.To.Hash, "key", d.Key, nil)
+		})
 	}
 	p.step(fmt.Sprintf("send what the host lacks of release %s (%s, %s)", p.Name, count(len(d.Release.Files), "file"), size(d.Release.Size())), func(ctx context.Context, tell Progress) (string, error) {
 		n, bytes, err := h.sendFiles(ctx, d.Project, d.Release, p.To.Hash, tell)

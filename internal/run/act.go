@@ -37,6 +37,8 @@ const (
 	ActResume       Action = "resume"
 	ActBackfill     Action = "backfill"
 	ActStopBackfill Action = "stop backfill"
+	ActCrontab      Action = "crontab"
+	ActNoCrontab    Action = "crontab -r"
 )
 
 // act is what by does to a run now.

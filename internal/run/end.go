@@ -44,6 +44,9 @@ func (r *Runner) ends(ctx context.Context, events []proc.Event) bool {
 	some := false
 	seen := map[string]bool{} // an end may be told twice
 	for _, event := range events {
+		if run, known := r.live[event.Run]; known && event.Started != nil && run.Attempt == event.Attempt && r.o.Started != nil {
+			r.o.Started(run, *event.Started)
+		}
 		switch {
 		case event.Doubt: // another keeper has or had it: its records decide
 			r.doubtful[event.Run] = true
@@ -205,8 +208,8 @@ func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 		return Lost, cmp.Or(exit.Error, "its lease ran out, and its keeper ended it")
 	case exit.Error != "":
 		return Failed, exit.Error
-	case exit.Stopped && strings.HasPrefix(run.Reason, replacedReason):
-		return Cancelled, run.Reason
+	case exit.Stopped && (run.Reason == withDaemon || strings.HasPrefix(run.Reason, replacedReason)):
+		return asked(run.Reason), run.Reason
 	case exit.Stopped:
 		return Cancelled, stopped
 	case exit.TimedOut:

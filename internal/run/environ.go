@@ -2,12 +2,9 @@ package run
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +13,8 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/proc"
+	"belfry/internal/secrets"
 )
 
 // Host is what an attempt inherits from the machine and the daemon.
@@ -24,6 +23,28 @@ type Host struct {
 	Home    string   // of that user
 	Environ []string // of the daemon
 	Name    string   // of the machine
+	Key     string   // path of the key of secrets
+	// PassEnviron gives all of Environ to the jobs, below what they set
+	// themselves: in a container it is where settings are.
+	PassEnviron bool
+
+	// For gives what the attempts of an owner's jobs inherit; nil: the same for
+	// all, whoever owns them. It may be asked at each start.
+	For func(owner string) (Host, error)
+
+	// The rest is what For gives, for the machine's cron.
+	Credential *proc.Credential // nil: attempts run as the daemon does
+	Session    []string         // what PAM's pam_env would give a session
+	Debian     bool             // entries of crontabs have Debian's environment, not cronie's
+	Homeless   string           // the folder of entries whose HOME cannot be entered; empty: they do not start
+}
+
+// Of gives the host as an owner's jobs find it.
+func (h Host) Of(owner string) (Host, error) {
+	if h.For == nil {
+		return h, nil
+	}
+	return h.For(owner)
 }
 
 // Environ is a list of variables in which a later one replaces an earlier.
@@ -59,25 +80,64 @@ func (e Environ) Strings() []string {
 	return list
 }
 
-// CronEnviron is exactly the environment that cron gives a crontab's entry:
-// cronie's defaults, the locale of the daemon, the crontab's own lines, and
-// LOGNAME and USER, which cannot be overridden.
+// parseEnviron reads what Strings writes.
+func parseEnviron(list []string) Environ {
+	var env Environ
+	for _, v := range list {
+		name, value, _ := strings.Cut(v, "=")
+		env.Set(name, value)
+	}
+	return env
+}
+
+// CronEnviron is exactly the environment that cron gives a crontab's entry: that
+// of the session, and over it the crontab's. What is passed on of the daemon's own
+// is below both.
 func CronEnviron(j *job.Job, host Host) Environ {
 	var env Environ
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		if name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
-			env.Set(name, value)
+	if host.PassEnviron {
+		env = parseEnviron(host.Environ)
+	}
+	for _, v := range parseEnviron(host.Session) {
+		env.Set(v.Name, v.Value)
+	}
+	for _, v := range CrontabEnviron(j, host) {
+		env.Set(v.Name, v.Value)
+	}
+	return env
+}
+
+// CrontabEnviron is what an entry has of the crontab and of cron itself, in the
+// order that cron gives it: the locale of the daemon, the crontab's own lines,
+// defaults, and LOGNAME and USER, which cannot be overridden. Debian's cron has
+// another PATH, takes no locale from the daemon, and knows no USER.
+func CrontabEnviron(j *job.Job, host Host) Environ {
+	var env Environ
+	path := "/usr/bin:/bin"
+	if !host.Debian {
+		path += ":/usr/sbin:/sbin"
+		for _, v := range host.Environ {
+			if name, value, _ := strings.Cut(v, "="); name == "LANG" || name == "LANGUAGE" || strings.HasPrefix(name, "LC_") {
+				env.Set(name, value)
+			}
 		}
 	}
-	env.Set("SHELL", "/bin/sh")
-	env.Set("HOME", host.Home)
-	env.Set("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+	if host.PassEnviron {
+		passed, _ := parseEnviron(host.Environ).Lookup("PATH")
+		path = cmp.Or(passed, path)
+	}
 	for _, v := range j.Env {
 		env.Set(v.Name, v.Value)
 	}
+	for _, v := range []crontab.Var{{Name: "SHELL", Value: "/bin/sh"}, {Name: "HOME", Value: host.Home}, {Name: "PATH", Value: path}} {
+		if _, set := env.Lookup(v.Name); !set {
+			env = append(env, v)
+		}
+	}
 	env.Set("LOGNAME", host.User)
-	env.Set("USER", host.User)
+	if !host.Debian {
+		env.Set("USER", host.User)
+	}
 	return env
 }
 
@@ -90,10 +150,9 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 		belfryEnviron(&env, j, r, attempt, output)
 		return env, nil
 	}
-	inherited := Environ{}
-	for _, v := range host.Environ {
-		name, value, _ := strings.Cut(v, "=")
-		inherited.Set(name, value)
+	inherited := parseEnviron(host.Environ)
+	if host.PassEnviron {
+		env = slices.Clone(inherited)
 	}
 	for _, name := range []string{"PATH", "HOME", "LANG", "TZ"} {
 		if value, ok := inherited.Lookup(name); ok {
@@ -123,10 +182,23 @@ func environ(j *job.Job, r Run, attempt int, output string, host Host) (Environ,
 			env.Set(v.Name, v.Value)
 		}
 	}
+	if len(j.Secrets) > 0 {
+		set, err := secrets.File{Path: j.SecretsFile, Key: host.Key}.Read()
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range j.Secrets {
+			value, known := set.Lookup(name)
+			if !known {
+				return nil, fmt.Errorf("the secret %s is not in %s; put it there with “belfry secrets set %s”", name, j.SecretsFile, name)
+			}
+			env.Set(name, value)
+		}
+	}
 	// What env names may refer to BELFRY_…, and cannot replace it.
 	belfryEnviron(&env, j, r, attempt, output)
 	for _, v := range j.Env {
-		value, err := Expand(v.Value, env)
+		value, err := job.Expand(v.Value, env.Lookup)
 		if err != nil {
 			return nil, fmt.Errorf("env %s of %s: %w", v.Name, j.Name, err) // never its text: it may hold a secret
 		}
@@ -159,65 +231,23 @@ func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) 
 	env.Set("BELFRY_ATTEMPT", strconv.Itoa(attempt))
 	env.Set("BELFRY_CAUSE", string(r.Cause))
 	env.Set("BELFRY_OUTPUT", output)
-	env.Set("BELFRY_FIRES_AT", utc(r.FiresAt))
-	env.Set("BELFRY_DATE", r.Named.Format(time.DateOnly))
-	env.Set("BELFRY_HOUR", r.Named.Format("15"))
-	env.Set("BELFRY_STAMP", r.FiresAt.UTC().Format("20060102T150405Z"))
-	if start, end := plan.Interval(j, r.FiresAt); !start.IsZero() && r.Cause != plan.Reboot {
-		env.Set("BELFRY_INTERVAL_START", utc(start))
-		env.Set("BELFRY_INTERVAL_END", utc(end))
-		env.Set("BELFRY_START_DATE", start.In(j.ZoneAt(r.FiresAt)).Format(time.DateOnly))
+	if r.Cause == plan.Reboot && len(j.Schedules) > 0 { // a boot closes no interval of another schedule
+		boot := *j
+		boot.Schedules = nil
+		j = &boot
 	}
-}
-
-func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-var reference = regexp.MustCompile(`\$(?:\$|\{[^}]*\}?|[A-Za-z_][A-Za-z0-9_]*|[0-9]+)`)
-
-// Expand replaces $NAME and ${NAME} by the variables of env. One that is not
-// set, or not closed, is an error; $$ is a dollar. The error names what is
-// missing and never the text, which may hold a secret.
-func Expand(text string, env Environ) (string, error) {
-	var missing []string
-	expanded := reference.ReplaceAllStringFunc(text, func(ref string) string {
-		if ref == "$$" {
-			return "$"
+	for _, name := range job.Moments {
+		if value, set := j.Moment(name, job.Firing{At: r.FiresAt, Named: r.Named}); set {
+			env.Set(name, value)
 		}
-		name := ref[1:]
-		if inner, found := strings.CutPrefix(name, "{"); found {
-			name, found = strings.CutSuffix(inner, "}")
-			if !found {
-				missing = append(missing, "${")
-				return ""
-			}
-		}
-		value, ok := env.Lookup(name)
-		if !ok {
-			missing = append(missing, "$"+name)
-		}
-		return value
-	})
-	if len(missing) == 0 {
-		return expanded, nil
 	}
-	slices.Sort(missing)
-	if slices.Contains(missing, "${") {
-		return "", errors.New("a ${ is not closed; $$ is a dollar")
-	}
-	return "", fmt.Errorf("%s is not set; there are the BELFRY_… variables and those of env and env_file", strings.Join(slices.Compact(missing), ", "))
 }
 
 // readEnvFile reads NAME=VALUE lines, with comments, blank lines, an optional
-// export and quotes around a value. A file that others may write is refused.
+// export and quotes around a value. A file that others may read or write is
+// refused.
 func readEnvFile(path string) (vars []crontab.Var, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("env_file: %w", err)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("env_file %s can be written by others (mode %04o); chmod 600 it", path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path)
+	text, err := secrets.ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("env_file: %w", err)
 	}
@@ -252,7 +282,7 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 	// An empty name would turn $LAKE/songs into /songs.
 	env = slices.DeleteFunc(slices.Clone(env), func(v crontab.Var) bool { return v.Value == "" })
 	for _, t := range j.Publish {
-		to, err := Expand(t.To, env)
+		to, err := job.Expand(t.To, env.Lookup)
 		if err != nil {
 			return nil, fmt.Errorf("publish to %s: %w; in a target, one that is empty is as good as none", t.To, err)
 		}
@@ -260,19 +290,35 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 		if Inside(to, output) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)
 		}
+		written := t.To
 		t.To = to
-		if t.KMSKey, err = Expand(t.KMSKey, env); err != nil {
+		if t.KMSKey, err = job.Expand(t.KMSKey, env.Lookup); err != nil {
 			return nil, fmt.Errorf("publish to %s: kms_key: %w", t.To, err)
 		}
 		t.Metadata = maps.Clone(t.Metadata)
 		for name, value := range t.Metadata {
-			if t.Metadata[name], err = Expand(value, env); err != nil {
+			if t.Metadata[name], err = job.Expand(value, env.Lookup); err != nil {
 				return nil, fmt.Errorf("publish to %s: metadata %s: %w", t.To, name, err)
 			}
+		}
+		if name, found := secretIn(t, j, env); found {
+			return nil, fmt.Errorf("publish to %s: it holds the secret %s, and where something was published is written down", written, name)
 		}
 		list = append(list, t)
 	}
 	return list, nil
+}
+
+// secretIn finds a secret of the job in what is written down of a target.
+func secretIn(t job.Target, j *job.Job, env Environ) (name string, found bool) {
+	texts := append(slices.Collect(maps.Values(t.Metadata)), t.To, t.KMSKey)
+	for _, name := range j.Secrets {
+		value, set := env.Lookup(name)
+		if set && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, value) }) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // Inside reports whether a target is the folder dir or lies in it.

@@ -12,6 +12,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/secrets"
 )
 
 var host = Host{User: "alice", Home: "/home/alice", Environ: []string{
@@ -165,36 +166,6 @@ func TestTheIntervalIsThatOfTheScheduleAndUnsetWithoutOne(t *testing.T) {
 	}
 }
 
-func TestExpandTakesWhatIsSetAndNothingElse(t *testing.T) {
-	t.Parallel()
-	env := Environ(vars("A=1", "A_B=2", "EMPTY=", "D=$A"))
-	for _, c := range []struct{ text, want, err string }{
-		{text: "", want: ""},
-		{text: "plain/text", want: "plain/text"},
-		{text: "s3://b/dt=$A/", want: "s3://b/dt=1/"},
-		{text: "$A$A_B${A}x", want: "121x"},
-		{text: "[$EMPTY]", want: "[]"},
-		{text: "$D", want: "$A"}, // once
-		{text: "$$A $$$A", want: "$A $1"},
-		{text: "5$ and $", want: "5$ and $"},
-		{text: "$ A $- $종", want: "$ A $- $종"},
-		{text: "$NO", err: "$NO is not set"},
-		{text: "s3cret $B $NO ${B}", err: "$B, $NO is not set"},
-		{text: "s3cret ${A", err: "a ${ is not closed"},
-		{text: "s3cret ${}", err: "$ is not set"},
-		{text: "s3cret ${A:-x}", err: "$A:-x is not set"},
-		{text: "s3cret $1", err: "$1 is not set"},
-	} {
-		got, err := Expand(c.text, env)
-		switch {
-		case c.err == "" && (err != nil || got != c.want):
-			t.Errorf("%q: %q, %v, want %q", c.text, got, err, c.want)
-		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "s3cret")):
-			t.Errorf("%q: %q, %v, want an error with %q and without the text", c.text, got, err, c.err)
-		}
-	}
-}
-
 func TestAnUnsetNameInEnvNamesTheVariableAndNotItsValue(t *testing.T) {
 	t.Parallel()
 	j, r := nightly(t)
@@ -219,7 +190,7 @@ func envFile(t *testing.T, mode os.FileMode, text string) string {
 
 func TestEnvFileIsReadAsPeopleWriteThem(t *testing.T) {
 	t.Parallel()
-	got, err := readEnvFile(envFile(t, 0o644, strings.Join([]string{
+	got, err := readEnvFile(envFile(t, 0o600, strings.Join([]string{
 		"# a comment", "", "A=1", "  B = two words ", "export C=3", `D="in quotes "`, "E='$A # no'", "F=", `G="`, "H=a=b", "I=it's\r", "A=again",
 	}, "\n")))
 	if err != nil {
@@ -240,6 +211,8 @@ func TestEnvFileErrorsShowNoValue(t *testing.T) {
 	}{
 		{"the world may write", "A=s3cret", 0o602, "can be written by others (mode 0602)"},
 		{"a group may write", "A=s3cret", 0o620, "can be written by others (mode 0620)"},
+		{"the world may read", "A=s3cret", 0o604, "can be read by others (mode 0604)"},
+		{"a group may read", "A=s3cret", 0o640, "can be read by others (mode 0640)"},
 		{"no name", "A=1\n=s3cret", 0o600, ":2: not a NAME=VALUE line"},
 		{"no equals sign", "A=1\n\ns3cret", 0o600, ":3: not a NAME=VALUE line"},
 		{"a name in quotes", `"s3cret"=1`, 0o600, ":1: not a NAME=VALUE line"},
@@ -251,6 +224,127 @@ func TestEnvFileErrorsShowNoValue(t *testing.T) {
 	}
 	if _, err := readEnvFile("/no/such/.env"); err == nil || !strings.Contains(err.Error(), "env_file") {
 		t.Errorf("a file that is not there gives %v", err)
+	}
+}
+
+// secretsFile makes a file of secrets, and its key, in a folder of its own.
+func secretsFile(t *testing.T, pairs ...string) secrets.File {
+	t.Helper()
+	dir := t.TempDir()
+	file := secrets.File{Path: filepath.Join(dir, secrets.FileName), Key: filepath.Join(dir, "key")}
+	put(t, file, pairs...)
+	return file
+}
+
+func put(t *testing.T, file secrets.File, pairs ...string) {
+	t.Helper()
+	if _, err := file.Change(nil, func(set *secrets.Set) error {
+		for _, v := range vars(pairs...) {
+			if err := set.Put(v.Name, v.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAJobGetsTheSecretsThatItNamesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	file := secretsFile(t, "API_TOKEN=hunter22", "DSN=postgres://me", "OTHER=not for this job")
+	host := host
+	host.Key = file.Key
+	j, r := nightly(t)
+	j.SecretsFile, j.Secrets = file.Path, []string{"API_TOKEN", "DSN"}
+	j.EnvFile = envFile(t, 0o600, "API_TOKEN=of the file\n")
+	j.Env = vars("AUTH=Bearer $API_TOKEN")
+	env, err := environ(j, r, 2, "/out", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEnviron(t, env, append([]string{
+		"PATH=/opt/bin:/bin", "HOME=/home/alice", "LANG=ko_KR.UTF-8", "TZ=Asia/Seoul", "PYTHONUNBUFFERED=1",
+		"API_TOKEN=hunter22", "DSN=postgres://me", "AUTH=Bearer hunter22",
+	}, belfrys...)...)
+	if got, want := hidden(j, env, host), []string{"hunter22", "of the file", "postgres://me"}; !slices.Equal(got, want) {
+		t.Errorf("hidden are %q, want %q", got, want)
+	}
+
+	// The next attempt gets what it is by then; what it was is still hidden.
+	put(t, file, "DSN=postgres://you")
+	env, err = environ(j, r, 3, "/out", host)
+	if value, _ := env.Lookup("DSN"); err != nil || value != "postgres://you" {
+		t.Errorf("after the change DSN is %q, %v", value, err)
+	}
+	if got := hidden(j, env, host); !slices.Contains(got, "postgres://me") || !slices.Contains(got, "postgres://you") {
+		t.Errorf("after the change hidden are %q", got)
+	}
+
+	// A place is written down, and so holds no secret.
+	j.Publish = []job.Target{{To: "s3://lake/$AUTH/"}}
+	if _, err := targets(j, env); err == nil || !strings.Contains(err.Error(), "API_TOKEN") || strings.Contains(err.Error(), "hunter22") {
+		t.Errorf("a target with a secret gives %v", err)
+	}
+}
+
+func TestWhyASecretIsNotThereIsSaidInASentence(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why   string
+		spoil func(file secrets.File, j *job.Job)
+		want  string
+	}{
+		{"a missing secret", func(_ secrets.File, j *job.Job) { j.Secrets = append(j.Secrets, "OTHER") }, "the secret OTHER is not in FILE; put it there with “belfry secrets set OTHER”"},
+		{"a missing file", func(file secrets.File, _ *job.Job) { remove(t, file.Path) }, "read the secrets: open FILE: no such file or directory"},
+		{"a missing key", func(file secrets.File, _ *job.Job) { remove(t, file.Key) }, "the key that opens FILE is not in KEY; copy that file from where the secrets were made, or name it in BELFRY_KEY_FILE"},
+		{"another key", func(file secrets.File, _ *job.Job) { overwrite(t, file.Key, read(t, secretsFile(t, "A=bcdefg").Key)) }, "FILE was made with another key than the one in KEY; copy that one here, or name it in BELFRY_KEY_FILE"},
+		{"a key that others can read", func(file secrets.File, _ *job.Job) {
+			if err := os.Chmod(file.Key, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}, "the key of the secrets: KEY can be read by others (mode 0640); chmod 600 KEY"},
+		{"a broken key", func(file secrets.File, _ *job.Job) { overwrite(t, file.Key, "AGE-SECRET-KEY-1HUNTER22") }, "there is no key in KEY: a line AGE-SECRET-KEY-1… is missing or damaged; put back a copy of it"},
+		{"a damaged file", func(file secrets.File, _ *job.Job) {
+			text := read(t, file.Path)
+			overwrite(t, file.Path, text[:len(text)/2])
+		}, "FILE is damaged, or not a file of age ("},
+		{"an empty file", func(file secrets.File, _ *job.Job) { overwrite(t, file.Path, "") }, "FILE is damaged, or not a file of age ("},
+	} {
+		file := secretsFile(t, "API_TOKEN=hunter22")
+		host := host
+		host.Key = file.Key
+		j, r := nightly(t)
+		j.SecretsFile, j.Secrets = file.Path, []string{"API_TOKEN"}
+		c.spoil(file, j)
+		_, err := environ(j, r, 1, "/out", host)
+		want := strings.NewReplacer("BELFRY_KEY_FILE", "BELFRY_KEY_FILE", "AGE-SECRET-KEY", "AGE-SECRET-KEY", "FILE", file.Path, "KEY", file.Key).Replace(c.want)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(strings.ToLower(err.Error()), "hunter22") {
+			t.Errorf("%s\n got %v\nwant %s", c.why, err, want)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func overwrite(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
 	}
 }
 

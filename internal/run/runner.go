@@ -61,6 +61,9 @@ type Options struct {
 	// be nil.
 	Began func(run Run, j *job.Job, secrets []string, err error)
 	Ended func(run string, attempt int)
+	// Started is called when an attempt has its process, at least once; nil: nobody
+	// asks.
+	Started func(run Run, started proc.Started)
 	// Changed is called after each durable change.
 	Changed func()
 	// Alive is called each time round, at least once a minute; nil: nobody asks.

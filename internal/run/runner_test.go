@@ -836,7 +836,7 @@ func TestARunIsPublishedBeforeItHasSucceeded(t *testing.T) {
 				if targets, err := s.store.Targets(s.t.Context(), id, 1); err != nil || targets[0].To != "/lake/2026-07-09" {
 					s.t.Errorf("its targets are %v, %v", targets, err)
 				}
-				env, err := s.runner.Environ(s.t.Context(), id)
+				env, _, err := s.runner.Environ(s.t.Context(), id)
 				if err != nil || !slices.Contains(env, "BELFRY_ATTEMPT=1") || !slices.Contains(env, "BELFRY_OUTPUT="+filepath.Join(s.dir, id, "1", "output")) {
 					s.t.Errorf("its publisher's environment is %v, %v", env, err)
 				}
@@ -1248,7 +1248,7 @@ func TestOthersAskForEnvironmentsWhileTheRunnerWorks(t *testing.T) {
 					j.Job = simple("a") // as after a reload
 					s.jobs[j.Key] = j
 					s.mu.Unlock()
-					if _, err := s.runner.Environ(s.t.Context(), id); err != nil {
+					if _, _, err := s.runner.Environ(s.t.Context(), id); err != nil {
 						s.t.Error(err)
 					}
 				}

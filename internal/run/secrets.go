@@ -8,6 +8,7 @@ import (
 
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/secrets"
 )
 
 // Secret reports whether a variable's name says that its value is one.
@@ -21,15 +22,26 @@ func Secret(name string) bool {
 	return false
 }
 
-// secrets gives the values in the environment of a job's attempt that nobody
-// is to see: all of its env_file, and those of variables with a telling name.
-// BELFRY_… are never any, and what a file cannot say keeps nothing from starting.
-func secrets(j *job.Job, env Environ) []string {
+// hidden gives the values in the environment of a job's attempt that nobody is to
+// see: all of its env_file, its secrets, also those that they were before, and
+// those of variables with a telling name. BELFRY_… are never any, and what a file
+// cannot say keeps nothing from starting.
+func hidden(j *job.Job, env Environ, host Host) []string {
 	var values []string
 	if j.EnvFile != "" {
 		vars, _ := readEnvFile(j.EnvFile) // environ has told what is wrong with it
 		for _, v := range vars {
 			values = append(values, v.Value)
+		}
+	}
+	if len(j.Secrets) > 0 {
+		for _, name := range j.Secrets {
+			value, _ := env.Lookup(name)
+			values = append(values, value)
+		}
+		set, err := secrets.File{Path: j.SecretsFile, Key: host.Key}.Read()
+		if err == nil {
+			values = append(values, set.Former()...)
 		}
 	}
 	for _, v := range env {
@@ -48,7 +60,7 @@ func (r *Runner) hush(j *job.Job, run Run, text string) string {
 	if err != nil && text != "" {
 		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
 	}
-	for _, value := range secrets(j, env) {
+	for _, value := range hidden(j, env, r.o.Host) {
 		if len(value) >= 6 { // as in logs
 			text = strings.ReplaceAll(text, value, "***")
 		}
@@ -68,7 +80,11 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), r.o.Host)
+	host, err := r.o.Host.Of(j.Owner)
+	if err != nil {
+		host = r.o.Host // what is secret does not depend on the user, who may be gone
+	}
+	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +102,7 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 			return nil, fmt.Errorf("%s of %s is not defined any more", name, run.Name)
 		}
 	}
-	return secrets(j, env), nil
+	return hidden(j, env, r.o.Host), nil
 }
 
 // found says of a running attempt that was not started by this Runner, once,

@@ -29,10 +29,10 @@ func TestSecretsAreThoseOfTheFileAndOfTellingNames(t *testing.T) {
 	} {
 		env.Set(v.Name, v.Value)
 	}
-	if got, want := secrets(j, env), []string{"ap-northeast-2", "of the file", "pass", "t0ken"}; !slices.Equal(got, want) {
+	if got, want := hidden(j, env, host), []string{"ap-northeast-2", "of the file", "pass", "t0ken"}; !slices.Equal(got, want) {
 		t.Errorf("secrets are %q, want %q", got, want)
 	}
-	if got := secrets(&job.Job{Settings: &job.Settings{EnvFile: file + ".gone"}}, nil); len(got) != 0 {
+	if got := hidden(&job.Job{Settings: &job.Settings{EnvFile: file + ".gone"}}, nil, host); len(got) != 0 {
 		t.Errorf("without a file they are %q", got)
 	}
 }

@@ -1,9 +1,15 @@
 package run
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
+
+	"belfry/internal/machine"
+	"belfry/internal/proc"
 )
 
 func TestASpareTakesTheFirstAttemptsPlace(t *testing.T) {
@@ -45,5 +51,38 @@ func TestASpareTakesTheFirstAttemptsPlace(t *testing.T) {
 	}
 	if !next.take(filepath.Join(dir, "C")) {
 		t.Error("one that was left was not taken")
+	}
+}
+
+func TestOfAnAttemptsFolderItsUserHasTheOutputAlone(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	for _, spare := range []bool{false, true} {
+		dir := t.TempDir()
+		r := NewRunner(Options{Dir: dir})
+		if spare {
+			if err := r.spares.fill(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run := Run{ID: NewID(time.Now()), Attempt: 1}
+		for range 2 { // a daemon that was killed in between does it again
+			if err := r.makeDirs(run, &proc.Credential{UID: 4001, GID: 4002}, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for path, want := range map[string]string{
+			run.ID: "-rwx--x--x 0 0", run.ID + "/1": "-rwx--x--x 0 0",
+			run.ID + "/1/output": "-rwx------ 4001 4002", run.ID + "/1/" + PublishLock: "-rw------- 4001 4002",
+		} {
+			info, err := os.Lstat(filepath.Join(dir, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			st := info.Sys().(*syscall.Stat_t)
+			if got := fmt.Sprint(info.Mode().Perm(), st.Uid, st.Gid); got != want {
+				t.Errorf("spare %v: %s is %s, want %s", spare, path, got, want)
+			}
+		}
 	}
 }

@@ -218,8 +218,11 @@ func (r *Runner) claimBatch(ctx context.Context, runs []Run, now time.Time) erro
 			Definition: r.definitionOf(j.Job), At: now,
 		}
 		if len(j.Publish) > 0 {
-			if env, err := environ(j.Job, run, c.Attempt, r.output(run.ID, c.Attempt), r.o.Host); err == nil {
-				c.Targets, _ = targets(j.Job, env) // an error ends the attempt in start
+			// An error ends the attempt in start.
+			if host, err := r.o.Host.Of(j.Owner); err == nil {
+				if env, err := environ(j.Job, run, c.Attempt, r.output(run.ID, c.Attempt), host); err == nil {
+					c.Targets, _ = targets(j.Job, env)
+				}
 			}
 		}
 		claims = append(claims, c)
@@ -288,20 +291,28 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 		return proc.Spec{}, err
 	}
 	dir, output := r.Dir(run.ID, run.Attempt), r.output(run.ID, run.Attempt)
-	env, err := environ(j, run, run.Attempt, output, r.o.Host)
+	host, err := r.o.Host.Of(j.Owner)
+	if err != nil {
+		return proc.Spec{}, err
+	}
+	env, err := environ(j, run, run.Attempt, output, host)
 	if err != nil {
 		return proc.Spec{}, err
 	}
 	if _, err := targets(j, env); err != nil {
 		return proc.Spec{}, err
 	}
-	if err := r.makeDirs(run); err != nil {
+	if err := r.makeDirs(run, host.Credential, len(j.Publish) > 0); err != nil {
 		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
 	}
-	r.began(run, j, secrets(j, env), nil)
+	r.began(run, j, hidden(j, env, r.o.Host), nil)
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
+	}
+	cwdElse := ""
+	if j.Crontab {
+		cwdElse = host.Homeless
 	}
 	args := j.Command.Argv()
 	if j.Python.Wanted() {
@@ -313,21 +324,57 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	}
 	return proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
-		Args: args, Env: env.Strings(), Cwd: cwd,
-		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab,
+		Args: args, Env: env.Strings(), Cwd: cwd, CwdElse: cwdElse, Credential: host.Credential,
+		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab && j.Stdin == "",
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),
 		Umask:    j.Umask, Nice: j.Nice, Limits: limits,
 	}, nil
 }
 
-// makeDirs makes the attempt's directory and the one for its output; os.MkdirAll
-// would look at each folder above first.
-func (r *Runner) makeDirs(run Run) error {
+// PublishLock is the name, beside an attempt's output, of the file that is locked
+// by whoever publishes it.
+const PublishLock = "publish.lock"
+
+// makeDirs makes the attempt's directory and the one for its output. For another
+// user than the daemon's, the output and the lock of its publisher become that
+// user's. The directory does not: so its owner can put nothing in the place of its
+// records and its log, which we open.
+func (r *Runner) makeDirs(run Run, owner *proc.Credential, publishes bool) error {
 	dir := r.Dir(run.ID, run.Attempt)
-	if run.Attempt == 1 && r.spares.take(filepath.Dir(dir)) {
+	if run.Attempt > 1 || !r.spares.take(filepath.Dir(dir)) {
+		if err := r.makeEmptyDirs(run); err != nil {
+			return err
+		}
+	}
+	if owner == nil {
 		return nil
 	}
+	for _, path := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(path, 0o711); err != nil { // the way to the output
+			return err
+		}
+	}
+	theirs := []string{r.output(run.ID, run.Attempt)}
+	if publishes {
+		lock := filepath.Join(dir, PublishLock)
+		if err := os.WriteFile(lock, nil, 0o600); err != nil {
+			return err
+		}
+		theirs = append(theirs, lock)
+	}
+	for _, path := range theirs {
+		if err := os.Lchown(path, int(owner.UID), int(owner.GID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeEmptyDirs makes the directories; os.MkdirAll would look at each folder above
+// first.
+func (r *Runner) makeEmptyDirs(run Run) error {
+	dir := r.Dir(run.ID, run.Attempt)
 	for _, path := range []string{filepath.Dir(dir), dir, r.output(run.ID, run.Attempt)} {
 		err := os.Mkdir(path, 0o700)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -349,20 +396,24 @@ func (r *Runner) JobOf(ctx context.Context, id string) (*job.Job, error) {
 	return r.definition(ctx, run)
 }
 
-// Environ gives the whole environment of a run's newest attempt: its publisher
-// works in it.
-func (r *Runner) Environ(ctx context.Context, id string) ([]string, error) {
+// Environ gives the whole environment of a run's newest attempt, and whom it ran
+// as, nil for the daemon's own user: its publisher works in it, and as that one.
+func (r *Runner) Environ(ctx context.Context, id string) ([]string, *proc.Credential, error) {
 	run, err := r.o.Store.Run(ctx, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	j, err := r.definition(ctx, run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), r.o.Host)
+	host, err := r.o.Host.Of(j.Owner)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return env.Strings(), nil
+	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
+	if err != nil {
+		return nil, nil, err
+	}
+	return env.Strings(), host.Credential, nil
 }

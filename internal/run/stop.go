@@ -42,6 +42,48 @@ func (r *Runner) Stop(ctx context.Context, id string, kill bool, by Person) erro
 	})
 }
 
+// withDaemon is the reason of a run that is to end because nothing outlives its
+// daemon: nobody wanted its end, so it has failed and may be tried again.
+const withDaemon = "ended with the daemon, which was told to stop"
+
+// EndAll ends every running run for the daemon's sake: with TERM or, by kill,
+// with KILL. Why is written down first: their ends may be seen by the next
+// daemon.
+func (r *Runner) EndAll(ctx context.Context, kill bool) error {
+	return r.do(ctx, func(ctx context.Context) error {
+		kind := proc.Stop
+		if kill {
+			kind = proc.Kill
+		}
+		reasons := map[string]string{}
+		for id, run := range r.live {
+			if run.Reason == "" { // else its end is wanted already
+				run.Reason = withDaemon
+				r.live[id], reasons[id] = run, withDaemon
+			}
+		}
+		if len(reasons) > 0 {
+			if err := r.o.Store.Note(ctx, reasons); err != nil {
+				return err
+			}
+		}
+		var errs []error
+		for id, run := range r.live {
+			r.o.Log.Info("end a run", "job", run.Name, "run", id, "by", kind)
+			errs = append(errs, r.stop(ctx, run, kind, run.Reason))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// asked is the state of a run whose attempt was made to end for a reason.
+func asked(reason string) State {
+	if reason == withDaemon {
+		return Failed
+	}
+	return Cancelled
+}
+
 // GiveUp cancels queued runs, all or none, as a person wants it. None of them
 // begins between being listed and being cancelled.
 func (r *Runner) GiveUp(ctx context.Context, act Act, queued func(ctx context.Context) ([]Run, error)) error {
@@ -92,7 +134,7 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 	}
 	switch status {
 	case proc.Survivor:
-		r.kill(ctx, run, Move{To: Cancelled, Reason: reason})
+		r.kill(ctx, run, Move{To: asked(reason), Reason: reason})
 		return nil
 	case proc.NeverStarted:
 		j, err := r.definition(ctx, run)
@@ -100,7 +142,7 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 			return err
 		}
 		r.end(ctx, []ending{r.next(ctx, j, run, Move{
-			To: Cancelled, Reason: reason,
+			To: asked(reason), Reason: reason,
 			Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason},
 		})})
 		return nil

@@ -13,6 +13,7 @@ var statuses = map[api.Code]int{
 	api.Invalid:     http.StatusBadRequest,
 	api.BadFile:     http.StatusUnprocessableEntity,
 	api.NotFound:    http.StatusNotFound,
+	api.Forbidden:   http.StatusForbidden,
 	api.Refused:     http.StatusConflict,
 	api.Unavailable: http.StatusServiceUnavailable,
 	api.Internal:    http.StatusInternalServerError,

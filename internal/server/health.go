@@ -19,6 +19,9 @@ func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, http.StatusOK, h)
 	}
 	public := api.Health{Version: h.Version, Since: h.Since, Plans: h.Plans, Parts: h.Parts, Jobs: h.Jobs}
+	if s.access == User {
+		public.PID = h.PID
+	}
 	if h.Error != "" { // its words may name a folder
 		public.Error = "it is not well: belfry doctor says more, on its machine"
 		for _, part := range h.Parts {
@@ -31,7 +34,7 @@ func (s *server) health(w http.ResponseWriter, r *http.Request) error {
 		public.Problem = "the newest job files are not in use: there is a mistake in them"
 	}
 	status := http.StatusOK
-	if h.Error != "" {
+	if h.Error != "" && s.access == Anyone {
 		status = http.StatusServiceUnavailable
 	}
 	return answer(w, status, public)

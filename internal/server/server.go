@@ -15,6 +15,7 @@ import (
 	"belfry/internal/outbox"
 	"belfry/internal/plan"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // Backend is what the routes need. Errors for people are *api.Error.
@@ -85,6 +86,7 @@ type Access int
 // The levels of access, each of which may also call what the ones before may.
 const (
 	Anyone Access = iota // who reaches the address that the daemon was told to listen on
+	User                 // a user of the machine, whose Backend has that user's jobs alone
 	Owner                // who may open the socket in the data folder
 )
 
@@ -93,6 +95,9 @@ type Options struct {
 	Backend Backend
 	// Access is what those who connect may call; the rest is not there for them.
 	Access Access
+	// Spool has the crontabs of the machine's users, as far as they are for those
+	// who connect; nil: the daemon is not the system's.
+	Spool system.Spool
 	// Ending is closed when the daemon ends: requests that wait for news, or
 	// follow a log, are broken off then, and the others are answered.
 	Ending <-chan struct{}
@@ -103,6 +108,7 @@ type Options struct {
 type server struct {
 	backend Backend
 	access  Access
+	spool   system.Spool
 	log     *slog.Logger
 }
 
@@ -117,30 +123,33 @@ type route struct {
 func (s *server) routes() []route {
 	return []route{
 		{"GET " + api.Path + "/health", Anyone, false, s.health},
-		{"GET " + api.Path + "/jobs", Owner, false, s.jobs},
-		{"GET " + api.Path + "/runs", Owner, false, s.runs},
-		{"POST " + api.Path + "/runs", Owner, false, s.startRun},
-		{"GET " + api.Path + "/runs/{ref}", Owner, true, s.run},
-		{"POST " + api.Path + "/runs/{ref}/stop", Owner, false, s.stopRun},
-		{"POST " + api.Path + "/runs/{ref}/retry", Owner, false, s.retryRun},
-		{"GET " + api.Path + "/runs/{ref}/log", Owner, true, s.runLog},
-		{"GET " + api.Path + "/published", Owner, false, s.published},
-		{"GET " + api.Path + "/published/inspect", Owner, true, s.inspect},
+		{"GET " + api.Path + "/jobs", User, false, s.jobs},
+		{"GET " + api.Path + "/runs", User, false, s.runs},
+		{"POST " + api.Path + "/runs", User, false, s.startRun},
+		{"GET " + api.Path + "/runs/{ref}", User, true, s.run},
+		{"POST " + api.Path + "/runs/{ref}/stop", User, false, s.stopRun},
+		{"POST " + api.Path + "/runs/{ref}/retry", User, false, s.retryRun},
+		{"GET " + api.Path + "/runs/{ref}/log", User, true, s.runLog},
+		{"GET " + api.Path + "/published", User, false, s.published},
+		{"GET " + api.Path + "/published/inspect", User, true, s.inspect},
 		{"GET " + api.Path + "/audit", Owner, false, s.audit},
 		{"POST " + api.Path + "/db/backup", Owner, false, s.backup},
 		{"GET " + api.Path + "/db/check", Owner, false, s.check},
 		{"POST " + api.Path + "/db/vacuum", Owner, false, s.vacuum},
-		{"POST " + api.Path + "/jobs/pause", Owner, false, s.pauseJob},
-		{"POST " + api.Path + "/backfills", Owner, false, s.startBackfill},
-		{"GET " + api.Path + "/backfills/{id}", Owner, true, s.backfill},
-		{"POST " + api.Path + "/backfills/{id}/stop", Owner, false, s.stopBackfill},
+		{"POST " + api.Path + "/jobs/pause", User, false, s.pauseJob},
+		{"POST " + api.Path + "/backfills", User, false, s.startBackfill},
+		{"GET " + api.Path + "/backfills/{id}", User, true, s.backfill},
+		{"POST " + api.Path + "/backfills/{id}/stop", User, false, s.stopBackfill},
+		{"GET " + api.Path + "/crontabs/{user}", User, false, s.crontab},
+		{"PUT " + api.Path + "/crontabs/{user}", User, false, s.installCrontab},
+		{"DELETE " + api.Path + "/crontabs/{user}", User, false, s.removeCrontab},
 		{"/", Anyone, false, s.unknown},
 	}
 }
 
 // New gives the handler of the routes that o.Access may call.
 func New(o Options) http.Handler {
-	s := &server{backend: o.Backend, access: o.Access, log: o.Log}
+	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, log: o.Log}
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {

@@ -78,6 +78,11 @@ func (s *Store) Jobs(ctx context.Context) ([]StoredJob, error) {
 		FROM job JOIN definition ON definition.hash = job.definition ORDER BY job.project, job.line, job.name`)
 }
 
+// Projects lists those that have jobs which are not removed.
+func (s *Store) Projects(ctx context.Context) ([]string, error) {
+	return list(ctx, s.read, value[string], `SELECT DISTINCT project FROM job WHERE removed_at IS NULL ORDER BY project`)
+}
+
 // KeptJobs gives jobs their names and all else that is stored of them, when
 // stamp is that of StampJobs and the project's rows are still those of then. It
 // reports false, and gives nothing, when they must be matched and saved.

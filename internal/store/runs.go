@@ -57,12 +57,12 @@ func (s *Store) Run(ctx context.Context, id string) (run.Run, error) {
 	return r, err
 }
 
-// RunsByPrefix lists the runs whose id begins with prefix, two at most: one
-// is what the prefix means, two are an ambiguity.
+// RunsByPrefix lists the runs whose id begins with prefix, the first of them when
+// there are many: one is what the prefix means, several are an ambiguity.
 func (s *Store) RunsByPrefix(ctx context.Context, prefix string) ([]run.Run, error) {
 	// Z is the last digit of an id, in every collation.
 	last := prefix + strings.Repeat("Z", max(0, idLength-len(prefix)))
-	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.id >= $1 AND run.id <= $2 ORDER BY run.id LIMIT 2`, prefix, last)
+	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.id >= $1 AND run.id <= $2 ORDER BY run.id LIMIT 100`, prefix, last)
 }
 
 // RunFilter says which runs are wanted. Its zero value is all of them.

@@ -1,0 +1,220 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/machine"
+)
+
+// besideCron gives a machine crontabs of ours and a log, starts its cron if CRON
+// names one, makes the mark of one that has been there if MARK names it, and
+// becomes what follows.
+const besideCron = `set -e
+log=$1 user=$2 system=$3; shift 3
+mount -t tmpfs none /run
+mount -t tmpfs -o mode=755 none /etc/cron.d
+mount -t tmpfs -o mode=755 none /var/spool/cron
+if [ -e /etc/crontab ]; then : >/run/crontab; mount --bind /run/crontab /etc/crontab; fi
+mkdir /run/dev
+mount -t tmpfs none /run/dev
+for node in null zero full random urandom; do : >/run/dev/$node; mount --bind /dev/$node /run/dev/$node; done
+: >/run/dev/log
+mount --bind "$log" /run/dev/log
+mount --move /run/dev /dev
+mkdir -m 1730 /var/spool/cron/crontabs
+install -m 600 "$user" /var/spool/cron/crontabs/root
+install -m 644 "$system" /etc/cron.d/sample
+if [ -n "$MARK" ]; then : >"$MARK"; fi
+if [ -n "$CRON" ]; then "$CRON" -f </dev/null >/dev/null 2>&1 & fi
+exec "$@"`
+
+// machineLog is a socket in the place of /dev/log.
+type machineLog struct {
+	conn *net.UnixConn
+	done chan struct{}
+
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func listenLog(t *testing.T, path string) *machineLog {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &machineLog{conn: conn, done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := conn.Read(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			l.mu.Lock()
+			fmt.Fprintf(&l.text, "%s\n", strings.TrimRight(string(buf[:n]), "\x00\n"))
+			l.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-l.done
+	})
+	return l
+}
+
+func (l *machineLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	if _, err := os.Stat("/usr/sbin/cron"); err != nil {
+		t.Fatal("Debian's package cron is missing: tools/test.sh installs it")
+	}
+	at := soon().UTC()
+	p := newPlace(t,
+		"user", fmt.Sprintf("* * * * * cat >%s%%input\n%d %d * * * : 밤\té \\%% $((1 + 2))\n* * * * * :\n* * * * * :\n0 %d * * * : never\n", newFile(t), at.Minute(), at.Hour(), (at.Hour()+2)%24),
+		"system", "MAILTO=\"\"\n* * * * * root : as root\n* * * * * nobody : as nobody\n@reboot root : at the start\n")
+	log := listenLog(t, p.path("log"))
+	p.serveMachine("CRON=/usr/sbin/cron", "--shadow").until(": it is a shadow")
+
+	client := api.Unix(p.path("data"))
+	t.Cleanup(client.Close)
+	deadline := time.NewTimer(100 * time.Second)
+	defer deadline.Stop()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	minute := regexp.MustCompile(regexp.QuoteMeta(at.Format("Jan _2 15:04")) + `:\d\d CRON\[\d+\]: \(\w+\) CMD`)
+	for len(minute.FindAllString(log.String(), -1)) < 6 {
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			t.Fatalf("cron has not started all in its minute:\n%s", log)
+		}
+	}
+	if _, err := client.Start(context.Background(), api.RunRequest{Job: "root/cat"}); err == nil || !strings.Contains(err.Error(), "--shadow") {
+		t.Errorf("a run by hand: %v; want that a shadow starts nothing", err)
+	}
+	runs, err := client.Runs(context.Background(), api.RunFilter{})
+	if err != nil || len(runs) < 6 {
+		t.Fatalf("the account has %+v, %v", runs, err)
+	}
+	for _, r := range runs {
+		if r.State != "skipped" || r.Reason != "shadow" || r.Attempt != 0 {
+			t.Errorf("%s is %s (%s) after %d attempts; want skipped (shadow)", r.Job, r.State, r.Reason, r.Attempt)
+		}
+	}
+
+	since, until := "--since="+at.Format(time.RFC3339), "--until="+at.Add(59*time.Second).Format(time.RFC3339)
+	p.write("cron.log", log.String())
+	out, said, code := p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), since, until)
+	if code != 0 || !strings.HasPrefix(out, "6 firings are the same from ") {
+		t.Errorf("diff exits with %d and says\n%s%s\nof\n%s", code, out, said, log)
+	}
+
+	// One that cron did not start, one that it started twice, and one of others.
+	var lines []string
+	for line := range strings.Lines(log.String()) {
+		switch {
+		case strings.Contains(line, "(nobody) CMD (: as nobody)"):
+			line = strings.Replace(line, "nobody)", "daemon)", 1)
+		case strings.Contains(line, "(root) CMD (: as root)"):
+			line += line
+		}
+		lines = append(lines, line)
+	}
+	p.write("cron.log", strings.Join(lines, ""))
+	out, said, code = p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), since, until, "--json")
+	var d difference
+	if err := json.Unmarshal([]byte(out), &d); err != nil || code != exitDiffers {
+		t.Fatalf("diff --json exits with %d, %v:\n%s%s", code, err, out, said)
+	}
+	if d.Same != 5 || len(d.Cron) != 2 || d.Cron[0].User+d.Cron[1].User != "daemonroot" && d.Cron[0].User+d.Cron[1].User != "rootdaemon" ||
+		len(d.Belfry) != 1 || d.Belfry[0].User != "nobody" || d.Belfry[0].Command != ": as nobody" || !d.Belfry[0].FiresAt.Equal(at) {
+		t.Errorf("diff says\n%s", out)
+	}
+	if out, _, _ := p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), since, until); !strings.Contains(out, "cron started, and belfry did not plan:\n") ||
+		!strings.Contains(out, "belfry planned, and cron did not start:\n  "+at.Format("2006-01-02 15:04:05 MST")+"  nobody  cron.d/sample/") {
+		t.Errorf("in words it says\n%s", out)
+	}
+}
+
+func TestASwitchOfCronsIsNoStartOfTheMachine(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	for _, c := range []struct {
+		mark string
+		runs int
+	}{{"/run/crond.reboot", 0}, {"", 1}} {
+		p := newPlace(t, "user", "@reboot :\n", "system", "")
+		listenLog(t, p.path("log"))
+		serve := p.serveMachine("MARK=" + c.mark)
+		serve.until(": ready, 1 job")
+		client := api.Unix(p.path("data"))
+		t.Cleanup(client.Close)
+		runs, err := client.Runs(context.Background(), api.RunFilter{})
+		if err != nil || len(runs) != c.runs {
+			t.Errorf("with the mark %q: %d runs, %v; want %d", c.mark, len(runs), err, c.runs)
+		}
+		if info, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/crond.reboot", serve.cmd.Process.Pid)); err != nil {
+			t.Errorf("with the mark %q: cron would find %v, %v", c.mark, info, err)
+		}
+		serve.end(syscall.SIGTERM)
+	}
+}
+
+// serveMachine starts a daemon that is the cron of a machine of its own.
+func (p *place) serveMachine(setting string, flags ...string) *process {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Symlink(self, p.path("belfry")); err != nil { // by that name it is belfry
+		p.t.Fatal(err)
+	}
+	args := append([]string{"-c", besideCron, "sh", p.path("log"), p.path("user"), p.path("system"), p.path("belfry"), "serve", "--system", "--data", p.path("data")}, flags...)
+	cmd := exec.Command("sh", args...)
+	cmd.Env = append(p.env, setting)
+	return p.startCommand(cmd)
+}
+
+// newFile is a path for a job's output, outside of what the machine's cron may
+// not see.
+func newFile(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "out")
+}
+
+// startCommand starts a command with mounts and processes of its own, which dies
+// with the test.
+func (p *place) startCommand(cmd *exec.Cmd) *process {
+	p.t.Helper()
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	p.t.Cleanup(func() {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // cron is in its group
+		}
+	})
+	return p.run(cmd)
+}

@@ -1,0 +1,187 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/machine"
+	"belfry/internal/proc/proctest"
+	"belfry/internal/run"
+	"belfry/internal/system"
+)
+
+// systemOptions are those of a daemon that is the cron of a machine in a folder, with the users root and alice.
+func systemOptions(t *testing.T) Options {
+	t.Helper()
+	machine.NeedsRoot(t)
+	root := t.TempDir()
+	for _, folder := range []string{"etc/cron.d", "var/spool/cron/crontabs", "home/alice"} {
+		if err := os.MkdirAll(filepath.Join(root, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inPlace(t, filepath.Join(root, "etc/passwd"), "root:x:0:0::/root:/bin/sh\nalice:x:4001:4001::"+root+"/home/alice:/bin/sh\n")
+	inPlace(t, filepath.Join(root, "etc/group"), "root:x:0:\n")
+	data := filepath.Join(root, "var/lib/belfry")
+	t.Cleanup(func() { proctest.EndKeepers(t, data) })
+	places := system.At(root, "")
+	return Options{
+		Data: data, Plan: true, Project: filepath.Join(root, "etc/belfry.yaml"),
+		System: &System{Places: places, Users: places.Users(), Sockets: filepath.Join(root, "run/belfry")},
+		Host:   run.Host{User: "root", Home: "/root", Name: "here"}, Zone: time.UTC,
+		Self: []string{"/proc/self/exe"}, Clock: ReadClock, Version: "test", Log: slog.New(slog.DiscardHandler), Told: func(string) {},
+	}
+}
+
+func (o Options) crontab(t *testing.T, user string) string {
+	t.Helper()
+	path := o.System.UserCrontab(user)
+	inPlace(t, path, "0 1 * * * true\n")
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCrontabsOfTheMachineComeAndGoAtOnce(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	log, told := newLines(), make(chan string, 100)
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.Told = func(sentence string) { told <- sentence }
+	client, _ := serve(t, o)
+	jobs := func() (ids []string) {
+		list, err := client.Jobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range list {
+			ids = append(ids, j.Project+"/"+j.Name+" "+j.Owner)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	check := func(step, line string, want ...string) {
+		t.Helper()
+		log.until(t, line)
+		if got := jobs(); !slices.Equal(got, want) {
+			t.Errorf("%s: the jobs are %q, want %q", step, got, want)
+		}
+	}
+	ops := filepath.Join(o.System.Folder, "ops")
+	inPlace(t, ops, "0 1 * * * alice /bin/clean\n0 2 * * * root /bin/back-up\n")
+	check("a new file", `changed="2 jobs added"`, "cron.d/ops/back-up root", "cron.d/ops/clean alice")
+	inPlace(t, ops, "0 1 * * * alice /bin/clean\n* 25 * * * root /bin/back-up\n")
+	check("an edit in place, with a bad line", `changed="1 job removed"`, "cron.d/ops/clean alice")
+	if sentence := <-told; !strings.Contains(sentence, `ops:2:3: "25" is not an hour`) {
+		t.Errorf("of the bad line is said %q", sentence)
+	}
+	path := o.crontab(t, "alice")
+	check("a user's", `changed="1 job added"`, "alice/true alice", "cron.d/ops/clean alice")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check("its mode is wrong", `changed="1 job removed"`, "cron.d/ops/clean alice")
+	if sentence := <-told; !strings.Contains(sentence, "its mode is 0644, and must be 0600; chmod 600 ") {
+		t.Errorf("of the mode is said %q", sentence)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("its mode is right again", `changed="1 job added"`, "alice/true alice", "cron.d/ops/clean alice")
+	orphan := o.crontab(t, "eve")
+	if sentence := <-told; !strings.Contains(sentence, "there is no user of that name") {
+		t.Errorf("of an orphan is said %q", sentence)
+	}
+	passwd := filepath.Join(o.System.Root, "etc/passwd")
+	text, err := os.ReadFile(passwd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed(t, passwd, string(text)+"eve:x:0:0::/:/bin/sh\n")
+	check("its user came", `changed="1 job added"`, "alice/true alice", "cron.d/ops/clean alice", "eve/true eve")
+	for _, file := range []string{orphan, ops} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("they are gone", `changed="2 jobs removed"`, "alice/true alice")
+	select {
+	case sentence := <-told:
+		t.Errorf("it was said too: %q", sentence)
+	default:
+	}
+}
+
+func TestSettingsThatOthersCanWriteAreNotUsed(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	inPlace(t, o.Project, "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n")
+	if jobs, _, err := Read(o); err != nil || len(jobs) != 1 || jobs[0].Owner != "root" {
+		t.Fatalf("the jobs are %v, %v", jobs, err)
+	}
+	if err := os.Chmod(o.Project, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "others can write it (mode 0666)") {
+		t.Errorf("the daemon starts with %v", err)
+	}
+}
+
+func TestNobodyTakesAllConnections(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	serve(t, o)
+	client := api.Unix(o.System.Sockets)
+	defer client.Close()
+	if _, err := client.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	dial := func() net.Conn {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", filepath.Join(o.System.Sockets, api.SocketName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	// works reports whether a connection is served.
+	works := func(conn net.Conn) bool {
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("GET " + api.Path + "/health HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+			return false
+		}
+		_, err := conn.Read(make([]byte, 1))
+		return err == nil
+	}
+	var open []net.Conn
+	for len(open) < peersMost {
+		conn := dial()
+		if !works(conn) {
+			t.Fatalf("connection %d is not served", len(open)+1)
+		}
+		open = append(open, conn)
+	}
+	if works(dial()) {
+		t.Errorf("connection %d is served", peersMost+1)
+	}
+	_ = open[0].Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for !works(dial()) { // as soon as the daemon has seen that one is closed
+		if ctx.Err() != nil {
+			t.Fatal("no connection is served after one was closed")
+		}
+	}
+}

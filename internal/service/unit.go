@@ -1,0 +1,97 @@
+// Package service answers: what must a machine's service manager know to keep a
+// daemon? It makes texts and changes nothing; who installs them is in system
+// and remote.
+package service
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Unit is a systemd service that keeps a daemon.
+type Unit struct {
+	Description string
+	User        string   // empty: the manager's own, so root where it is the machine's
+	Dir         string   // working folder, absolute; empty: the manager's choice
+	Command     []string // the first word is an absolute path
+	Environment []string // NAME=VALUE
+	// After and Conflicts name other units: it starts after the first, and not
+	// beside the second.
+	After     []string
+	Conflicts []string
+	// PerUser says that it is for a user's own manager (systemctl --user).
+	PerUser bool
+	// Version is systemd's. Before 253 it has no notify-reload. 0: a newer one.
+	Version int
+}
+
+// String gives the text of the unit's file.
+func (u Unit) String() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("[Unit]")
+	line("Description=%s", literal(u.Description))
+	after, target := append([]string{"network-online.target"}, u.After...), "multi-user.target"
+	if u.PerUser { // its manager knows no network
+		after, target = u.After, "default.target"
+	} else {
+		line("Wants=network-online.target")
+	}
+	if len(after) > 0 {
+		line("After=%s", strings.Join(after, " "))
+	}
+	if len(u.Conflicts) > 0 {
+		line("Conflicts=%s", strings.Join(u.Conflicts, " "))
+	}
+	line("")
+	line("[Service]")
+	if u.Version > 0 && u.Version < 253 {
+		line("Type=notify")
+		line("ExecReload=kill -HUP $MAINPID")
+	} else {
+		line("Type=notify-reload")
+	}
+	if u.User != "" {
+		line("User=%s", literal(u.User))
+	}
+	if u.Dir != "" {
+		line("WorkingDirectory=%s", literal(u.Dir))
+	}
+	for _, v := range u.Environment {
+		line("Environment=%s", word(v))
+	}
+	words := make([]string, len(u.Command))
+	for i, w := range u.Command {
+		words[i] = strings.ReplaceAll(word(w), "$", "$$")
+	}
+	line("ExecStart=%s", strings.Join(words, " "))
+	b.WriteString(keeping)
+	line("")
+	line("[Install]")
+	line("WantedBy=%s", target)
+	return b.String()
+}
+
+// keeping is what makes the jobs outlive the daemon.
+const keeping = `Restart=always
+# Belfry ends; its keeper and the jobs go on, and the next daemon finds them.
+KillMode=process
+# A job that took too much memory is the job's end, not belfry's.
+OOMPolicy=continue
+# As many processes as the jobs need: cron has no limit either.
+TasksMax=infinity
+# Killed and started again when a loop hangs. The jobs notice nothing.
+WatchdogSec=1min
+`
+
+// literal keeps systemd from expanding a text.
+func literal(text string) string { return strings.ReplaceAll(text, "%", "%%") }
+
+// word is a text as one word of a systemd setting.
+func word(text string) string {
+	text = literal(text)
+	if text != "" && !strings.ContainsAny(text, " \t\n\"'\\;") {
+		return text
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`).Replace(text) + `"`
+}

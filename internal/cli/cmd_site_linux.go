@@ -86,17 +86,15 @@ func (c *command) checkRelease(_ context.Context, dir string) error {
 
 // jobsOf are the jobs of a release, and the daemon they would have.
 func (c *command) jobsOf(dir string) ([]*job.Job, daemon.Options, error) {
-	o := daemon.Options{Told: func(string) {}}
+	o := daemon.Options{Clock: daemon.ReadClock, Version: Version, Log: c.log()}
 	var err error
 	if o.Project, o.Data, err = locate(filepath.Join(dir, project.FileName)); err != nil {
 		return nil, o, err
 	}
-	if o.Zone, err = hostZone(); err != nil {
+	if o, err = c.complete(o); err != nil {
 		return nil, o, err
 	}
-	if o.Host, err = host(); err != nil {
-		return nil, o, err
-	}
+	o.Told = func(string) {} // the daemon tells it again
 	jobs, _, err := daemon.Read(o)
 	return jobs, o, err
 }

@@ -429,8 +429,8 @@ func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
 
 func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	const token, awsKey, other = "tower-bells-4711", "AKIATOWERBELLS", "AKIANEVERSENT"
-	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs:\n  a: {command: 'echo $TOKEN; test -n \"$TOKEN\"', env_file: .env}\n", ".env", "TOKEN="+token+"\n", ".gitignore", ".env\n").seeded()
+	const sealed, token, awsKey, other = "sealed-bells-1212", "tower-bells-4711", "AKIATOWERBELLS", "AKIANEVERSENT"
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs:\n  a: {command: 'echo $TOKEN; test -n \"$TOKEN\" && test $API_TOKEN = sealed-bells-1212', env_file: .env, secrets: [API_TOKEN]}\n", ".env", "TOKEN="+token+"\n", ".gitignore", ".env\n").seeded()
 	laptop := t.TempDir()
 	a.env = append(a.env, "HOME="+laptop)
 	if err := os.Mkdir(filepath.Join(laptop, ".aws"), 0o700); err != nil {
@@ -441,7 +441,12 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.on("umask 077; mkdir .aws; printf '[mine]\\naws_access_key_id = KEEP\\n' > .aws/credentials")
-	found := watchForSecrets(a.host.Home, token, awsKey, other)
+	set := a.command("secrets", "set", "API_TOKEN")
+	set.Stdin = strings.NewReader(sealed)
+	if out, err := set.CombinedOutput(); err != nil {
+		t.Fatalf("belfry secrets set: %v\n%s", err, out)
+	}
+	found := watchForSecrets(a.host.Home, sealed, "AGE-SECRET-KEY-", token, awsKey, other)
 	_, said, code := a.deploy(a.host.Address(), "--aws-profile", "lake", "--run", "a")
 	if code != 0 || !strings.Contains(said, "no job names the profile") {
 		t.Errorf("exit code %d\n%s", code, said)
@@ -454,8 +459,10 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 		t.Errorf("the host's profiles are\n%s%v", text, err)
 	}
 	for path, mode := range map[string]os.FileMode{filepath.Join(a.host.Home, ".aws", "credentials"): 0o600, a.site("current", ".env"): 0o600, a.site(): 0o700} {
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
-			t.Errorf("%s: %v, %v; want mode %o", path, info.Mode(), err, mode)
+		if info, err := os.Stat(path); err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != mode {
+			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), mode)
 		}
 	}
 	if out, _, _ := a.there("logs", "a"); strings.Contains(out, token) {

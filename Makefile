@@ -35,6 +35,8 @@ vet: ## what can be checked without running anything
 	@cd bench && go vet ./...
 	@go mod tidy -diff
 	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
+	@CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
+	@GOOS=darwin GOARCH=arm64 go vet ./cmd/... ./api ./crontab ./internal/job ./internal/project ./internal/remote/... ./internal/site
 	@$(MAKE) --no-print-directory lint
 
 check: test vet ## all that a change must pass

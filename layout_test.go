@@ -33,6 +33,9 @@ var imports = map[string][]string{
 	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
 	"internal/python":            {"internal/job", "internal/secrets"},
 	"internal/python/pythontest": {},
+	"internal/site":              {"api", "internal/project", "internal/secrets"},
+	"internal/remote":            {"api", "internal/project", "internal/site"},
+	"internal/remote/sshtest":    {"internal/machine"},
 	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},
 	"internal/store":             {"internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run"},
 	"internal/publish":           {"internal/job", "internal/outbox"},
@@ -48,27 +51,31 @@ var imports = map[string][]string{
 	// proc, publish and python are there for the bodies of hidden commands, which
 	// daemons of ours execute; job for names and zones.
 	"internal/doctor": {"api", "internal/daemon", "internal/job", "internal/secrets", "internal/system"},
-	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/run", "internal/secrets", "internal/syslog", "internal/system"},
+	"internal/cli":    {"api", "crontab", "internal/daemon", "internal/doctor", "internal/job", "internal/notify", "internal/proc", "internal/project", "internal/publish", "internal/python", "internal/remote", "internal/run", "internal/secrets", "internal/site", "internal/syslog", "internal/system"},
 	"cmd/belfry":      {"internal/cli"},
 }
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
-	"filippo.io/age":                  {"internal/secrets"},
-	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
-	"github.com/aws/smithy-go":        {"internal/publish"},
-	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
-	"github.com/klauspost/compress":   {"internal/logs"},
-	"github.com/pressly/goose/v3":     {"internal/store"},
-	"github.com/spf13/cobra":          {"internal/cli"},
-	"go.yaml.in/yaml/v4":              {"internal/project"},
-	"modernc.org/sqlite":              {"internal/store"},
-	"github.com/Shopify/toxiproxy/v2": {},                                                                                                                                                                                              // tests only: a network that is ill
-	"github.com/rs/zerolog":           {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
-	"github.com/google/go-cmp":        {},                                                                                                                                                                                              // tests only
-	"github.com/rogpeppe/go-internal": {},                                                                                                                                                                                              // tests only
-	"pgregory.net/rapid":              {},                                                                                                                                                                                              // tests only
-	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
+	"filippo.io/age":                   {"internal/secrets"},
+	"github.com/aws/aws-sdk-go-v2":     {"internal/publish"},
+	"github.com/aws/smithy-go":         {"internal/publish"},
+	"github.com/fsnotify/fsnotify":     {"internal/daemon"},
+	"github.com/klauspost/compress":    {"internal/logs"},
+	"github.com/pressly/goose/v3":      {"internal/store"},
+	"github.com/spf13/cobra":           {"internal/cli"},
+	"github.com/kevinburke/ssh_config": {"internal/remote"},
+	"github.com/skeema/knownhosts":     {"internal/remote"},
+	"golang.org/x/crypto":              {"internal/remote"},
+	"golang.org/x/term":                {"internal/cli"},
+	"go.yaml.in/yaml/v4":               {"internal/project"},
+	"modernc.org/sqlite":               {"internal/store"},
+	"github.com/Shopify/toxiproxy/v2":  {},                                                                                                                                                                                              // tests only: a network that is ill
+	"github.com/rs/zerolog":            {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
+	"github.com/google/go-cmp":         {},                                                                                                                                                                                              // tests only
+	"github.com/rogpeppe/go-internal":  {},                                                                                                                                                                                              // tests only
+	"pgregory.net/rapid":               {},                                                                                                                                                                                              // tests only
+	"golang.org/x/sys":                 {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

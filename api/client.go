@@ -24,7 +24,7 @@ type Client struct {
 
 // Unix gives a Client for the daemon that owns the data folder.
 func Unix(data string) *Client {
-	return New(func(ctx context.Context) (net.Conn, error) { return dialUnix(ctx, filepath.Join(data, SocketName)) })
+	return New(func(ctx context.Context) (net.Conn, error) { return DialUnix(ctx, data) })
 }
 
 // New gives a Client for the daemon that dial reaches.
@@ -37,9 +37,11 @@ func New(dial func(ctx context.Context) (net.Conn, error)) *Client {
 // longest is how long a unix socket's path may be, in bytes.
 const longest = 107
 
-// dialUnix goes through /proc for a path that is too long for an address.
-func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+// DialUnix connects to the daemon that owns the data folder. It goes through
+// /proc when the socket's path is too long for an address.
+func DialUnix(ctx context.Context, data string) (net.Conn, error) {
 	var dialer net.Dialer
+	path := filepath.Join(data, SocketName)
 	if len(path) <= longest {
 		return dialer.DialContext(ctx, "unix", path)
 	}

@@ -14,6 +14,9 @@ need s3cmd s3cmd
 need ps procps
 need age age
 need systemd-analyze systemd
+need git git
+need ssh openssh-client
+need /usr/sbin/sshd openssh-server
 need busybox busybox-static # containers of tests have no libraries
 [ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"

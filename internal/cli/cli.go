@@ -35,6 +35,7 @@ type command struct {
 	system   bool   // --system
 	dialect  string // --dialect, of serve
 	verbose  bool   // --verbose
+	there    there  // -H: another machine
 }
 
 func (c *command) root() *cobra.Command {
@@ -61,12 +62,15 @@ every run that should have happened, and publishes results whole or not at all.
 	root.PersistentFlags().StringVar(&c.data, "data", "", "the data folder (default: .belfry beside belfry.yaml, found upward from here; or $BELFRY_DATA)")
 	root.PersistentFlags().BoolVar(&c.system, "system", false, "the machine's cron, and not the project that is here")
 	root.PersistentFlags().BoolVarP(&c.verbose, "verbose", "v", false, "say more on standard error")
+	c.there.flags(root)
+	root.PersistentPreRunE = c.checkPlace
 	root.AddCommand(
-		c.initCommand(), c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.runCommand(), c.serveCommand(),
+		c.initCommand(), c.runCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
-		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.secretsCommand(), c.crontabCommand(),
-		keeperCommand(), publishCommand(), c.pythonCommand(),
+		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
+		socketProxyCommand(),
 	)
+	root.AddCommand(c.hereCommands()...)
 	return root
 }
 

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"belfry/internal/daemon"
 )
 
 func (c *command) dbCommand() *cobra.Command {
@@ -39,7 +37,7 @@ account, is not, 69 when its disk is full or it cannot be written. Otherwise tho
 		Example: "  belfry db backup /backup/belfry-$(date +%F)",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := filepath.Abs(args[0])
+			path, err := c.backupPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -58,15 +56,30 @@ account, is not, 69 when its disk is full or it cannot be written. Otherwise tho
 			if err := c.during(part, func() error { return client.Backup(cmd.Context(), path) }); err != nil {
 				return err
 			}
+			if c.there.address != "" {
+				c.tell(fmt.Sprintf("copied to %s on %s", path, c.there.address))
+				return nil
+			}
 			fmt.Fprintf(c.out, "%s: %s\n", args[0], size(stored(path)))
 			return nil
 		},
 	}
 }
 
+// backupPath is where a copy goes, on the machine whose account it is.
+func (c *command) backupPath(given string) (string, error) {
+	if c.there.address == "" {
+		return filepath.Abs(given)
+	}
+	if !filepath.IsAbs(given) {
+		return "", usage("%q is no absolute path, and %s has no current folder", given, c.there.address).hint("the copy is made on the host: say where there")
+	}
+	return given, nil
+}
+
 // stored is how many bytes the account and the logs have in a folder.
 func stored(dir string) (bytes int64) {
-	for _, name := range daemon.StoreFiles {
+	for _, name := range storeFiles {
 		if info, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			bytes += info.Size()
 		}
@@ -149,24 +162,24 @@ printed from the logs. Changes of the account wait until it is rebuilt: about a 
 for each 100 MB.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			o, err := c.options(nil, c.log())
+			data, err := c.dataHere()
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(filepath.Join(o.Data, daemon.StoreFiles[0])); err != nil {
-				return &problem{err: fmt.Errorf("there is no account in %s", o.Data), next: "it begins with the first run, or belfry serve", code: exitNotFound}
+			if _, err := os.Stat(filepath.Join(data, storeFiles[0])); err != nil {
+				return &problem{err: fmt.Errorf("there is no account in %s", data), next: "it begins with the first run, or belfry serve", code: exitNotFound}
 			}
-			before := stored(o.Data)
+			before := stored(data)
 			w, err := c.own(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, w.wait()) }()
-			now := func() string { return "the account and the logs have " + size(stored(o.Data)) }
+			now := func() string { return "the account and the logs have " + size(stored(data)) }
 			if err := c.during(now, func() error { return w.client.Vacuum(cmd.Context()) }); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "the account and the logs had %s, and have %s\n", size(before), size(stored(o.Data)))
+			fmt.Fprintf(c.out, "the account and the logs had %s, and have %s\n", size(before), size(stored(data)))
 			return nil
 		},
 	}

@@ -11,8 +11,8 @@ import (
 
 	"belfry/api"
 	"belfry/crontab"
-	"belfry/internal/daemon"
 	"belfry/internal/project"
+	"belfry/internal/remote"
 )
 
 // The exit codes.
@@ -29,7 +29,7 @@ const (
 
 const exitCodes = `Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 65 what you
 wrote is wrong (belfry.yaml, a crontab, an expression); 66 a file, job or run is not
-there; 69 no daemon answers, or its disk is full; 73 a folder cannot be written; 75 not now: something is in
+there; 69 no daemon or host answers, or its disk is full; 73 a folder cannot be written; 75 not now: something is in
 use or still running.`
 
 const runExitCodes = `Exit codes: the job's own; 128 and the signal's number when one ended it; 70 when the
@@ -100,36 +100,41 @@ func explainError(err error) *problem {
 	var (
 		p       *problem
 		answer  *api.Error
-		owned   *daemon.OwnedError
-		folder  *daemon.FolderError
-		gone    *daemon.GoneError
-		source  *daemon.SourceError
 		badExpr *crontab.Error
-		address *daemon.ListenError
 		path    *fs.PathError
+		where   *remote.AddressError
+		connect *remote.ConnectError
+		hostKey *remote.HostKeyError
+		key     *remote.KeyError
+		cut     *remote.CutError
+		binary  *remote.BinaryError
 	)
+	if p := explainHere(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &answer):
 		return &problem{err: answer, next: answer.Hint, code: codes[answer.Code]}
-	case errors.As(err, &owned):
-		return &problem{err: owned, next: "stop that one first, or give this one another folder with --data", code: exitRefused}
-	case errors.As(err, &folder):
-		return &problem{err: folder, next: "make it writable for you, or choose another with --data", code: exitCannotWrite}
-	case errors.As(err, &address):
-		return explainAddress(address)
-	case errors.As(err, &gone):
-		return &problem{err: gone, next: "jobs that are running go on, but nobody will know how they end; start belfry again", code: exitCannotWrite}
+	case errors.As(err, &where):
+		return &problem{err: where, code: exitUsage}
+	case errors.As(err, &hostKey):
+		return &problem{err: hostKey, next: hostKey.Hint, code: exitUnavailable}
+	case errors.As(err, &key):
+		return &problem{err: key, next: key.Hint, code: exitNotFound}
+	case errors.As(err, &connect):
+		return &problem{err: connect, next: connect.Hint, code: exitUnavailable}
+	case errors.As(err, &binary):
+		return &problem{err: binary, next: binary.Hint, code: exitNotFound}
+	case errors.As(err, &cut):
+		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
+	case errors.Is(err, remote.ErrNoDaemon):
+		return &problem{err: err, next: "belfry deploy puts the project of this folder there; belfry deploy status says what is there", code: exitUnavailable}
 	case strings.Contains(err.Error(), "file is not a database"), strings.Contains(err.Error(), "database disk image is malformed"):
 		return &problem{err: fmt.Errorf("the store is damaged: %w", err), next: "put back a copy of belfry.db, or move it away: belfry then begins a new account", code: exitFailed}
 	case errors.Is(err, project.ErrNoProject):
 		return &problem{err: err, next: "go to your project's folder, or make a first belfry.yaml here with belfry init", code: exitNotFound}
-	case errors.As(err, &source):
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOENT) {
-			return &problem{err: source, next: "check the path", code: exitNotFound}
-		}
-		return &problem{err: source, next: "mend it and try again", code: exitBadFile}
 	case errors.As(err, &badExpr):
 		return &problem{err: badExpr, code: exitBadFile}
 	case errors.Is(err, context.Canceled):
@@ -143,18 +148,4 @@ func explainError(err error) *problem {
 		return usage("%v", err).hint("add --help to the command to see how it is used")
 	}
 	return &problem{err: err, code: exitFailed}
-}
-
-// explainAddress is for an address that cannot be listened on.
-func explainAddress(err *daemon.ListenError) *problem {
-	const choose = "choose another with --listen, $BELFRY_LISTEN or daemon.listen in belfry.yaml"
-	switch {
-	case errors.Is(err, daemon.ErrBadAddress):
-		return &problem{err: err, next: "mend daemon.listen in belfry.yaml and try again", code: exitBadFile}
-	case errors.Is(err, syscall.EADDRINUSE):
-		return &problem{err: err, next: "stop that one first, or " + choose, code: exitRefused}
-	case errors.Is(err, syscall.EACCES):
-		return &problem{err: err, next: "ports below 1024 are for root; " + choose, code: exitFailed}
-	}
-	return &problem{err: err, next: choose, code: exitFailed}
 }

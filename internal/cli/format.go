@@ -13,7 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"belfry/api"
 	"belfry/internal/job"
@@ -21,8 +21,7 @@ import (
 
 // terminal reports whether a person sees the file as it is written.
 func terminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	return term.IsTerminal(int(f.Fd()))
 }
 
 // paint colours a text on a terminal whose user has not said NO_COLOR.

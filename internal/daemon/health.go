@@ -5,10 +5,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"belfry/api"
+	"belfry/internal/job"
 	"belfry/internal/proc"
+	"belfry/internal/project"
 	"belfry/internal/store"
 )
 
@@ -22,6 +26,10 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 	h := api.Health{
 		Version: d.o.Version, PID: os.Getpid(), Since: d.since.UTC(), Plans: d.o.Plan, Shadow: d.o.Shadow, Data: d.o.Data,
 		Problem: d.jobs.trouble(), Parts: d.beats.read(), Listen: d.publicAddress(), Spool: d.spool(),
+	}
+	h.Release, _, _ = project.ReleaseAt(filepath.Dir(d.o.Project))
+	if h.Release != "" {
+		h.Releases = d.releases(ctx)
 	}
 	h.Jobs, h.Next = d.nextFiring()
 	h.Owed, h.OwedError = owed(ctx, d.store.Store)
@@ -50,6 +58,31 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 		h.Error, h.Hint = trouble, mendStore
 	}
 	return h
+}
+
+// releases are those that running attempts began with, whichever daemon started
+// them. Who asks must not take one away that may be in use.
+func (d *Daemon) releases(ctx context.Context) (list []string) {
+	running, err := d.store.Running(ctx)
+	if err != nil {
+		d.o.Log.Error("look for releases in use", "error", err)
+	}
+	for _, r := range running {
+		text, err := d.store.Definition(ctx, r.Definition)
+		if err != nil {
+			d.o.Log.Error("look for releases in use", "run", r.ID, "error", err)
+			continue
+		}
+		j, err := job.ParseDefinition(text)
+		if err != nil {
+			d.o.Log.Error("look for releases in use", "run", r.ID, "error", err)
+			continue
+		}
+		if name, _, ok := project.ReleaseAt(j.Dir); ok && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // owed counts what could not be sent yet, and says why not.

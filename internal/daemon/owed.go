@@ -12,6 +12,7 @@ import (
 	"belfry/internal/job"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
+	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
 )
@@ -23,6 +24,7 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
 		Targets: targets,
 	}
+	order.Release, _, _ = project.ReleaseAt(j.Dir)
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
 		item.Targets = append(item.Targets, publish.Place(t.To))

@@ -36,6 +36,9 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		})
 		return nil, p.errs
 	}
+	if _, root, ok := ReleaseAt(p.project.Dir); ok {
+		p.project.settle(root)
+	}
 	return p.project, nil
 }
 
@@ -247,8 +250,11 @@ func (p *parser) name(node *yaml.Node) {
 	}
 }
 
-// folderName makes a project's name of its folder's.
+// folderName makes a project's name of its folder's, be it a release or not.
 func folderName(dir string) string {
+	if _, root, ok := ReleaseAt(dir); ok {
+		dir = root
+	}
 	return job.CleanName(filepath.Base(dir))
 }
 

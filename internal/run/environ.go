@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"belfry/crontab"
 	"belfry/internal/job"
@@ -227,6 +228,13 @@ func installs(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "PIP_") || strings.HasPrefix(name, "UV_")
+}
+
+// Environment is the environment that an attempt of the job would have now, for
+// work that is done ahead of its first.
+func Environment(j *job.Job, output string, host Host) (Environ, error) {
+	now := time.Now()
+	return environ(j, Run{FiresAt: now, Named: now.In(j.Zone)}, 1, output, host)
 }
 
 func belfryEnviron(env *Environ, j *job.Job, r Run, attempt int, output string) {

@@ -1,0 +1,390 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+	"belfry/internal/job"
+	"belfry/internal/project"
+	"belfry/internal/remote"
+	"belfry/internal/secrets"
+	"belfry/internal/site"
+)
+
+func (c *command) deployCommand() *cobra.Command {
+	var o deployOptions
+	cmd := &cobra.Command{
+		Use:   "deploy USER@HOST",
+		Short: "Put this project on a host and keep its times there",
+		Long: `Put the project of this folder on a host that is reached over ssh, and have a daemon
+keep its times there. No port is opened, and nothing but belfry and what its jobs need is
+installed. HOST may be an alias of ~/.ssh/config; keys, agents, ProxyJump and known
+hosts mean what they mean to ssh.
+
+The host is looked at first, and what is to be done is printed and then ticked off. What
+is there already is not sent again; without a change nothing is done. The new release
+takes over at once or not at all: if the daemon does not run it well, the one before
+runs again. Jobs that are running end on the release they began with. A command that was
+cut short goes on where it was when it is given again.
+
+Left out is what .gitignore and .belfryignore say, .env, *.pem and the key, but for what belfry.yaml
+names (env_file is sent for its owner alone). Folders that jobs publish into outlive the
+releases, in ~/belfry/PROJECT/shared.
+
+Exit codes: 0 it runs; 1 it does not, and what ran before does; 65 the project is wrong;
+66 a key or a file is not there; 69 the host does not answer, or cannot be trusted; 75 the
+host lacks something that is named. With --run those of belfry run.`,
+		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy music --dry-run\n  belfry deploy music --run top-tracks\n  belfry deploy rollback music",
+		Args:    oneHost,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.deploy(cmd.Context(), args[0], o)
+		},
+	}
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what would be done")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "with --dry-run: the plan as an object")
+	cmd.Flags().StringVar(&o.binary, "binary", "", "the belfry for the host (default: this one, belfry-linux-ARCH beside it, or one built from the source around it)")
+	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other")
+	cmd.Flags().StringVar(&o.run, "run", "", "then run this `JOB` once, and show its output")
+	cmd.Flags().DurationVar(&o.patience, "patience", time.Minute, "how long the daemon may take to run well")
+	cmd.AddCommand(c.deployRollbackCommand(), c.deployStatusCommand(), c.deployRemoveCommand())
+	return cmd
+}
+
+type deployOptions struct {
+	dryRun, asJSON       bool
+	binary, profile, run string
+	patience             time.Duration
+}
+
+func oneHost(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usage("%s is given one host", cmd.CommandPath()).hint("%s USER@HOST, as in %s ec2-user@203.0.113.7 -i key-pair.pem", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return nil
+}
+
+// projectToDeploy reads the project of this folder as it is to be deployed.
+func (c *command) projectToDeploy() (*project.Project, project.Release, error) {
+	var r project.Release
+	file, err := project.Find(".")
+	if err != nil {
+		return nil, r, err
+	}
+	p, err := project.Load(file, project.Defaults{Owner: "deployed", Zone: time.UTC})
+	if err != nil {
+		return nil, r, &problem{err: err, next: "mend it and try again", code: exitBadFile}
+	}
+	var except []string
+	if key := c.there.identity; key != "" {
+		if key, err = filepath.Abs(key); err != nil {
+			return nil, r, err
+		}
+		except = append(except, key)
+	}
+	if r, err = p.Release(except...); err != nil {
+		return nil, r, &problem{err: err, code: exitBadFile}
+	}
+	return p, r, nil
+}
+
+func (c *command) deploy(ctx context.Context, address string, o deployOptions) error {
+	p, r, err := c.projectToDeploy()
+	if err != nil {
+		return err
+	}
+	if o.run != "" && !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return j.Name == o.run }) {
+		return &problem{err: fmt.Errorf("--run: there is no job %q in %s", o.run, relative(p.File)), next: "belfry jobs lists the jobs", code: exitNotFound}
+	}
+	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
+		return remote.FindBinary(ctx, o.binary, arch, Version)
+	}}
+	if o.profile != "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return err
+		}
+		profile, err := site.ReadProfile(home, o.profile)
+		if err != nil {
+			return &problem{err: err, next: "aws configure --profile NAME makes one with keys", code: exitNotFound}
+		}
+		d.Profile = &profile
+	}
+	if d.Key, err = keyFor(p); err != nil {
+		return err
+	}
+	h, err := c.connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	plan, err := h.Plan(ctx, d)
+	if err != nil {
+		return err
+	}
+	if o.asJSON {
+		return printJSON(c.out, plan)
+	}
+	c.printPlan(h, p, plan, o.dryRun)
+	if len(plan.Lacks) > 0 {
+		return &problem{err: fmt.Errorf("%s lacks something:\n  %s", h.Name(), strings.Join(plan.Lacks, "\n  ")), next: "nothing was changed there; the same command again goes on", code: exitRefused}
+	}
+	if o.dryRun {
+		return nil
+	}
+	if err := c.tickOff(ctx, plan); err != nil {
+		return c.lastWords(err)
+	}
+	c.there.address = address
+	c.data = ""
+	client, err := c.daemonThere(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.printNext(ctx, client); err != nil {
+		return err
+	}
+	if o.run == "" {
+		return nil
+	}
+	return c.foreground(ctx, attending{}, func(ctx context.Context, client *api.Client) ([]api.Run, error) {
+		return client.Start(ctx, api.RunRequest{Job: p.Name + "/" + o.run})
+	})
+}
+
+// keyFor reads the key of the secrets that the project's jobs have; nil: none has
+// any.
+func keyFor(p *project.Project) (*site.Key, error) {
+	if !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return len(j.Secrets) > 0 }) {
+		return nil, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, err
+	}
+	text, err := secrets.ReadPrivate(cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(home)))
+	if err != nil {
+		return nil, &problem{err: fmt.Errorf("the key of the secrets: %w", err), next: "without it the host cannot read secrets.age; put back a copy of it", code: exitNotFound}
+	}
+	return &site.Key{Text: string(text)}, nil
+}
+
+// printPlan says what the host is and what is to be done there. A dry run's
+// answer is the plan; otherwise the answer comes later.
+func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Plan, answer bool) {
+	to := c.err
+	if answer {
+		to = c.out
+	}
+	f := plan.Facts
+	fmt.Fprintf(to, "%s@%s: %s, %s, %s free, clock in %s\n", f.User, h.Name(), f.Distribution, f.Machine, size(f.Free), f.Zone)
+	for _, note := range plan.Notes {
+		fmt.Fprintf(to, "  %s\n", note)
+	}
+	if len(plan.Steps) == 0 && len(plan.Lacks) == 0 {
+		fmt.Fprintf(to, "%s runs there as it is here, release %s: nothing to do\n", p.Name, plan.Name)
+		return
+	}
+	now := "it is not there yet"
+	if f.Release != "" {
+		now = "there is " + f.Release
+	}
+	fmt.Fprintf(to, "%s, release %s (%s):\n", p.Name, plan.Name, now)
+	for i, step := range plan.Steps {
+		fmt.Fprintf(to, "  %d  %s\n", i+1, step.Text)
+	}
+}
+
+// tickOff does what was planned, a step after the other, and ticks them off.
+func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
+	if len(plan.Steps) == 0 {
+		return nil
+	}
+	shows := terminal(c.err)
+	var began, told time.Time
+	line := func(i int, mark, colour, text string) {
+		if shows {
+			fmt.Fprint(c.err, "\r\x1b[K")
+		}
+		fmt.Fprintf(c.err, "%s %d  %s\n", paint(c.err, colour, mark), i+1, text)
+	}
+	return plan.Do(ctx,
+		func(i int) remote.Progress {
+			began = time.Now()
+			if !shows {
+				return nil
+			}
+			fmt.Fprintf(c.err, "\r\x1b[K… %d  %s", i+1, plan.Steps[i].Text)
+			return func(done, total int64) {
+				if time.Since(told) < 100*time.Millisecond {
+					return
+				}
+				told = time.Now()
+				fmt.Fprintf(c.err, "\r\x1b[K… %d  %s of %s", i+1, size(done), size(total))
+			}
+		},
+		func(i int, said string, err error) {
+			text := plan.Steps[i].Text
+			if said != "" {
+				text += ": " + said
+			}
+			if err != nil {
+				line(i, "✗", red, text)
+				return
+			}
+			line(i, "✓", green, text+", "+duration(time.Since(began)))
+		})
+}
+
+// lastWords shows what a daemon said that did not run well.
+func (c *command) lastWords(err error) error {
+	var failed *remote.SwitchError
+	if errors.As(err, &failed) && failed.Result.Log != "" {
+		fmt.Fprintln(c.err, "the daemon said last:")
+		for line := range strings.Lines(failed.Result.Log) {
+			fmt.Fprintf(c.err, "  %s\n", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return err
+}
+
+// printNext says when each job fires next, in its zone and in this machine's.
+func (c *command) printNext(ctx context.Context, client *api.Client) error {
+	jobs, err := client.Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	zone, err := hostZone()
+	if err != nil {
+		return err
+	}
+	var t table
+	t.row("JOB", "NEXT", "HERE")
+	for _, j := range jobs {
+		next, local := when(j.Next, j.Timezone), "-"
+		switch {
+		case j.Paused:
+			next = "paused"
+		case j.Next != nil:
+			local = shown(j.Next.In(zone))
+		case len(j.After) > 0:
+			next = "after " + strings.Join(j.After, ", ")
+		}
+		t.row(j.Name, next, local)
+	}
+	return t.print(c.out)
+}
+
+func (c *command) deployRollbackCommand() *cobra.Command {
+	var patience time.Duration
+	cmd := &cobra.Command{
+		Use:   "rollback USER@HOST",
+		Short: "Go back to the release before the one that runs",
+		Long: `Go back, on a host, to the release of this folder's project that ran before the one that
+runs now, with the belfry that ran it. The last three are kept.`,
+		Args: oneHost,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, name, err := c.deployed(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			r, err := h.Rollback(cmd.Context(), name, patience)
+			if err != nil {
+				return c.lastWords(err)
+			}
+			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, r.Running.Release, shown(r.Running.At), r.Before.Release)
+			return nil
+		},
+	}
+	cmd.Flags().DurationVar(&patience, "patience", time.Minute, "how long the daemon may take to run well")
+	return cmd
+}
+
+func (c *command) deployStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status USER@HOST",
+		Short: "Say what is deployed on a host and how it is",
+		Args:  oneHost,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, name, err := c.deployed(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			st, err := h.Status(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.out, st)
+			}
+			fmt.Fprintf(c.out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
+			switch {
+			case st.Health == nil:
+				fmt.Fprintf(c.out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
+			case st.Health.Error != "" || st.Health.Problem != "":
+				fmt.Fprintf(c.out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
+			default:
+				fmt.Fprintf(c.out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
+			}
+			if st.Health != nil && st.Health.Next != nil {
+				fmt.Fprintf(c.out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
+			}
+			for _, d := range slices.Backward(st.History) {
+				if slices.Contains(st.Releases, d.Release) {
+					fmt.Fprintf(c.out, "  %s  since %s\n", d.Release, shown(d.At))
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as an object")
+	return cmd
+}
+
+func (c *command) deployRemoveCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "remove USER@HOST",
+		Short: "Take this project from a host",
+		Long: `End the daemon of this folder's project on a host, and remove its releases and its belfry.
+The account of runs (data) and what was published there (shared) stay in ~/belfry/PROJECT,
+unless all is to go. While jobs are running nothing is done (1).`,
+		Args: oneHost,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, name, err := c.deployed(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := h.Remove(cmd.Context(), name, all); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "%s is no longer on %s\n", name, h.Name())
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "the account of runs and what was published there, too")
+	return cmd
+}
+
+// deployed connects to a host that this folder's project was deployed to.
+func (c *command) deployed(ctx context.Context, address string) (*remote.Host, string, error) {
+	name := projectHere()
+	if name == "" {
+		file, err := project.Find(".")
+		if err == nil {
+			_, err = project.Load(file, project.Defaults{Zone: time.UTC})
+		}
+		return nil, "", err
+	}
+	h, err := c.connect(ctx, address)
+	return h, name, err
+}

@@ -1,0 +1,632 @@
+package cli
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/api"
+	"belfry/internal/machine"
+	"belfry/internal/project"
+	"belfry/internal/publish/s3test"
+	"belfry/internal/remote/sshtest"
+	"belfry/internal/site"
+)
+
+// away is a laptop with a project, and a host that it is deployed to.
+type away struct {
+	*place
+	host *sshtest.Server
+}
+
+// newAway makes both. The account's processes are ended with the test.
+func newAway(t *testing.T, o sshtest.Options, files ...string) *away {
+	t.Helper()
+	if os.Geteuid() != 0 && o.Home == "" {
+		machine.NeedsRoot(t) // for an account whose processes are its own
+	}
+	a := &away{place: newPlace(t, files...), host: sshtest.Start(t, o)}
+	a.env = append(a.env, "HOME="+t.TempDir(), "SSH_AUTH_SOCK=") // a home beside the project
+	if err := os.Remove(a.path("mail")); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// deploy carries out belfry deploy and gives what it said.
+func (a *away) deploy(args ...string) (stdout, stderr string, code int) {
+	a.t.Helper()
+	return a.belfry(append([]string{"deploy", "-i", a.host.Key, "--accept-new"}, args...)...)
+}
+
+// deploys expects that the project runs on the host then.
+func (a *away) deploys(args ...string) (stdout, stderr string) {
+	a.t.Helper()
+	stdout, stderr, code := a.deploy(append([]string{a.host.Address()}, args...)...)
+	if code != 0 {
+		a.t.Fatalf("belfry deploy %v: exit code %d\n%s%s", args, code, stdout, stderr)
+	}
+	return stdout, stderr
+}
+
+// there carries out a command with -H.
+func (a *away) there(args ...string) (stdout, stderr string, code int) {
+	a.t.Helper()
+	return a.belfry(append([]string{"-H", a.host.Address(), "-i", a.host.Key, "--accept-new"}, args...)...)
+}
+
+func (a *away) status() site.Status {
+	a.t.Helper()
+	out, said, code := a.deploy("status", a.host.Address(), "--json")
+	var st site.Status
+	if err := json.Unmarshal([]byte(out), &st); err != nil || code != 0 {
+		a.t.Fatalf("belfry deploy status: exit code %d, %v\n%s%s", code, err, out, said)
+	}
+	return st
+}
+
+// release is the name of the project as it is here.
+func (a *away) release() string {
+	a.t.Helper()
+	p, err := project.Load(a.path("belfry.yaml"), project.Defaults{Owner: "x", Zone: time.UTC})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	r, err := p.Release()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return r.Name()
+}
+
+// site is a path below the project's folder on the host.
+func (a *away) site(names ...string) string {
+	return filepath.Join(append([]string{a.host.Home, "belfry", "music"}, names...)...)
+}
+
+func (a *away) runs(job string) []api.Run {
+	a.t.Helper()
+	out, said, code := a.there("runs", job, "--json")
+	var runs []api.Run
+	if err := json.Unmarshal([]byte(out), &runs); err != nil || code != 0 {
+		a.t.Fatalf("belfry runs: exit code %d, %v\n%s%s", code, err, out, said)
+	}
+	return runs
+}
+
+const music = `
+project: music
+timezone: Asia/Seoul
+jobs:
+  tracks:
+    schedule: "0 1 * * *"
+    command: sh tracks.sh
+    publish: lake/tracks/dt=$BELFRY_DATE/
+  charts:
+    after: [tracks]
+    command: cat lake/tracks/*/songs.txt
+`
+
+func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "cat 'odd $(name) of \"songs\".txt' > $BELFRY_OUTPUT/songs.txt\necho got them\n", `odd $(name) of "songs".txt`, "아이유\n")
+	out, said := a.deploys("--run", "tracks")
+	t.Log(said)
+	for _, want := range []string{"1  send belfry for linux/", "✓ 1", "✓ 3", "got them"} {
+		if !strings.Contains(out+said, want) {
+			t.Errorf("it does not say %q:\n%s%s", want, out, said)
+		}
+	}
+	if !strings.Contains(out, "01:00 KST") || !strings.Contains(out, "16:00 UTC") {
+		t.Errorf("the next firing is not told in both zones:\n%s", out)
+	}
+	date := a.runs("tracks")[0].Date
+	text, err := os.ReadFile(a.site("shared", "lake", "tracks", "dt="+date, "songs.txt"))
+	if err != nil || string(text) != "아이유\n" {
+		t.Errorf("published is %q, %v", text, err)
+	}
+	manifest, err := os.ReadFile(a.site("shared", "lake", "tracks", "dt="+date, "_manifest.json"))
+	if err != nil || !strings.Contains(string(manifest), a.release()) {
+		t.Errorf("the manifest is %s, %v; want release %s", manifest, err, a.release())
+	}
+	before := a.status()
+	sent := a.host.Sent.Load()
+	begun := time.Now()
+	_, said = a.deploys()
+	if !strings.Contains(said, "nothing to do") || a.host.Sent.Load()-sent > 100_000 {
+		t.Errorf("the second deploy says\n%sand sent %d bytes", said, a.host.Sent.Load()-sent)
+	}
+	t.Logf("a deploy without a change took %s", time.Since(begun))
+	if after := a.status(); after.Health.PID != before.Health.PID {
+		t.Errorf("the daemon is another one")
+	}
+	a.write("tracks.sh", "echo changed > $BELFRY_OUTPUT/songs.txt\n")
+	sent = a.host.Sent.Load()
+	_, said = a.deploys("--run", "tracks")
+	if !strings.Contains(said, "1 file, 40 bytes") || a.host.Sent.Load()-sent > 100_000 {
+		t.Errorf("the changed script: sent %d bytes\n%s", a.host.Sent.Load()-sent, said)
+	}
+	if text, err := os.ReadFile(a.site("current", "lake", "tracks", "dt="+date, "songs.txt")); err != nil || string(text) != "changed\n" {
+		t.Errorf("published is %q, %v", text, err)
+	}
+	if st := a.status(); st.Running.Release != a.release() || len(st.History) != 2 || st.History[0].Release != before.Running.Release {
+		t.Errorf("the status is %+v", st)
+	}
+	if out, said, code := a.deploy("rollback", a.host.Address()); code != 0 || !strings.Contains(out, before.Running.Release) {
+		t.Errorf("rollback: %d\n%s%s", code, out, said)
+	}
+	if st := a.status(); st.Health.Release != before.Running.Release {
+		t.Errorf("after the rollback %+v", st)
+	}
+	if out, said, code := a.deploy("rollback", a.host.Address()); code != 1 || !strings.Contains(said, "no earlier release") {
+		t.Errorf("a second rollback: %d\n%s%s", code, out, said)
+	}
+	if out, said, code := a.deploy("remove", a.host.Address()); code != 0 {
+		t.Errorf("remove: %d\n%s%s", code, out, said)
+	}
+	if _, err := os.Stat(a.site("shared", "lake", "tracks", "dt="+date, "songs.txt")); err != nil {
+		t.Errorf("what was published went with the project: %v", err)
+	}
+	if _, said, code := a.there("jobs"); code != exitUnavailable {
+		t.Errorf("after the removal jobs exits with %d: %s", code, said)
+	}
+}
+
+// seeded puts this belfry on the host ahead, for tests that are about something
+// else than sending it.
+func (a *away) seeded() *away { return a.seededFor("music") }
+
+func (a *away) seededFor(name string) *away {
+	a.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	sum, _, err := project.HashFile(self)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	script := `umask 077; mkdir -p "$1"; cat > "$1/belfry"; chmod 755 "$1/belfry"`
+	cmd := exec.Command("setpriv", "--reuid", a.host.User, "--regid", a.host.User, "--clear-groups", "sh", "-c", script, "sh", filepath.Join(a.host.Home, "belfry", name, "bin", sum[:16]))
+	file, err := os.Open(self)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	cmd.Stdin = file
+	if out, err := cmd.CombinedOutput(); err != nil {
+		a.t.Fatalf("put belfry on the host: %v\n%s", err, out)
+	}
+	return a
+}
+
+// on has the host's account execute a shell script, beside ssh.
+func (a *away) on(script string) {
+	a.t.Helper()
+	cmd := exec.Command("setpriv", "--reuid", a.host.User, "--regid", a.host.User, "--clear-groups", "sh", "-c", script)
+	cmd.Dir = a.host.Home
+	if out, err := cmd.CombinedOutput(); err != nil {
+		a.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
+	t.Parallel()
+	const long = "project: music\njobs:\n  long: {command: sh long.sh}\n"
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", long, "long.sh", "echo begun; read go < gate; pwd; echo ended\n").seeded()
+	a.deploys()
+	first := a.release()
+	a.on("mkfifo -m 600 belfry/music/current/gate")
+	follow := a.start("-H", a.host.Address(), "-i", a.host.Key, "run", "long")
+	follow.until("long  run")
+	for a.runs("long")[0].State != "running" {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0") // it looks right, and only its daemon finds out
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // it only took the port
+	a.write("belfry.yaml", long+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
+	out, said, code := a.deploy(a.host.Address(), "--patience", "3s")
+	if code != exitFailed || !strings.Contains(said, "gone back to release "+first) || !strings.Contains(said, "is taken") {
+		t.Errorf("the broken release: %d\n%s%s", code, out, said)
+	}
+	if st := a.status(); st.Health == nil || st.Health.Release != first || st.Health.Error != "" || len(st.Health.Releases) != 1 {
+		t.Errorf("after it: %+v", st)
+	}
+	// What only the host can find wrong is found before anything is switched.
+	before := a.status().Health.PID
+	a.write("belfry.yaml", "project: music\njobs:\n  long: {command: sh long.sh, schedule: '0 1 * * *', publish: \""+a.site("data", "x")+"/$BELFRY_DATE\"}\n")
+	if _, said, code := a.deploy(a.host.Address()); code != exitFailed || !strings.Contains(said, "data folder") || a.status().Health.PID != before {
+		t.Errorf("a release that is wrong on the host alone: %d\n%s", code, said)
+	}
+	a.write("belfry.yaml", long)
+	// Releases enough that the first would be collected, were it not in use.
+	for i := range 5 {
+		a.write("version", strings.Repeat("x", i))
+		a.deploys()
+	}
+	if st := a.status(); !slices.Contains(st.Releases, first) || len(st.Releases) != 4 || st.Health.PID == before {
+		t.Errorf("while the first is in use there are %v", st.Releases)
+	}
+	a.on("echo go > belfry/music/releases/" + first + "/gate")
+	var told []string
+	for line := range follow.lines {
+		told = append(told, line)
+	}
+	if code := follow.wait(); code != 0 {
+		t.Errorf("the run that was followed over all of it exits with %d:\n%s", code, strings.Join(told, "\n"))
+	}
+	if out, said, _ := a.there("logs", "long"); !strings.HasPrefix(out, "begun\n/") || !strings.HasSuffix(out, "/releases/"+first+"\nended\n") {
+		t.Errorf("its output is %q %s", out, said)
+	}
+	a.write("version", "last")
+	a.deploys()
+	if st := a.status(); slices.Contains(st.Releases, first) || len(st.Releases) != 3 {
+		t.Errorf("once it has ended there are %v", st.Releases)
+	}
+}
+
+func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\ndaemon: {listen: \""+taken.Addr().String()+"\"}\n").seeded()
+	_, said, code := a.deploy(a.host.Address(), "--patience", "2s")
+	if code != exitFailed || !strings.Contains(said, "nothing of it is left running") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	if out, err := exec.Command("pgrep", "-u", a.host.User, "-r", "RSDT").Output(); err == nil {
+		ps, _ := exec.Command("ps", "-fu", a.host.User).Output()
+		t.Errorf("processes %s\n%s are left", out, ps)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.deploys()
+}
+
+func TestTheNetworkMayBeCutAnywhere(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt\n").seeded()
+	for i := range 40 { // with something to be sent in each
+		a.write(filepath.Join("data", strconv.Itoa(i)), strings.Repeat(strconv.Itoa(i*7919), 300))
+	}
+	whole := int64(0)
+	{
+		before := a.host.Sent.Load()
+		a.deploys()
+		whole = a.host.Sent.Load() - before
+	}
+	for i := range int64(12) {
+		a.write("tracks.sh", "echo "+strconv.FormatInt(i, 10)+" > $BELFRY_OUTPUT/songs.txt\n")
+		a.write(filepath.Join("data", "big"), strings.Repeat(strconv.FormatInt(i, 10)+"é", 5000))
+		a.host.CutAfter.Store(whole * i / 12)
+		_, said, code := a.deploy(a.host.Address())
+		a.host.CutAfter.Store(-1)
+		if code == 0 {
+			t.Logf("the cut %d of 12 came too late", i)
+		} else if !strings.Contains(said, "cut") && !strings.Contains(said, "closed the connection") {
+			t.Errorf("cut %d: exit code %d\n%s", i, code, said)
+		}
+		a.deploys()
+		if st := a.status(); st.Health == nil || st.Health.Release != a.release() || st.Health.Error != "" {
+			t.Errorf("cut %d: afterwards %+v", i, st)
+		}
+	}
+	for _, pattern := range []string{a.site(".*"), a.site("releases", ".*"), a.site("bin", ".*"), a.site("incoming")} {
+		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v %v", left, err)
+		}
+	}
+}
+
+func TestAFullDiskIsSaidAndLeavesWhatRan(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=70m,mode=755,nr_inodes=80", "tmpfs", home).CombinedOutput(); err != nil {
+		machine.Lacks(t, "the right to mount a tmpfs: %s", out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", home).Run() })
+	a := newAway(t, sshtest.Options{Home: home}, "belfry.yaml", music, "tracks.sh", "true\n").seeded()
+	a.deploys()
+	first := a.release()
+	noise := make([]byte, 30<<20)
+	if _, err := rand.Read(noise); err != nil {
+		t.Fatal(err)
+	}
+	a.write("noise", string(noise))
+	_, said, code := a.deploy(a.host.Address())
+	if code != exitRefused || !strings.Contains(said, "are needed: make room there") {
+		t.Errorf("a release that has no room: %d\n%s", code, said)
+	}
+	if err := os.Remove(a.path("noise")); err != nil {
+		t.Fatal(err)
+	}
+	// One that has room by the numbers, and none when it is made: its files are too
+	// many.
+	for i := range 100 {
+		a.write(filepath.Join("many", strconv.Itoa(i)), strconv.Itoa(i))
+	}
+	_, said, code = a.deploy(a.host.Address())
+	if code != exitFailed || !strings.Contains(said, "no space left") || !strings.Contains(said, "make room on the host") {
+		t.Errorf("a disk that becomes full: %d\n%s", code, said)
+	}
+	if st := a.status(); st.Health == nil || st.Health.Release != first {
+		t.Errorf("afterwards: %+v", st)
+	}
+	if out, err := exec.Command("mount", "-o", "remount,size=200m,nr_inodes=10000", home).CombinedOutput(); err != nil {
+		t.Fatalf("make room: %v %s", err, out)
+	}
+	a.deploys()
+}
+
+func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	if err := os.Chmod(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	uname := filepath.Join(bin, "uname")
+	a := newAway(t, sshtest.Options{Path: bin}, "belfry.yaml", music, "tracks.sh", "true\n")
+	machineIs := func(name string) {
+		if err := os.WriteFile(uname, []byte("#!/bin/sh\n[ \"$1\" = -s ] && echo Linux || echo "+name+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, otherName := "arm64", "aarch64"
+	if runtime.GOARCH == "arm64" {
+		other, otherName = "amd64", "x86_64"
+	}
+	machineIs("riscv64")
+	if _, said, code := a.deploy(a.host.Address()); code != exitFailed || !strings.Contains(said, "is a riscv64 machine") {
+		t.Errorf("riscv64: %d\n%s", code, said)
+	}
+	machineIs(otherName)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, said, code := a.deploy(a.host.Address(), "--binary", self); code != exitNotFound || !strings.Contains(said, "is for another machine") {
+		t.Errorf("this belfry for another machine: %d\n%s", code, said)
+	}
+	built := filepath.Join(t.TempDir(), "belfry-linux-"+other)
+	build := exec.Command("go", "build", "-p", "2", "-ldflags", "-s -w", "-o", built, "belfry/cmd/belfry")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+other)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build for %s: %v\n%s", other, err, out)
+	}
+	out, said, code := a.deploy(a.host.Address(), "--binary", built, "--dry-run")
+	if code != 0 || !strings.Contains(out, "send belfry for linux/"+other) {
+		t.Errorf("its own belfry: %d\n%s%s", code, out, said)
+	}
+	// The host is what it is, whatever it says: it cannot run it, and nothing of it stays.
+	if _, said, code := a.deploy(a.host.Address(), "--binary", built); code != exitFailed || !strings.Contains(said, "the host cannot run it") {
+		t.Errorf("a belfry that the host cannot run: %d\n%s", code, said)
+	}
+	if left, _ := filepath.Glob(a.site("bin", "*")); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	const sealed, token, awsKey, other = "sealed-bells-1212", "tower-bells-4711", "AKIATOWERBELLS", "AKIANEVERSENT"
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs:\n  a: {command: 'echo $TOKEN; test -n \"$TOKEN\" && test $API_TOKEN = sealed-bells-1212', env_file: .env, secrets: [API_TOKEN]}\n", ".env", "TOKEN="+token+"\n", ".gitignore", ".env\n").seeded()
+	laptop := t.TempDir()
+	a.env = append(a.env, "HOME="+laptop)
+	if err := os.Mkdir(filepath.Join(laptop, ".aws"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	profiles := "[default]\naws_access_key_id = " + other + "\naws_secret_access_key = x\n\n[lake]\naws_access_key_id = " + awsKey + "\naws_secret_access_key = y\n"
+	if err := os.WriteFile(filepath.Join(laptop, ".aws", "credentials"), []byte(profiles), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.on("umask 077; mkdir .aws; printf '[mine]\\naws_access_key_id = KEEP\\n' > .aws/credentials")
+	set := a.command("secrets", "set", "API_TOKEN")
+	set.Stdin = strings.NewReader(sealed)
+	if out, err := set.CombinedOutput(); err != nil {
+		t.Fatalf("belfry secrets set: %v\n%s", err, out)
+	}
+	found := watchForSecrets(a.host.Home, sealed, "AGE-SECRET-KEY-", token, awsKey, other)
+	_, said, code := a.deploy(a.host.Address(), "--aws-profile", "lake", "--run", "a")
+	if code != 0 || !strings.Contains(said, "no job names the profile") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+	if list := found(); len(list) > 0 {
+		t.Errorf("secrets were to be seen in %v", list)
+	}
+	text, err := os.ReadFile(filepath.Join(a.host.Home, ".aws", "credentials"))
+	if err != nil || string(text) != "[mine]\naws_access_key_id = KEEP\n[lake]\naws_access_key_id = "+awsKey+"\naws_secret_access_key = y\n" {
+		t.Errorf("the host's profiles are\n%s%v", text, err)
+	}
+	for path, mode := range map[string]os.FileMode{filepath.Join(a.host.Home, ".aws", "credentials"): 0o600, a.site("current", ".env"): 0o600, a.site(): 0o700} {
+		if info, err := os.Stat(path); err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != mode {
+			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), mode)
+		}
+	}
+	if out, _, _ := a.there("logs", "a"); strings.Contains(out, token) {
+		t.Errorf("the log shows it: %s", out)
+	}
+}
+
+// watchForSecrets looks at every command line and at what others may read below
+// dir, all the while, and gives where a secret was.
+func watchForSecrets(dir string, secrets ...string) (found func() []string) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	seen := map[string]bool{}
+	look := func(path string) {
+		text, err := os.ReadFile(path)
+		for _, secret := range secrets {
+			if err == nil && strings.Contains(string(text), secret) {
+				seen[path] = true
+			}
+		}
+	}
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			for _, line := range lines {
+				look(line)
+			}
+			_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+				if err != nil {
+					return nil //nolint:nilerr // it has gone
+				}
+				if info, gone := entry.Info(); gone == nil {
+					switch {
+					case entry.IsDir() && info.Mode().Perm()&0o005 == 0:
+						return filepath.SkipDir // others see nothing of it
+					case info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 && info.Size() < 1<<20:
+						look(path)
+					}
+				}
+				return nil
+			})
+		}
+	}()
+	return func() []string {
+		close(stop)
+		<-done
+		return slices.Collect(maps.Keys(seen))
+	}
+}
+
+func TestEveryCommandTalksToTheHost(t *testing.T) {
+	t.Parallel()
+	for name, config := range map[string][]string{"forwarded": nil, "forwarding forbidden": {"AllowStreamLocalForwarding no"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAway(t, sshtest.Options{Config: config}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt; echo got; exit ${FAIL:-0}\n").seeded()
+			a.deploys()
+			if out, said, code := a.there("run", "tracks", "--date", "2026-07-09"); code != 0 || out != "got\n" {
+				t.Errorf("run: %d %q %s", code, out, said)
+			}
+			for _, c := range []struct {
+				args []string
+				want string
+			}{
+				{[]string{"jobs"}, "charts"},
+				{[]string{"runs"}, "succeeded"},
+				{[]string{"show", "tracks"}, "2026-07-09"},
+				{[]string{"logs", "tracks"}, "got"},
+				{[]string{"logs", "tracks", "-f"}, "got"},
+				{[]string{"explain", "tracks"}, "01:00"},
+				{[]string{"pause", "tracks"}, ""},
+				{[]string{"resume", "tracks"}, ""},
+				{[]string{"backfill", "tracks", "--from", "2026-07-01", "--to", "2026-07-02"}, ""},
+				{[]string{"run", "tracks", "--dry-run"}, "would run"},
+				{[]string{"db", "check"}, "whole"},
+				{[]string{"db", "backup", filepath.Join(a.host.Home, "copy")}, ""},
+				{[]string{"doctor"}, "✓"},
+			} {
+				if out, said, code := a.there(c.args...); code != 0 || !strings.Contains(out, c.want) {
+					t.Errorf("belfry -H … %v: exit code %d\n%s%s", c.args, code, out, said)
+				}
+			}
+			for _, args := range [][]string{{"serve"}, {"init"}, {"next", "@daily"}, {"db", "vacuum"}, {"db", "backup", "copy"}} {
+				if _, said, code := a.there(args...); code != exitUsage {
+					t.Errorf("belfry -H … %v: exit code %d %s", args, code, said)
+				}
+			}
+			if _, said, code := a.there("show", "nothing"); code != exitNotFound {
+				t.Errorf("an unknown run: %d %s", code, said)
+			}
+		})
+	}
+}
+
+func TestFollowingALogSurvivesCutConnections(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'for i in 1 2 3; do read x < gate; echo $i; done'}}\n").seeded()
+	a.deploys()
+	a.on("mkfifo -m 600 belfry/music/current/gate")
+	p := a.command("-H", a.host.Address(), "-i", a.host.Key, "run", "a")
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	p.Stderr = &said
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	for i := 1; i <= 3; i++ {
+		a.on("echo go > belfry/music/current/gate")
+		if line, err := lines.ReadString('\n'); err != nil || line != strconv.Itoa(i)+"\n" {
+			t.Fatalf("line %d is %q, %v", i, line, err)
+		}
+		a.host.Cut()
+	}
+	rest, err := io.ReadAll(lines)
+	if err := errors.Join(err, p.Wait()); err != nil || len(rest) > 0 {
+		t.Errorf("the end: %v, %q\n%s", err, rest, said.String())
+	}
+}
+
+// The folder of "make try" goes to a host whose clock is in UTC, publishes to S3,
+// and the person types one command.
+func TestTheExampleIsOnAHostAfterOneCommand(t *testing.T) {
+	t.Parallel()
+	s3 := s3test.Start(t)
+	a := newAway(t, sshtest.Options{}).seededFor("ttandaudio")
+	if err := os.CopyFS(a.dir, os.DirFS("../../examples/ttandaudio")); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("# env_file: .env ", "env_file: .env ", "to: lake/", "to: s3://"+s3.Bucket+"/").Replace(a.read("belfry.yaml"))
+	a.write("belfry.yaml", text)
+	a.write(".env", strings.Join(s3.Env(), "\n")+"\n")
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "belfry")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "deploy.sh", a.host.Address(), "-i", a.host.Key, "--accept-new")
+	cmd.Dir, cmd.Env = a.dir, append(a.env, "TZ=America/New_York", "PATH="+bin+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("deploy.sh: %v\n%s", err, out)
+	}
+	for _, want := range []string{"clock in Etc/UTC", "01:00 KST", " E", "Typed: 1 command"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	date := a.runs("top-tracks")[0].Date
+	keys := strings.Join(s3.List(t), "\n")
+	for _, want := range []string{"top-tracks/dt=" + date + "/_SUCCESS", "audio-features/dt=" + date + "/_SUCCESS", "top-tracks/dt=" + date + "/_manifest.json"} {
+		if !strings.Contains(keys, want) {
+			t.Errorf("the bucket has no %s:\n%s", want, keys)
+		}
+	}
+}

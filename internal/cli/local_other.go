@@ -1,0 +1,41 @@
+//go:build !linux
+
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"belfry/api"
+)
+
+// A daemon runs on Linux. Elsewhere belfry is what talks to one, and what puts a
+// project where one runs.
+
+func notHere() *problem {
+	return &problem{err: errors.New("belfry's daemon runs on Linux, not on this machine"), next: "belfry deploy USER@HOST puts this project on a host, -H USER@HOST talks to it there", code: exitUnavailable}
+}
+
+func (c *command) lookHere(context.Context) (*api.Client, func(), error) { return nil, nil, notHere() }
+
+func (c *command) ownHere(context.Context) (*owner, error) { return nil, notHere() }
+
+func (c *command) doctorHere(context.Context, []string, bool) error { return notHere() }
+
+func (c *command) dataHere() (string, error) { return "", notHere() }
+
+var storeFiles []string
+
+func (c *command) hereCommands() []*cobra.Command {
+	return []*cobra.Command{{
+		Use:   "serve",
+		Short: "Keep the times: the daemon, on Linux",
+		RunE:  func(*cobra.Command, []string) error { return notHere() },
+	}}
+}
+
+func explainHere(error) *problem { return nil }
+
+func calledCrontab(args []string) []string { return args[1:] }

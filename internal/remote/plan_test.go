@@ -1,0 +1,90 @@
+package remote
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"belfry/internal/project"
+	"belfry/internal/site"
+)
+
+func planFor(t *testing.T, f Facts, yaml string) *Plan {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "belfry.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := project.Load(file, project.Defaults{Owner: "x", Zone: time.UTC})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := &Plan{Facts: f, d: Deployment{Project: p}}
+	plan.packages()
+	plan.notes()
+	return plan
+}
+
+func TestThePlanSaysWhatTheHostLacks(t *testing.T) {
+	t.Parallel()
+	const script, environment, plain = "jobs: {a: {command: python3 a.py}}", "jobs: {a: {command: python3 a.py, python: {version: '>=3.9'}}}", "jobs: {a: {command: 'true'}}"
+	for _, c := range []struct {
+		why         string
+		f           Facts
+		yaml        string
+		step, lacks string
+	}{
+		{"nothing is needed", Facts{}, plain, "", ""},
+		{"python is there", Facts{Python: "3.11.2"}, script, "", ""},
+		{"root installs", Facts{Root: "yes", Packages: "apt-get"}, script, "install python3 with apt-get, for a", ""},
+		{"sudo installs", Facts{Root: "sudo", Packages: "dnf"}, environment, "install python3 with venv with dnf, for a", ""},
+		{"venv is missing", Facts{Python: "3.11.2", Root: "yes", Packages: "apt-get"}, environment, "install python3 with venv", ""},
+		{"nobody may", Facts{Packages: "apt-get", User: "me"}, script, "", "apt-get install -y --no-install-recommends python3 python3-venv"},
+		{"nobody may, with yum", Facts{Packages: "yum", User: "me"}, script, "", "yum install -y python3 python3-pip"},
+		{"an unknown manager", Facts{Root: "yes", Packages: "apk", Distribution: "Alpine"}, script, "", "install it on the host (Alpine)"},
+	} {
+		p := planFor(t, c.f, c.yaml)
+		var steps []string
+		for _, s := range p.Steps {
+			steps = append(steps, s.Text)
+		}
+		if got := strings.Join(steps, "; "); (c.step == "") != (got == "") || !strings.Contains(got, c.step) {
+			t.Errorf("%s: the steps are %q, want %q", c.why, got, c.step)
+		}
+		if got := strings.Join(p.Lacks, "; "); (c.lacks == "") != (got == "") || !strings.Contains(got, c.lacks) {
+			t.Errorf("%s: it lacks %q, want %q", c.why, got, c.lacks)
+		}
+	}
+}
+
+func TestTheDaemonIsKeptRunningByWhatTheHostHas(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		f    Facts
+		want site.Service
+	}{
+		{Facts{Init: "systemd", Root: "yes"}, site.Service{Kind: site.System}},
+		{Facts{Init: "systemd", Root: "sudo", UserUnits: true}, site.Service{Kind: site.System, Sudo: true}},
+		{Facts{Init: "systemd", UserUnits: true}, site.Service{Kind: site.User}},
+		{Facts{Init: "systemd"}, site.Service{Kind: site.Background}},
+		{Facts{Init: "runit", Root: "yes"}, site.Service{Kind: site.Background}},
+	} {
+		if got := serviceFor(c.f); got != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.f, got, c.want)
+		}
+	}
+}
+
+func TestFactsAreWhatTheHostPrinted(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 7, 9, 16, 0, 0, 0, time.UTC)
+	f, err := parseFacts("user=me\nmachine=aarch64\nfree=2048\nclock=1783613100\nzone=UTC\nentries=3\nservice={\"kind\":\"systemd\",\"user\":\"me\",\"sudo\":true}\ndistribution=Evil\x1b[2J Linux\ndone=yes\n", now)
+	if err != nil || f.Arch != "arm64" || f.Free != 2<<20 || f.ClockOff != 5*time.Minute || f.Entries != 3 || f.Distribution != "Evil[2J Linux" || f.Service == nil || !f.Service.Sudo {
+		t.Errorf("facts are %+v, %v", f, err)
+	}
+	if _, err := parseFacts("user=me\n", now); err == nil {
+		t.Error("an answer that was cut off is taken")
+	}
+}

@@ -1,0 +1,256 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/skeema/knownhosts"
+	"golang.org/x/crypto/ssh"
+	hosts "golang.org/x/crypto/ssh/knownhosts"
+)
+
+// ConnectError says why a host could not be connected to.
+type ConnectError struct {
+	Host string
+	Err  error
+	Hint string
+}
+
+func (e *ConnectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Host, e.Err) }
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// HostKeyError says that the key of a host is not to be trusted.
+type HostKeyError struct {
+	Host    string
+	Message string
+	Hint    string
+}
+
+func (e *HostKeyError) Error() string { return e.Message }
+
+// reach connects to a station, through the one before it where there is one.
+func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh.Client, error) {
+	dialing, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	conn, err := dial(dialing, s.address, through)
+	if err != nil {
+		return nil, explainDial(s, err)
+	}
+	signers, done, err := h.keys.signers(s)
+	defer done()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	// The time that a person takes to answer is not the host's.
+	timer := time.AfterFunc(s.timeout, func() { _ = conn.Close() })
+	defer timer.Stop()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	asked := func(question string, secret bool) (string, error) {
+		timer.Stop()
+		defer timer.Reset(s.timeout)
+		return h.o.Ask(question, secret)
+	}
+	config := &ssh.ClientConfig{User: s.user, Auth: h.auth(s, signers, asked), ClientVersion: "SSH-2.0-belfry"}
+	if err := h.trust(s, config, asked); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	began := time.Now()
+	c, channels, requests, err := ssh.NewClientConn(conn, s.known, config)
+	if err != nil {
+		_ = conn.Close() // why it failed is told
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, explainHandshake(s, err, signers, time.Since(began) >= s.timeout)
+	}
+	return ssh.NewClient(c, channels, requests), nil
+}
+
+func dial(ctx context.Context, address string, through *ssh.Client) (net.Conn, error) {
+	if through != nil {
+		return through.DialContext(ctx, "tcp", address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
+
+// auth gives the ways to prove who we are, in the order in which they are tried.
+func (h *Host) auth(s *station, signers []ssh.Signer, ask func(string, bool) (string, error)) []ssh.AuthMethod {
+	methods := []ssh.AuthMethod{ssh.PublicKeys(signers...)}
+	if h.o.Ask == nil {
+		return methods
+	}
+	password := func() (string, error) { return ask(fmt.Sprintf("Password of %s on %s: ", s.user, s.name), true) }
+	return append(methods,
+		ssh.KeyboardInteractive(func(_, instruction string, questions []string, echos []bool) ([]string, error) {
+			if instruction != "" {
+				h.o.Tell(printable(instruction))
+			}
+			answers := make([]string, len(questions))
+			for i, q := range questions {
+				var err error
+				if answers[i], err = ask(fmt.Sprintf("%s asks: %s", s.name, printable(q)), !echos[i]); err != nil {
+					return nil, err
+				}
+			}
+			return answers, nil
+		}),
+		ssh.RetryableAuthMethod(ssh.PasswordCallback(password), 3))
+}
+
+// trust says which key of the host will do.
+func (h *Host) trust(s *station, config *ssh.ClientConfig, ask func(string, bool) (string, error)) error {
+	var files []string
+	for _, path := range append(s.files[:len(s.files):len(s.files)], "/etc/ssh/ssh_known_hosts") {
+		if _, err := os.Stat(path); err == nil {
+			files = append(files, path)
+		}
+	}
+	db, err := knownhosts.NewDB(files...)
+	if err != nil {
+		return fmt.Errorf("read the keys of known hosts: %w", err)
+	}
+	config.HostKeyAlgorithms = db.HostKeyAlgorithms(s.known)
+	check := db.HostKeyCallback()
+	config.HostKeyCallback = func(name string, address net.Addr, key ssh.PublicKey) error {
+		err := check(name, address, key)
+		switch {
+		case err == nil:
+			return nil
+		case knownhosts.IsHostKeyChanged(err):
+			return changedKey(s, key, err)
+		case knownhosts.IsHostUnknown(err):
+			return h.unknownKey(s, key, ask)
+		}
+		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("the key of %s cannot be trusted: %v", s.name, err)}
+	}
+	return nil
+}
+
+func changedKey(s *station, key ssh.PublicKey, err error) error {
+	where := ""
+	var known *hosts.KeyError
+	if errors.As(err, &known) && len(known.Want) > 0 {
+		where = fmt.Sprintf(" (%s:%d)", known.Want[0].Filename, known.Want[0].Line)
+	}
+	return &HostKeyError{
+		Host:    s.name,
+		Message: fmt.Sprintf("%s shows another key than the one it is known by%s: now %s %s. Another machine may be answering in its place, so nothing was sent", s.name, where, key.Type(), ssh.FingerprintSHA256(key)),
+		Hint:    fmt.Sprintf("if the machine was set up anew, and only then: ssh-keygen -R %s", Quote(knownhosts.Normalize(s.known))),
+	}
+}
+
+// unknownKey asks whether the key of a host that was never seen is the right
+// one, and remembers it.
+func (h *Host) unknownKey(s *station, key ssh.PublicKey, ask func(string, bool) (string, error)) error {
+	finger := fmt.Sprintf("%s %s", key.Type(), ssh.FingerprintSHA256(key))
+	switch {
+	case s.strict == "yes":
+		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("%s is not a known host, and the ssh configuration wants it to be (StrictHostKeyChecking); its key is %s", s.name, finger), Hint: "add it to " + s.files[0]}
+	case h.o.AcceptNew || s.strict == "accept-new" || s.strict == "no" || s.strict == "off":
+		h.o.Tell(fmt.Sprintf("%s is new here; its key %s is remembered", s.name, finger))
+	case h.o.Ask == nil:
+		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("%s is not a known host, and nobody is there to say whether its key %s is right", s.name, finger), Hint: "compare it with what the host's console shows and give --accept-new, or connect once from a terminal"}
+	default:
+		for question := fmt.Sprintf("%s is not known here yet. It shows the key\n  %s\nIs that its key? It is then remembered. (yes/no) ", s.name, finger); ; {
+			answer, err := ask(question, false)
+			if err != nil {
+				return err
+			}
+			switch strings.ToLower(strings.TrimSpace(answer)) {
+			case "yes", ssh.FingerprintSHA256(key):
+			case "no":
+				return &HostKeyError{Host: s.name, Message: "nothing was sent to " + s.name}
+			default:
+				question = "Please write yes or no: "
+				continue
+			}
+			break
+		}
+	}
+	return remember(s, key)
+}
+
+// remember adds a host's key to the file of known ones.
+func remember(s *station, key ssh.PublicKey) error {
+	path := s.files[0]
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("remember the key of %s: %w", s.name, err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("remember the key of %s: %w", s.name, err)
+	}
+	line := knownhosts.Line([]string{s.known}, key) + "\n"
+	if text, err := os.ReadFile(path); err == nil && len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+		line = "\n" + line
+	}
+	if _, err := file.WriteString(line); err != nil {
+		return errors.Join(fmt.Errorf("remember the key of %s: %w", s.name, err), file.Close())
+	}
+	return file.Close()
+}
+
+func explainDial(s *station, err error) error {
+	e := &ConnectError{Host: s.name, Err: err}
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &dns) && dns.IsNotFound:
+		e.Err, e.Hint = errors.New("there is no host of this name"), "check the name, or add it to ~/.ssh/config"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		e.Err = fmt.Errorf("nothing answers at %s within %s", s.address, s.timeout)
+		e.Hint = "is the machine running, the address right, and port 22 open for you (on EC2: its security group)?"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Err, e.Hint = fmt.Errorf("%s refuses the connection", s.address), "is sshd running there, and on this port?"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		e.Err, e.Hint = fmt.Errorf("no way leads to %s", s.address), "are you on the network, or the VPN, that it is on?"
+	}
+	return e
+}
+
+func explainHandshake(s *station, err error, offered []ssh.Signer, late bool) error {
+	var key *HostKeyError
+	var mine *KeyError
+	switch {
+	case errors.As(err, &key):
+		return key
+	case errors.As(err, &mine):
+		return mine
+	}
+	e := &ConnectError{Host: s.name, Err: err}
+	switch text := err.Error(); {
+	case strings.Contains(text, "unable to authenticate"), strings.Contains(text, "Too many authentication failures"):
+		e.Err = fmt.Errorf("it takes none of the keys that were offered for the user %s: %s", s.user, names(offered))
+		e.Hint = "give the right key with -i, and the right user in USER@HOST (on EC2: ec2-user, ubuntu, admin)"
+	case strings.Contains(text, "no common algorithm for host key"):
+		e.Err = fmt.Errorf("it shows no key of the kinds that it is known by (%s)", strings.Join(s.files, ", "))
+		e.Hint = fmt.Sprintf("if the machine was set up anew, and only then: ssh-keygen -R %s", Quote(knownhosts.Normalize(s.known)))
+	case late:
+		e.Err, e.Hint = fmt.Errorf("something answers at %s, but does not finish the handshake within %s", s.address, s.timeout), "try again; the machine may be overloaded, or a firewall in between"
+	case strings.Contains(text, "EOF"), errors.Is(err, syscall.ECONNRESET):
+		e.Err, e.Hint = fmt.Errorf("%s closed the connection during the handshake (%v)", s.address, err), "is it an ssh server, and does it let you in (MaxStartups, fail2ban)?"
+	}
+	return e
+}
+
+// printable makes what a host says harmless for a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, text)
+}

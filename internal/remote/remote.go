@@ -1,0 +1,184 @@
+// Package remote answers: how is a host reached that speaks only ssh, and how is
+// a project put on it? It connects as OpenSSH would, carries the API to a daemon
+// there, looks at the host before it changes anything, and ships a project as a
+// release. What is done on the host itself, without us, is in package site.
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Options say which host is meant and how it may be reached.
+type Options struct {
+	Address   string // [USER@]HOST[:PORT]; HOST may be an alias of the ssh configuration
+	Identity  string // path of a private key; empty: those of the configuration, and the agent's
+	Home      string // whose .ssh counts
+	User      string // on the host, when neither Address nor the configuration names one
+	Agent     string // path of the agent's socket; empty: there is none
+	AcceptNew bool   // remember the key of a host that is not known, unasked
+	// Ask puts a question to the person and gives the answer, which is not shown
+	// while it is typed when it is a secret. nil: nobody is there to be asked.
+	Ask func(question string, secret bool) (string, error)
+	// Tell is given sentences for the person.
+	Tell func(sentence string)
+	// Alive is how often the host is asked whether it is still there. A connection
+	// with three answers outstanding is cut. 0: every 15 s.
+	Alive time.Duration
+}
+
+// Host is a host that was connected to. Its connection is made anew when it was
+// cut, with the keys and the answers that were given for the first.
+type Host struct {
+	o        Options
+	route    []*station // the ways there, and last the host
+	keys     *keyring
+	mu       sync.Mutex
+	client   *ssh.Client // guarded by mu; nil: it was cut
+	jumps    []*ssh.Client
+	resolved map[string]string // guarded by mu: project → its data folder there
+}
+
+// Connect gives a connection to a host. The caller closes it.
+func Connect(ctx context.Context, o Options) (*Host, error) {
+	h := &Host{o: o, keys: newKeyring(o), resolved: map[string]string{}}
+	if h.o.Alive == 0 {
+		h.o.Alive = 15 * time.Second
+	}
+	if h.o.Tell == nil {
+		h.o.Tell = func(string) {}
+	}
+	var err error
+	if h.route, err = route(o); err != nil {
+		return nil, err
+	}
+	if _, err := h.connection(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Name is the host as it was given, without a user.
+func (h *Host) Name() string { return h.last().name }
+
+// User is who one is on the host.
+func (h *Host) User() string { return h.last().user }
+
+func (h *Host) last() *station { return h.route[len(h.route)-1] }
+
+// Close ends the connection.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drop()
+}
+
+// drop closes what there is of a connection. The caller holds mu.
+func (h *Host) drop() error {
+	var errs []error
+	if h.client != nil {
+		errs = append(errs, h.client.Close())
+	}
+	for _, jump := range slices.Backward(h.jumps) {
+		errs = append(errs, jump.Close())
+	}
+	h.client, h.jumps = nil, nil
+	for i, err := range errs {
+		if errors.Is(err, net.ErrClosed) {
+			errs[i] = nil // it was cut
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// connection gives the connection, a new one when there is none.
+func (h *Host) connection(ctx context.Context) (*ssh.Client, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.client != nil {
+		return h.client, nil
+	}
+	var through *ssh.Client
+	for _, s := range h.route {
+		client, err := h.reach(ctx, s, through)
+		if err != nil {
+			return nil, errors.Join(err, h.drop())
+		}
+		if through != nil {
+			h.jumps = append(h.jumps, through)
+		}
+		through = client
+	}
+	h.client = through
+	go h.keepAlive(through)
+	return through, nil
+}
+
+// keepAlive asks the host now and then whether it is there, and forgets a
+// connection that has ended. It ends with the connection.
+func (h *Host) keepAlive(client *ssh.Client) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = client.Wait() // how it ended makes no difference
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.client == client {
+			_ = h.drop() // it has ended
+		}
+	}()
+	ticker := time.NewTicker(h.o.Alive)
+	defer ticker.Stop()
+	answers := make(chan struct{}, 1)
+	for outstanding := 0; ; {
+		select {
+		case <-ended:
+			return
+		case <-answers:
+			outstanding = 0
+			continue
+		case <-ticker.C:
+		}
+		if outstanding++; outstanding > 3 {
+			_ = client.Close() // nobody is there to be told
+			<-ended
+			return
+		}
+		if outstanding == 1 {
+			go func() {
+				if _, _, err := client.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					answers <- struct{}{}
+				}
+			}()
+		}
+	}
+}
+
+// cut forgets a connection over which nothing could be done, so that the next
+// one is new, and gives the error for that.
+func (h *Host) cut(client *ssh.Client, err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.client == client {
+		_ = h.drop() // it is of no use
+	}
+	return &CutError{h.Name(), err}
+}
+
+// CutError says that a connection ended before what was asked for was done.
+type CutError struct {
+	Host string
+	Err  error
+}
+
+func (e *CutError) Error() string {
+	return fmt.Sprintf("the connection to %s was cut: %v", e.Host, e.Err)
+}
+func (e *CutError) Unwrap() error { return e.Err }

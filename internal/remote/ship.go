@@ -1,0 +1,197 @@
+package remote
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"belfry/internal/project"
+	"belfry/internal/site"
+)
+
+// Progress is told how far a step has come, in bytes.
+type Progress func(done, total int64)
+
+// metered counts what is read.
+type metered struct {
+	r     io.Reader
+	done  *int64
+	total int64
+	tell  Progress
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	*m.done += int64(n)
+	if m.tell != nil {
+		m.tell(*m.done, m.total)
+	}
+	return n, err
+}
+
+// receiveBinary puts what comes on standard input in a place of its own, compares
+// it with what was meant and gives it its name. $1: the project; $2: the folder's
+// name; $3: size; $4: SHA-256; $5: what computes that; $6: what unpacks.
+const receiveBinary = `set -e
+umask 077
+bin=$HOME/belfry/$1/bin
+mkdir -p "$bin"
+new=$bin/.$2.$$
+trap 'rm -rf "$new"' EXIT
+mkdir "$new"
+$6 >"$new/belfry"
+size=$(($(wc -c <"$new/belfry")))
+[ "$size" = "$3" ] || { echo "of the belfry that was sent $size bytes arrived, not $3" >&2; exit 1; }
+case $5 in
+sha256sum) sum=$(sha256sum <"$new/belfry") ;;
+shasum) sum=$(shasum -a 256 <"$new/belfry") ;;
+openssl) sum=$(openssl dgst -sha256 -r <"$new/belfry") ;;
+esac
+[ "${sum%% *}" = "$4" ] || { echo "the belfry that was sent arrived with another SHA-256" >&2; exit 1; }
+chmod 755 "$new/belfry"
+"$new/belfry" --version >/dev/null || { echo "the host cannot run it" >&2; exit 1; }
+[ -x "$bin/$2/belfry" ] || mv "$new" "$bin/$2"`
+
+// sendBinary puts a belfry on the host.
+func (h *Host) sendBinary(ctx context.Context, projectName string, f Facts, b Binary, tell Progress) error {
+	file, err := os.Open(b.Path)
+	if err != nil {
+		return fmt.Errorf("send belfry: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	var done int64
+	source := &metered{file, &done, b.Size, tell}
+	unpack := "cat"
+	if f.Gzip {
+		unpack = "gzip -dc"
+	}
+	_, err = h.send(ctx, receiveBinary, []string{projectName, b.Hash, fmt.Sprint(b.Size), b.Sum, f.Hash, unpack}, func(w io.Writer) error {
+		if !f.Gzip {
+			_, err := io.Copy(w, source)
+			return err
+		}
+		return packed(w, func(w io.Writer) error { _, err := io.Copy(w, source); return err })
+	})
+	if err != nil {
+		return fmt.Errorf("send belfry: %w", err)
+	}
+	return nil
+}
+
+// packed compresses what is written. Speed counts: the slowest part is the wire.
+func packed(w io.Writer, write func(io.Writer) error) error {
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(z), z.Close())
+}
+
+// sendFiles sends the files of a release that the host lacks, and has it made
+// there. It gives how many were sent, and their bytes.
+func (h *Host) sendFiles(ctx context.Context, p *project.Project, r project.Release, binary string, tell Progress) (files int, bytes int64, err error) {
+	var lacks []string
+	if err := h.site(ctx, p.Name, binary, "lacks", r, &lacks); err != nil {
+		return 0, 0, err
+	}
+	var wanted []project.ReleaseFile
+	for _, f := range r.Files {
+		if at := slices.Index(lacks, f.SHA256); at >= 0 {
+			lacks = slices.Delete(lacks, at, at+1) // equal files are sent once
+			wanted = append(wanted, f)
+			bytes += f.Size
+		}
+	}
+	if len(wanted) > 0 {
+		var done int64
+		_, err := h.send(ctx, siteScript+` receive "$1"`, []string{h.root(p.Name), binary}, func(w io.Writer) error {
+			return packed(w, func(w io.Writer) error {
+				for _, f := range wanted {
+					if err := sendFile(w, filepath.Join(p.Dir, f.Path), f, func(file io.Reader) io.Reader { return &metered{file, &done, bytes, tell} }); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return 0, 0, siteError("receive", err)
+		}
+	}
+	return len(wanted), bytes, h.site(ctx, p.Name, binary, "unpack", r, nil)
+}
+
+func sendFile(w io.Writer, name string, f project.ReleaseFile, through func(io.Reader) io.Reader) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	head, err := json.Marshal(site.Sent{SHA256: f.SHA256, Size: f.Size})
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(append(head, '\n')); err != nil {
+		return err
+	}
+	if n, err := io.CopyN(w, through(file), f.Size); err != nil {
+		return fmt.Errorf("%s has changed while it was sent: %d bytes are left of %d: %w", f.Path, n, f.Size, err)
+	}
+	return nil
+}
+
+// root is a project's folder on the host, relative to the home.
+func (h *Host) root(projectName string) string { return path.Join("belfry", projectName) }
+
+// siteScript executes a belfry of a site. $1: the site, relative to the home; $2:
+// the hash of the binary, or nothing for the one that runs.
+const siteScript = `cd "$HOME" || exit
+belfry=$1/bin/$2/belfry
+[ -n "$2" ] || belfry=$1/belfry
+exec "$belfry" internal-site`
+
+// site has the belfry on the host do something to the project's site.
+func (h *Host) site(ctx context.Context, projectName, binary, action string, request, answer any) error {
+	text, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	// A here-document, which no process list shows. JSON has no line breaks.
+	out, err := h.script(ctx, siteScript+" "+action+" \"$1\" <<'END_OF_REQUEST'\n"+string(text)+"\nEND_OF_REQUEST", h.root(projectName), binary)
+	if err != nil {
+		return siteError(action, err)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(out), answer); err != nil {
+		return fmt.Errorf("the belfry on the host answered %q to %s", out, action)
+	}
+	return nil
+}
+
+var actions = map[string]string{
+	"lacks": "compare the release with what the host has", "receive": "send the release", "unpack": "make the release", "switch": "switch to the release",
+	"rollback": "go back to the release before", "remove": "remove the project", "status": "look at the project", "profile": "write the AWS profile", "key": "write the key of the secrets", "python": "make the Python environments",
+}
+
+func siteError(action string, err error) error {
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		said, _, _ := strings.Cut(exit.Said, "\n  ") // the hint is for somebody on the host
+		said = strings.TrimPrefix(said, "belfry: ")
+		if exit.Code == 126 || exit.Code == 127 {
+			said = "there is no belfry of this project (" + said + ")"
+		}
+		return fmt.Errorf("%s: %w", actions[action], &ExitError{exit.Code, said})
+	}
+	return fmt.Errorf("%s: %w", actions[action], err)
+}

@@ -1,0 +1,51 @@
+package site
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"belfry/internal/secrets"
+)
+
+// Key is the key of a project's secrets, as its file has it.
+type Key struct {
+	Text string `json:"text"`
+}
+
+// WriteKey puts a key beside those that this user has. None is ever taken away:
+// what was encrypted with it would be lost.
+func WriteKey(k Key) (changed bool, err error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return false, err
+	}
+	path := secrets.KeyPath(home)
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("write the key of the secrets: %w", err)
+	}
+	next := string(text)
+	if next != "" && !strings.HasSuffix(next, "\n") {
+		next += "\n"
+	}
+	for line := range strings.Lines(k.Text) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "AGE-SECRET-KEY-") && !strings.Contains(next, line) {
+			next, changed = next+line+"\n", true
+		}
+	}
+	if !changed {
+		return false, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, fmt.Errorf("write the key of the secrets: %w", err)
+	}
+	if err := replace(path, []byte(next), 0o600); err != nil {
+		return false, fmt.Errorf("write the key of the secrets: %w", err)
+	}
+	return true, nil
+}

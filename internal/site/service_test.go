@@ -1,0 +1,69 @@
+package site
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"belfry/internal/machine"
+)
+
+func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
+	t.Parallel()
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		machine.Lacks(t, "systemd-analyze")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{System, User} {
+		for _, home := range []string{"plain", `100% "odd" $HOME \o it's`} {
+			dir := t.TempDir()
+			s := &Site{Root: filepath.Join(dir, home, "belfry", "music")}
+			if err := os.MkdirAll(s.path(CurrentName), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(self, s.path(BinaryName)); err != nil {
+				t.Fatal(err)
+			}
+			v := Service{Kind: kind, User: "daemon"}
+			file := filepath.Join(dir, v.UnitName(s))
+			if err := os.WriteFile(file, []byte(v.Unit(s)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"verify", file}
+			if kind == User {
+				args = append(args, "--user")
+			}
+			cmd := exec.Command(analyze, args...)
+			cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
+			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), v.UnitName(s)+":") {
+				t.Errorf("%s in %s: systemd-analyze verify: %v\n%s\n%s", kind, home, err, out, v.Unit(s))
+			}
+		}
+	}
+	v := Service{Kind: System, User: "ec2-user"}
+	unit := v.Unit(&Site{Root: "/home/ec2-user/belfry/music"})
+	for _, line := range []string{"User=ec2-user", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
+		if !strings.Contains(unit, "\n"+line+"\n") {
+			t.Errorf("the unit has no line %s:\n%s", line, unit)
+		}
+	}
+}
+
+func TestCronsLineIsReadBackByAShell(t *testing.T) {
+	t.Parallel()
+	for _, root := range []string{"/home/u/belfry/music", `/home/it's "100%" $(x)/belfry/music`} {
+		line := rebootLine(&Site{Root: root})
+		command := strings.ReplaceAll(strings.TrimPrefix(line, "@reboot "), `\%`, "%") // as cron does
+		command = strings.Replace(command, "cd ", "printf %s ", 1)
+		command, _, _ = strings.Cut(command, " && exec")
+		if out, err := exec.Command("sh", "-c", command).Output(); err != nil || string(out) != root {
+			t.Errorf("%s is read as %q, %v", line, out, err)
+		}
+	}
+}

@@ -346,6 +346,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-parts.failed:
+		// Whatever failed for want of the folder says less than this.
+		err = cmp.Or(d.folder.check(), err)
 	case err = <-idle:
 	}
 	stopLooking()

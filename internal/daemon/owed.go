@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
+	"belfry/internal/proc"
 	"belfry/internal/publish"
 	"belfry/internal/run"
 )
@@ -31,14 +32,15 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 	return item
 }
 
-// publishAs gives the environment of a run's job, and whom it ran as.
-func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-	return func(ctx context.Context, id string) ([]string, *syscall.Credential, error) {
-		env, as, err := r.Environ(ctx, id)
-		if as == nil {
+// publishAs gives the environment of a run's job, and what has a command run as
+// whom it ran as.
+func publishAs(r *run.Runner) func(ctx context.Context, id string) ([]string, publish.As, error) {
+	return func(ctx context.Context, id string) ([]string, publish.As, error) {
+		env, user, err := r.Environ(ctx, id)
+		if user == nil {
 			return env, nil, err
 		}
-		return env, &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}, err
+		return env, func(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, user) }, err
 	}
 }
 

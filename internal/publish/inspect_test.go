@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +25,7 @@ func (w *world) sender(progress func(run string, p Progress), env ...string) *Se
 	}
 	return New(Options{
 		Command: []string{self, "publish"},
-		Env: func(context.Context, string) ([]string, *syscall.Credential, error) {
+		Env: func(context.Context, string) ([]string, As, error) {
 			return slices.Concat(w.env, env), nil, nil
 		},
 		Progress: progress,

@@ -62,15 +62,19 @@ type Published struct {
 type Options struct {
 	// Command runs the child: {"/proc/self/exe", "publish"}.
 	Command []string
-	// Env gives the whole environment of a run's job, and whom it ran as, nil for
-	// the daemon's own user. It is asked at each try and handed to the child; it
-	// is stored nowhere.
-	Env func(ctx context.Context, run string) ([]string, *syscall.Credential, error)
+	// Env gives the whole environment of a run's job, and what has the child run as
+	// whom that ran as, nil for the daemon's own user. It is asked at each try and
+	// handed to the child; it is stored nowhere.
+	Env func(ctx context.Context, run string) ([]string, As, error)
 	// Progress, when there is one, is told how far a run's publish has come, at
 	// most four times a second; it must not block.
 	Progress func(run string, p Progress)
 	Log      *slog.Logger // nil is no log
 }
+
+// As has a command, before it is started, run as a user; refusal says afterwards
+// why it could not be started.
+type As func(cmd *exec.Cmd) (refusal func() error, err error)
 
 // Progress is how far the work on one target has come. Files and Bytes count
 // what has arrived, or was read back.
@@ -158,7 +162,7 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	cmd.Dir = "/"
 	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
 	// (a credential_process) goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	stderr := &tail{log: log}
@@ -171,8 +175,14 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	if err != nil {
 		return nil, fmt.Errorf("start publisher: %w", err)
 	}
+	refusal := func() error { return nil }
+	if as != nil {
+		if refusal, err = as(cmd); err != nil {
+			return nil, fmt.Errorf("start publisher: %w", err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start publisher: %w", err)
+		return nil, errors.Join(fmt.Errorf("start publisher: %w", err), refusal())
 	}
 
 	answer, talkErr := talk(stdin, stdout, r, func(m reply) error {
@@ -192,6 +202,9 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	_ = stdin.Close()
 	waitErr := cmd.Wait()
 	stderr.flush()
+	if why := refusal(); why != nil {
+		return nil, fmt.Errorf("start publisher: %w", why)
+	}
 	switch {
 	case answer != nil && answer.Error == "":
 		return answer, nil

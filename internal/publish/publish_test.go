@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -259,7 +258,7 @@ func wantAlone(t *testing.T, dir string) {
 func sh(script string) *Sender {
 	return New(Options{
 		Command: []string{"/bin/sh", "-c", script},
-		Env:     func(context.Context, string) ([]string, *syscall.Credential, error) { return nil, nil, nil },
+		Env:     func(context.Context, string) ([]string, As, error) { return nil, nil, nil },
 	})
 }
 

@@ -102,6 +102,7 @@ type Daemon struct {
 	woken     chan struct{} // there is something new to plan
 	beats     heartbeat
 	cron      *cronLog
+	installs  sync.Map // ids of users of whom a crontab is just read
 	supervisor
 }
 
@@ -196,7 +197,7 @@ func (d *Daemon) wire() {
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: d.publisher,
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Lookup: d.o.lookup(), Output: d.output, Log: d.o.Log.With("component", "notify")}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {
@@ -204,8 +205,8 @@ func (d *Daemon) wire() {
 			}
 			return d.store.Settle(ctx, item)
 		},
-		Patience: d.patience,
-		Changed:  d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
+		Patience: d.patience, Whose: d.whose,
+		Changed: d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
 	})
 	d.store.writable = func() {
 		d.wake()
@@ -432,7 +433,7 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 
 // handler answers a user of the machine, by id, what access lets them ask.
 func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Turn: func() (func(), error) { return d.installTurn(uid) }, Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.

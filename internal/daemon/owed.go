@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
+	"belfry/internal/proc"
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
@@ -21,7 +22,7 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
+		User: j.Owner, Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
 		Targets: targets,
 	}
 	order.Release, _, _ = project.ReleaseAt(j.Dir)
@@ -36,13 +37,23 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 // publishAs gives what publishes a run's output what the run had.
 func publishAs(r *run.Runner) func(ctx context.Context, id string) (publish.Means, error) {
 	return func(ctx context.Context, id string) (publish.Means, error) {
-		env, as, hush, err := r.Environ(ctx, id)
+		env, user, hush, err := r.Environ(ctx, id)
 		with := publish.Means{Env: env, Hush: hush}
-		if as != nil {
-			with.As = &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}
+		if user != nil {
+			with.As = func(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, user) }
 		}
 		return with, err
 	}
+}
+
+// whose gives the user of the machine whose item it is; empty: root's, and that of
+// a daemon with one user.
+func (d *Daemon) whose(item outbox.Item) string {
+	var of struct{ User string } // of a notify.Message and of a publish.Order
+	if d.o.System == nil || json.Unmarshal(item.Payload, &of) != nil || of.User == "root" {
+		return ""
+	}
+	return of.User
 }
 
 // notices makes what is owed to people for a piece of news: cron's mail for a

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
-	"syscall"
 
+	"belfry/api"
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/notify"
@@ -140,6 +142,15 @@ func (d *Daemon) crontabsFor(uid int) system.Spool {
 	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
 }
 
+// installTurn lets a user install one crontab at a time: each takes more than a
+// hundred megabytes when it is as long as it may be.
+func (d *Daemon) installTurn(uid int) (done func(), err error) {
+	if _, busy := d.installs.LoadOrStore(uid, true); busy {
+		return nil, &api.Error{Code: api.Unavailable, Message: "another crontab of yours is just being installed", Hint: "try again"}
+	}
+	return func() { d.installs.Delete(uid) }, nil
+}
+
 // crontabs are system.Tabs whose changes are in the account.
 type crontabs struct {
 	system.Tabs
@@ -171,6 +182,20 @@ func (c crontabs) note(action run.Action, user string) {
 	}
 }
 
+// lookup finds whose mailbox mail goes to; nil: it is not the machine's cron.
+func (o Options) lookup() func(name string) (uid, gid int, err error) {
+	if o.System == nil {
+		return nil
+	}
+	return func(name string) (uid, gid int, err error) {
+		found, err := o.System.Users.Lookup(name)
+		if unknown := new(system.UnknownUserError); errors.As(err, &unknown) {
+			err = user.UnknownUserError(name)
+		}
+		return int(found.UID), int(found.GID), err
+	}
+}
+
 // sendmail is the machine's mailer, whichever it is: its other programs have links
 // of that name.
 const sendmail = "/usr/sbin/sendmail"
@@ -190,12 +215,9 @@ func (d *Daemon) mailer(user string) (notify.Mailer, error) {
 	if err != nil {
 		return notify.Mailer{}, err
 	}
-	m := notify.Mailer{
-		Path: path, Dir: host.Home, Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
-		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
-	}
-	if c := host.Credential; c != nil {
-		m.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
-	}
-	return m, nil
+	return notify.Mailer{
+		Path: path, Dir: host.Home, As: func(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, host.Credential) },
+		Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
+		Env:  []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
+	}, nil
 }

@@ -34,6 +34,7 @@ type Order struct {
 	FiresAt time.Time `json:"fires_at"`
 	Date    string    `json:"date"`
 	Release string    `json:"release"`
+	User    string    `json:"user"` // whom the job ran as
 
 	Output string `json:"output"` // absolute path of $BELFRY_OUTPUT
 	// Lock is the absolute path of a file beside Output. Whoever publishes it
@@ -74,9 +75,13 @@ type Options struct {
 // Means are what a child works with.
 type Means struct {
 	Env  []string                 // the whole environment of the run's job
-	As   *syscall.Credential      // whom the run ran as; nil is the daemon's own user
+	As   As                       // whom the run ran as; nil is the daemon's own user
 	Hush func(text string) string // stars the secrets in what the child says; nil for none
 }
+
+// As has a command, before it is started, run as a user; refusal says afterwards
+// why it could not be started.
+type As func(cmd *exec.Cmd) (refusal func() error, err error)
 
 // Progress is how far the work on one target has come. Files and Bytes count
 // what has arrived, or was read back.
@@ -168,7 +173,7 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	cmd.Dir = "/"
 	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
 	// (a credential_process) goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: with.As}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	stderr := &tail{log: log, hush: hush}
@@ -181,8 +186,14 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	if err != nil {
 		return nil, fmt.Errorf("start publisher: %w", err)
 	}
+	refusal := func() error { return nil }
+	if with.As != nil {
+		if refusal, err = with.As(cmd); err != nil {
+			return nil, fmt.Errorf("start publisher: %w", err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start publisher: %w", err)
+		return nil, errors.Join(fmt.Errorf("start publisher: %w", err), refusal())
 	}
 
 	answer, talkErr := talk(stdin, stdout, r, hush, func(m reply) error {
@@ -202,6 +213,9 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	_ = stdin.Close()
 	waitErr := cmd.Wait()
 	stderr.flush()
+	if why := refusal(); why != nil {
+		return nil, fmt.Errorf("start publisher: %w", why)
+	}
 	switch {
 	case answer != nil && answer.Error == "":
 		return answer, nil

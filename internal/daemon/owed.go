@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
 	"belfry/internal/outbox"
+	"belfry/internal/proc"
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
@@ -36,10 +37,10 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 // publishAs gives what publishes a run's output what the run had.
 func publishAs(r *run.Runner) func(ctx context.Context, id string) (publish.Means, error) {
 	return func(ctx context.Context, id string) (publish.Means, error) {
-		env, as, hush, err := r.Environ(ctx, id)
+		env, user, hush, err := r.Environ(ctx, id)
 		with := publish.Means{Env: env, Hush: hush}
-		if as != nil {
-			with.As = &syscall.Credential{Uid: as.UID, Gid: as.GID, Groups: as.Groups}
+		if user != nil {
+			with.As = func(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, user) }
 		}
 		return with, err
 	}

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 
 	"belfry/crontab"
 	"belfry/internal/job"
@@ -190,12 +190,9 @@ func (d *Daemon) mailer(user string) (notify.Mailer, error) {
 	if err != nil {
 		return notify.Mailer{}, err
 	}
-	m := notify.Mailer{
-		Path: path, Dir: host.Home, Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
-		Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
-	}
-	if c := host.Credential; c != nil {
-		m.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
-	}
-	return m, nil
+	return notify.Mailer{
+		Path: path, Dir: host.Home, As: func(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, host.Credential) },
+		Told: func(detail string) { d.cron.child(os.Getpid(), host.User, "MAIL", detail) },
+		Env:  []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + host.Home, "LOGNAME=" + host.User, "USER=" + host.User, "LANG=C.UTF-8"},
+	}, nil
 }

@@ -20,9 +20,11 @@ type Mailer struct {
 	Path string // of the program; empty: the machine has none
 	Dir  string // the user's home
 	Env  []string
-	// Credential is whom it runs as; nil: as we do. It is never root for the mail
-	// of others: what they can make a mailer do, they could do themselves.
-	Credential *syscall.Credential
+	// As has a command run as the user, in / where they have no home or may not
+	// enter it, and refusal says afterwards why it could not be started. It is never
+	// root for the mail of others: what they can make a mailer do, they could do
+	// themselves.
+	As func(cmd *exec.Cmd) (refusal func() error, err error)
 	// Told hears of a mail that was not taken, in cron's words.
 	Told func(detail string)
 }
@@ -45,22 +47,19 @@ func (m Mailer) hand(ctx context.Context, msg Message, mail []byte) error {
 		args = []string{"-FCronDaemon", "-i", "-B8BITMIME", "-oem", recipients(msg)}
 	}
 	var said bytes.Buffer
-	start := func(dir string) (*exec.Cmd, error) {
-		cmd := exec.CommandContext(ctx, m.Path, args...)
-		cmd.Dir, cmd.Env, cmd.Stdin = dir, m.Env, bytes.NewReader(mail)
-		cmd.Stdout, cmd.Stderr = &said, &said
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.Credential, Setsid: true}
-		cmd.WaitDelay = time.Second // a mailer's children may keep what it was given
-		return cmd, cmd.Start()
-	}
-	cmd, err := start(cmp.Or(msg.Dir, m.Dir))
-	if err != nil { // they may have no home, or may not enter it: then, as with cron, it is of no matter
-		cmd, err = start("/")
-	}
+	cmd := exec.CommandContext(ctx, m.Path, args...)
+	cmd.Dir, cmd.Env, cmd.Stdin = cmp.Or(msg.Dir, m.Dir), m.Env, bytes.NewReader(mail)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.WaitDelay = time.Second // a mailer's children may keep what it was given
+	refusal, err := m.As(cmd)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", m.Path, err)
 	}
-	err = cmd.Wait()
+	err = cmd.Run()
+	if why := refusal(); why != nil {
+		return fmt.Errorf("start %s: %w", m.Path, why)
+	}
 	var exited *exec.ExitError
 	switch {
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):

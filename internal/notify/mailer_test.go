@@ -2,12 +2,16 @@ package notify
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"belfry/internal/outbox"
+	"belfry/internal/proc"
 )
+
+func asWeAre(cmd *exec.Cmd) (func() error, error) { return proc.As(cmd, nil) }
 
 // aMailer is a program that keeps its arguments, its folder and its input, and
 // then does what the shell's text says.
@@ -19,7 +23,7 @@ func aMailer(t *testing.T, text string) (m Mailer, kept string) {
 	if err := os.Chmod(filepath.Join(dir, "sendmail"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return Mailer{Path: filepath.Join(dir, "sendmail"), Dir: dir, Env: []string{"PATH=/usr/bin:/bin"}}, kept
+	return Mailer{Path: filepath.Join(dir, "sendmail"), Dir: dir, Env: []string{"PATH=/usr/bin:/bin"}, As: asWeAre}, kept
 }
 
 func sendThrough(t *testing.T, mailer Mailer, msg Message) error {

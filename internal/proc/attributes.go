@@ -68,6 +68,10 @@ func becomeProgram(keeper io.Reader) error {
 		return err
 	}
 	spec := wire.spec()
+	// A keeper has nothing open that it was left; who else starts us may.
+	if err := closeInherited(); err != nil {
+		return err
+	}
 	// From here on nothing is done that its user could not do.
 	if err := becomeUser(spec.Credential); err != nil {
 		return err

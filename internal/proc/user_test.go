@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,5 +145,68 @@ func TestNobodysJobWaitsForAUserWhoHaltsTheirOwn(t *testing.T) {
 	for _, s := range append(halted, halts) {
 		_ = d.Signal(s.Run, s.Attempt, Kill) // some have ended
 		d.exit(s)
+	}
+}
+
+func TestNobodyWaitsForAUserWhoHaltsWhatIsStartedAsThem(t *testing.T) {
+	machine.NeedsRoot(t)
+	user := &Credential{UID: 64323, GID: nobody} // whose processes are these alone
+	start := func(args ...string) {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
+		refusal, err := As(cmd, user)
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill() // it may have ended
+			_ = cmd.Wait()
+			if err := refusal(); err != nil {
+				t.Errorf("%s: %v", args, err)
+			}
+		})
+	}
+	start("/bin/sh", "-c", "while :; do kill -s STOP -- -1; done")
+	for range 30 {
+		start("/bin/true")
+	}
+}
+
+func TestAProgramIsStartedAsItsUser(t *testing.T) {
+	machine.NeedsRoot(t)
+	user := &Credential{UID: nobody, GID: nobody, Groups: []uint32{nobody, 4242}}
+	secret := t.TempDir() // for root only
+	if err := os.WriteFile(filepath.Join(secret, "program"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, dir, command string
+		says, refusal      string
+	}{
+		{"what it inherits", "/", `id -u; id -g; id -G; ls /proc/self/fd | tr '\n' ' '; echo; env`, "65534\n65534\n65534 4242\n0 1 2 3 \nA=b\nPWD=/\n", ""},
+		{"a folder of root's", secret, "pwd", "/\n", ""},
+		{"a program of root's", "/", "", "", filepath.Join(secret, "program") + ": permission denied"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := exec.Command("/bin/sh", "-c", c.command)
+			if c.command == "" {
+				cmd = exec.Command(filepath.Join(secret, "program"))
+			}
+			cmd.Dir, cmd.Env = c.dir, []string{"A=b"}
+			refusal, err := As(cmd, user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.Output()
+			if string(out) != c.says || (err == nil) != (c.refusal == "") {
+				t.Errorf("it printed %q, %v; want %q", out, err, c.says)
+			}
+			if err := refusal(); err == nil && c.refusal != "" || err != nil && err.Error() != c.refusal {
+				t.Errorf("refused: %v, want %q", err, c.refusal)
+			}
+		})
 	}
 }

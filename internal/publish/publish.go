@@ -73,8 +73,10 @@ type Options struct {
 
 // Means are what a child works with.
 type Means struct {
-	Env  []string                 // the whole environment of the run's job
-	As   *syscall.Credential      // whom the run ran as; nil is the daemon's own user
+	Env []string // the whole environment of the run's job
+	// As has the child, before it is started, run as whom the run ran as, and refusal
+	// says afterwards why it could not be started; nil is the daemon's own user.
+	As   func(cmd *exec.Cmd) (refusal func() error, err error)
 	Hush func(text string) string // stars the secrets in what the child says; nil for none
 }
 
@@ -168,7 +170,7 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	cmd.Dir = "/"
 	// A group of its own: Ctrl-C in a terminal is not for it, and what it starts
 	// (a credential_process) goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: with.As}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	stderr := &tail{log: log, hush: hush}
@@ -181,8 +183,14 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	if err != nil {
 		return nil, fmt.Errorf("start publisher: %w", err)
 	}
+	refusal := func() error { return nil }
+	if with.As != nil {
+		if refusal, err = with.As(cmd); err != nil {
+			return nil, fmt.Errorf("start publisher: %w", err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start publisher: %w", err)
+		return nil, errors.Join(fmt.Errorf("start publisher: %w", err), refusal())
 	}
 
 	answer, talkErr := talk(stdin, stdout, r, hush, func(m reply) error {
@@ -202,6 +210,9 @@ func (s *Sender) ask(ctx context.Context, order Order, r request, renew func() e
 	_ = stdin.Close()
 	waitErr := cmd.Wait()
 	stderr.flush()
+	if why := refusal(); why != nil {
+		return nil, fmt.Errorf("start publisher: %w", why)
+	}
 	switch {
 	case answer != nil && answer.Error == "":
 		return answer, nil

@@ -204,8 +204,8 @@ func (d *Daemon) wire() {
 			}
 			return d.store.Settle(ctx, item)
 		},
-		Patience: d.patience,
-		Changed:  d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
+		Patience: d.patience, Whose: d.whose,
+		Changed: d.changed, Alive: d.beats.of(deliveries), Now: d.now, Log: d.o.Log.With("component", "outbox"),
 	})
 	d.store.writable = func() {
 		d.wake()

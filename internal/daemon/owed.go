@@ -22,7 +22,7 @@ import (
 func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
 		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
-		Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
+		User: j.Owner, Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
 		Targets: targets,
 	}
 	order.Release, _, _ = project.ReleaseAt(j.Dir)
@@ -44,6 +44,16 @@ func publishAs(r *run.Runner) func(ctx context.Context, id string) (publish.Mean
 		}
 		return with, err
 	}
+}
+
+// whose gives the user of the machine whose item it is; empty: root's, and that of
+// a daemon with one user.
+func (d *Daemon) whose(item outbox.Item) string {
+	var of struct{ User string } // of a notify.Message and of a publish.Order
+	if d.o.System == nil || json.Unmarshal(item.Payload, &of) != nil || of.User == "root" {
+		return ""
+	}
+	return of.User
 }
 
 // notices makes what is owed to people for a piece of news: cron's mail for a

@@ -38,8 +38,12 @@ type Options struct {
 	// Patience says how long items of a kind are tried; nil means DefaultPatience.
 	Patience func(Kind) time.Duration
 	Parallel int // items at once; 0 means 8
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Whose gives the user whose process, or whose mailbox, may take its time over
+	// an item: nobody has more than a quarter of Parallel at once. Empty, or nil: as
+	// many as there are.
+	Whose func(Item) string
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // DefaultPatience is how long an item is tried.
@@ -56,6 +60,7 @@ type Worker struct {
 
 // flight is one item that is being sent.
 type flight struct {
+	whose  string
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it is no longer sent
 }
@@ -86,6 +91,9 @@ func NewWorker(o Options) *Worker {
 	}
 	if o.Alive == nil {
 		o.Alive = func() {}
+	}
+	if o.Whose == nil {
+		o.Whose = func(Item) string { return "" }
 	}
 	return &Worker{o: o, kick: make(chan struct{}, 1), flights: map[string]flight{}}
 }
@@ -133,12 +141,16 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 		if wait := item.NextAt.Sub(now); wait > 0 && wait <= longestWait {
 			return min(wait, time.Minute)
 		}
+		whose := w.o.Whose(item)
+		if whose != "" && w.flying(whose) >= max(w.o.Parallel/4, 1) {
+			continue // the next one of theirs that ends kicks
+		}
 		select {
 		case <-free:
 		default:
 			return time.Minute // the next one that ends kicks
 		}
-		flying := w.takeOff(ctx, item.ID)
+		flying := w.takeOff(ctx, item.ID, whose)
 		begun, err := w.o.Store.Begin(flying, item.ID)
 		if err != nil || !begun {
 			w.land(item.ID)
@@ -160,12 +172,24 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 }
 
 // takeOff notes that an item is being sent from now on.
-func (w *Worker) takeOff(ctx context.Context, id string) (flying context.Context) {
+func (w *Worker) takeOff(ctx context.Context, id, whose string) (flying context.Context) {
 	flying, cancel := context.WithCancelCause(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flights[id] = flight{cancel, make(chan struct{})}
+	w.flights[id] = flight{whose, cancel, make(chan struct{})}
 	return flying
+}
+
+// flying counts what is being sent for a user.
+func (w *Worker) flying(whose string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.flights {
+		if f.whose == whose {
+			n++
+		}
+	}
+	return n
 }
 
 // land notes that an item is no longer being sent.

@@ -344,6 +344,36 @@ func TestNoMoreThanParallelAreSentAtOnce(t *testing.T) {
 	})
 }
 
+func TestNobodyTakesTheWayOfOthers(t *testing.T) {
+	send := func(ctx context.Context, item Item, _ func(json.RawMessage) error) (json.RawMessage, error) {
+		if strings.HasPrefix(item.ID, "a") { // its reader holds the mailbox for ever
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		time.Sleep(time.Second)
+		return nil, nil
+	}
+	whose := func(item Item) string { return strings.TrimRight(item.ID, "0123456789") }
+	deliver(t, Options{Whose: whose}, send, func(t *testing.T, w *Worker, s *shelf, to *sender, _ func()) {
+		for i := range 20 {
+			s.add(Item{ID: fmt.Sprint("a", i)}, Item{ID: fmt.Sprint("b", i)}, Item{ID: fmt.Sprint(i)})
+		}
+		w.Kick()
+		later(time.Second / 2)
+		if to.most != 8 {
+			t.Errorf("%d were sent at once; want 2 of a, 2 of b, and as many of nobody's as there is place for", to.most)
+		}
+		later(20 * time.Second)
+		for i := range 20 {
+			for _, id := range []string{fmt.Sprint("b", i), fmt.Sprint(i)} {
+				if s.get(id).State != Sent {
+					t.Errorf("%s is %s", id, s.get(id).State)
+				}
+			}
+		}
+	})
+}
+
 func TestWhenItsContextEndsTheWorkerWaitsAndLeavesTheItemAsItIs(t *testing.T) {
 	left := make(chan struct{}, 1)
 	send := func(ctx context.Context, _ Item, _ func(json.RawMessage) error) (json.RawMessage, error) {

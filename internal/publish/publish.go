@@ -34,6 +34,7 @@ type Order struct {
 	FiresAt time.Time `json:"fires_at"`
 	Date    string    `json:"date"`
 	Release string    `json:"release"`
+	User    string    `json:"user"` // whom the job ran as
 
 	Output string `json:"output"` // absolute path of $BELFRY_OUTPUT
 	// Lock is the absolute path of a file beside Output. Whoever publishes it

@@ -47,11 +47,17 @@ func finalIfRefused(err error) error {
 	return err
 }
 
+// lockPatience is how long a mailbox that is locked is waited for at a time.
+const lockPatience = 30 * time.Second
+
 // lock opens the mailbox and locks it as Debian's policy (11.6) asks: fcntl, then
 // dotlock, neither waited for while the other is held, because a program that
-// takes them in the other order would wait for us.
+// takes them in the other order would wait for us. A mailbox that stays locked is
+// tried again later: whoever holds it does not hold up the mail to others.
 func (m *Mailbox) lock(ctx context.Context, path string, reader account) (*box, error) {
 	const longest = 100 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
 	created := false // by this or an earlier round
 	for wait := time.Millisecond; ; wait = min(2*wait, longest) {
 		b, busy, err := m.tryLock(path, reader, &created)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -87,6 +88,28 @@ f.flush()
 fcntl.lockf(f, fcntl.LOCK_UN)
 sys.stdin.readline()
 `
+
+func TestSendDoesNotWaitForEverForAMailboxThatIsLocked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, dir := spool(t)
+		write(t, "", dir, "alice")
+		held, err := m.lock(t.Context(), filepath.Join(dir, "alice"), account{"alice", os.Geteuid(), os.Getegid()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = m.Send(t.Context(), item(t, "1", note("ours\n")), noSave)
+		if err == nil || outbox.IsFinal(err) || !strings.Contains(err.Error(), "wait for the fcntl lock of") {
+			t.Errorf("Send: %v, want one that is tried again", err)
+		}
+		if waited := time.Since(began); waited != lockPatience {
+			t.Errorf("it waited for %s", waited)
+		}
+		held.unlock()
+		send(t, m, "1", note("ours\n"))
+	})
+}
 
 func TestSendWaitsForTheFcntlLockOfAnotherProcess(t *testing.T) {
 	t.Parallel()

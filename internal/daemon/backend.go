@@ -480,7 +480,9 @@ func (b *backend) asked(ctx context.Context, name string) (plan.Job, error) {
 		return plan.Job{}, err
 	}
 	b.d.jobs.reload(ctx, false)
-	if trouble := b.d.jobs.trouble(); trouble != "" {
+	if trouble := b.d.jobs.trouble(); trouble != "" && b.owner != "" { // its words are of root's file
+		return plan.Job{}, &api.Error{Code: api.BadFile, Message: "the newest job files are not in use: there is a mistake in " + b.d.o.Project, Hint: "ask root to mend it"}
+	} else if trouble != "" {
 		return plan.Job{}, &api.Error{Code: api.BadFile, Message: trouble, Hint: "mend it and try again; the daemon goes on with the jobs as they were"}
 	}
 	return b.find(name)

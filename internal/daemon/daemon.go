@@ -102,6 +102,7 @@ type Daemon struct {
 	woken     chan struct{} // there is something new to plan
 	beats     heartbeat
 	cron      *cronLog
+	installs  sync.Map // ids of users of whom a crontab is just read
 	supervisor
 }
 
@@ -430,7 +431,7 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 
 // handler answers a user of the machine, by id, what access lets them ask.
 func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Ending: ending, Log: d.o.Log.With("component", "server")})
+	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Turn: func() (func(), error) { return d.installTurn(uid) }, Ending: ending, Log: d.o.Log.With("component", "server")})
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.

@@ -26,10 +26,26 @@ func (b *backend) Retry(ctx context.Context, id string, publish bool) error {
 	if err := b.working(); err != nil {
 		return err
 	}
+	if err := b.stillOwns(ctx, id); err != nil {
+		return err
+	}
 	if publish {
 		return refusal(id, b.d.runner.PublishAgain(ctx, id, person(ctx)))
 	}
 	return refusal(id, b.d.runner.Retry(ctx, id, person(ctx)))
+}
+
+// stillOwns refuses a run whose job is another user's now: it would be tried again
+// as that user.
+func (b *backend) stillOwns(ctx context.Context, id string) error {
+	r, err := b.store.Run(ctx, id)
+	if err != nil || b.owner == "" {
+		return err
+	}
+	if j, known := b.byKey(r.Job); known && j.Owner != b.owner {
+		return &api.Error{Code: api.Refused, Message: fmt.Sprintf("the job of run %s is another user's now", id), Hint: "ask them, or root"}
+	}
+	return nil
 }
 
 // refusal says for people why a run was not steered.

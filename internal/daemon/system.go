@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"belfry/api"
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/notify"
@@ -138,6 +139,15 @@ func (d *Daemon) crontabsFor(uid int) system.Spool {
 		return nil
 	}
 	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
+}
+
+// installTurn lets a user install one crontab at a time: each takes more than a
+// hundred megabytes when it is as long as it may be.
+func (d *Daemon) installTurn(uid int) (done func(), err error) {
+	if _, busy := d.installs.LoadOrStore(uid, true); busy {
+		return nil, &api.Error{Code: api.Unavailable, Message: "another crontab of yours is just being installed", Hint: "try again"}
+	}
+	return func() { d.installs.Delete(uid) }, nil
 }
 
 // crontabs are system.Tabs whose changes are in the account.

@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +18,7 @@ import (
 	"belfry/internal/machine"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/run"
+	"belfry/internal/server"
 	"belfry/internal/system"
 )
 
@@ -118,6 +122,101 @@ func TestCrontabsOfTheMachineComeAndGoAtOnce(t *testing.T) {
 	case sentence := <-told:
 		t.Errorf("it was said too: %q", sentence)
 	default:
+	}
+}
+
+func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	ops := filepath.Join(o.System.Root, "etc/cron.d/ops")
+	inPlace(t, ops, "#belfry: name=report\n0 1 * * * alice exit 1\n")
+	d, client, _ := serveDaemon(t, o)
+	runs, err := client.Start(t.Context(), api.RunRequest{Job: "report"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runs[0]
+	for !run.State(r.State).Finished() {
+		if r, err = client.Await(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alices := newBackend(d).of("alice")
+	if err := alices.Retry(t.Context(), r.ID, false); err != nil {
+		t.Fatalf("her own: %v", err)
+	}
+	if r, err = client.Run(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	for !run.State(r.State).Finished() {
+		if r, err = client.Await(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inPlace(t, ops, "#belfry: name=report\n0 1 * * * root exit 1\n")
+	if _, err := client.Jobs(t.Context()); err != nil { // which reads it anew
+		t.Fatal(err)
+	}
+	if _, err := alices.RunByRef(t.Context(), r.ID); err != nil {
+		t.Errorf("she does not see her run any more: %v", err)
+	}
+	for _, publish := range []bool{false, true} {
+		if err := alices.Retry(t.Context(), r.ID, publish); err == nil || !strings.Contains(err.Error(), "another user's now") {
+			t.Errorf("tried again, publish %v: %v", publish, err)
+		}
+	}
+}
+
+func TestAUserIsNotToldWhatStandsInRootsFile(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	o.crontab(t, "alice")
+	d, _, _ := serveDaemon(t, o)
+	inPlace(t, o.Project, "jobs:\n  nightly: {schedule: \"0 1 * * *\", secret-word: \"true\"}\n")
+	_, err := newBackend(d).of("alice").Request(t.Context(), api.RunRequest{Job: "true"})
+	if err == nil || strings.Contains(err.Error(), "secret-word") {
+		t.Errorf("she is told: %v", err)
+	}
+	if _, err := newBackend(d).Request(t.Context(), api.RunRequest{Job: "true"}); err == nil || !strings.Contains(err.Error(), "secret-word") {
+		t.Errorf("root is told: %v", err)
+	}
+}
+
+func TestAUserInstallsOneCrontabAtATime(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	inPlace(t, filepath.Join(o.System.Root, "etc/cron.deny"), "")
+	d, _, _ := serveDaemon(t, o)
+	put := func(uid int, user string, body io.Reader) int {
+		answer := httptest.NewRecorder()
+		d.handler(newBackend(d), server.User, uid, nil).ServeHTTP(answer, httptest.NewRequest(http.MethodPut, api.Path+"/crontabs/"+user, body))
+		return answer.Code
+	}
+	const text = `{"text":"MCAxICogKiAqIHRydWUK"}`
+	slow, write := io.Pipe()
+	first := make(chan int, 1)
+	go func() { first <- put(4001, "alice", slow) }()
+	if _, err := io.WriteString(write, text[:3]); err != nil { // so it is being read
+		t.Fatal(err)
+	}
+	if code := put(4001, "alice", strings.NewReader(text)); code != http.StatusServiceUnavailable {
+		t.Errorf("alice's second, beside her first: %d", code)
+	}
+	if code := put(0, "alice", strings.NewReader(text)); code != http.StatusOK {
+		t.Errorf("root's, beside hers: %d", code)
+	}
+	if _, err := io.WriteString(write, text[3:]); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	if code := <-first; code != http.StatusOK {
+		t.Errorf("alice's first: %d", code)
+	}
+	if code := put(4001, "alice", strings.NewReader(text)); code != http.StatusOK {
+		t.Errorf("alice's next: %d", code)
+	}
+	if code := put(4001, "eve", strings.NewReader(text)); code != http.StatusForbidden {
+		t.Errorf("of somebody who is not there: %d", code)
 	}
 }
 

@@ -36,6 +36,13 @@ func (s *server) crontab(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) installCrontab(w http.ResponseWriter, r *http.Request) error {
+	if s.turn != nil {
+		done, err := s.turn()
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	var request api.CrontabRequest
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, longestRequest)).Decode(&request); err != nil {
 		return &api.Error{Code: api.Invalid, Message: "the request is not the JSON it should be: " + err.Error()}

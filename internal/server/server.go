@@ -98,6 +98,9 @@ type Options struct {
 	// Spool has the crontabs of the machine's users, as far as they are for those
 	// who connect; nil: the daemon is not the system's.
 	Spool system.Spool
+	// Turn is taken while a crontab is read and installed, which takes much memory,
+	// and given back with done; an error when it is not theirs now. nil: it always is.
+	Turn func() (done func(), err error)
 	// Ending is closed when the daemon ends: requests that wait for news, or
 	// follow a log, are broken off then, and the others are answered.
 	Ending <-chan struct{}
@@ -109,6 +112,7 @@ type server struct {
 	backend Backend
 	access  Access
 	spool   system.Spool
+	turn    func() (done func(), err error)
 	log     *slog.Logger
 }
 
@@ -149,7 +153,7 @@ func (s *server) routes() []route {
 
 // New gives the handler of the routes that o.Access may call.
 func New(o Options) http.Handler {
-	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, log: o.Log}
+	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, turn: o.Turn, log: o.Log}
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {

@@ -115,7 +115,7 @@ func TestACallerHasOnlyTheirOwnCrontab(t *testing.T) {
 	t.Parallel()
 	tabs := aMachine(t, Debian)
 	tabs.Caller = User{Name: "mallory", UID: 4343}
-	for name, want := range map[string]error{"alice": ErrNotPrivileged, "bob": ErrNotPrivileged} {
+	for name, want := range map[string]error{"alice": ErrNotPrivileged, "bob": ErrNotPrivileged, "nobody-knows": ErrNotPrivileged} {
 		if _, err := tabs.Look(name); !errors.Is(err, want) {
 			t.Errorf("Look(%q): %v, want %v", name, err, want)
 		}
@@ -128,6 +128,11 @@ func TestACallerHasOnlyTheirOwnCrontab(t *testing.T) {
 	}
 	var unknown *UnknownUserError
 	for _, name := range []string{"", ".", "..", "../alice", "alice/", "/etc/passwd", "al\x00ice", "mallory", "4242"} {
+		tabs.Caller = User{Name: name, UID: 4343}
+		if _, err := tabs.Look(name); !errors.As(err, &unknown) {
+			t.Errorf("Look(%q) as %q: %v, want that there is no such user", name, name, err)
+		}
+		tabs.Caller = User{Name: "root"}
 		if _, err := tabs.Look(name); !errors.As(err, &unknown) {
 			t.Errorf("Look(%q): %v, want that there is no such user", name, err)
 		}

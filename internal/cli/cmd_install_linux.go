@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -82,6 +84,11 @@ func (c *command) switchCommand(back bool, name, short, long string) *cobra.Comm
 // carryOut does the steps that are not done. When one fails, those that it has
 // done are taken back.
 func (c *command) carryOut(steps []system.Step, back, dryRun bool) error {
+	// The end of a connection, or Ctrl-C, in the middle would leave neither cron
+	// running; whoever is in a hurry has QUIT.
+	interruptions := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE}
+	signal.Ignore(interruptions...)
+	defer signal.Reset(interruptions...)
 	var did []system.Step
 	for _, s := range steps {
 		does := s.Does

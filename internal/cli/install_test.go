@@ -30,8 +30,8 @@ func TestInstallSaysWhatItWouldDoDoesItOnceAndGoesBack(t *testing.T) {
 would copy belfry to /usr/local/bin/belfry
 would write /etc/systemd/system/belfry.service
 would make /usr/bin/crontab belfry's, and keep cron's as crontab.belfry-kept
-would mask cron.service, so that nothing starts it
 would have the machine start belfry.service
+would mask cron.service, so that nothing starts it
 `
 	if out := install("install", "--dry-run"); out != steps {
 		t.Errorf("the plan is\n%s", out)

@@ -101,13 +101,20 @@ func (i *Installation) Steps() ([]Step, error) {
 	if _, err := os.Lstat(i.at("usr/bin/crontab")); err == nil || i.kept() {
 		steps = append(steps, i.crontabCommand())
 	}
+	// At each moment one of the two would be started with the machine: should it go
+	// down in the middle, it comes up with a cron. Where both would be, systemd
+	// starts one, since they conflict.
+	steps = append(steps, i.enabling())
 	if i.was.Cron != "" {
 		if i.live() {
 			steps = append(steps, i.stopping())
 		}
 		steps = append(steps, i.masking()) // in this order: back, nothing masked can be started
 	}
-	return append(steps, i.enabling()), nil
+	if i.live() {
+		steps = append(steps, i.starting())
+	}
+	return steps, nil
 }
 
 // look finds out what the machine's cron is, or was before a first attempt.
@@ -370,29 +377,25 @@ func awayFromTheMinute(now func() time.Time, wait func(time.Duration)) {
 
 func (i *Installation) enabling() Step {
 	link := i.at("etc/systemd/system/multi-user.target.wants/" + unitName)
-	verb, args := "have the machine start ", []string{unitName}
-	if i.live() {
-		verb, args = "start ", []string{"--now", unitName}
-	}
-	running := func() bool {
-		if !i.live() {
-			return true
-		}
-		_, err := i.systemctl("is-active", "--quiet", unitName)
-		return err == nil
-	}
 	return Step{
-		Does: verb + unitName, Undo: "stop " + unitName + "; its jobs go on",
-		done: func() (bool, error) { return there(link) && running(), nil },
-		undone: func() (bool, error) {
-			return !there(link) && (!i.live() || !running()), nil
+		Does: "have the machine start " + unitName, Undo: "have the machine start " + unitName + " no more",
+		done: func() (bool, error) { return there(link), nil },
+		do:   func() error { _, err := i.systemctl("enable", unitName); return err },
+		undo: func() error { _, err := i.systemctl("disable", unitName); return err },
+	}
+}
+
+func (i *Installation) starting() Step {
+	return Step{
+		Does: "start " + unitName, Undo: "stop " + unitName + "; its jobs go on",
+		done: func() (bool, error) {
+			_, err := i.systemctl("is-active", "--quiet", unitName)
+			return err == nil, nil
 		},
-		do: func() error { _, err := i.systemctl(append([]string{"enable"}, args...)...); return err },
+		do: func() error { _, err := i.systemctl("start", unitName); return err },
 		undo: func() error {
-			if i.live() {
-				awayFromTheMinute(time.Now, time.Sleep)
-			}
-			_, err := i.systemctl(append([]string{"disable"}, args...)...)
+			awayFromTheMinute(time.Now, time.Sleep)
+			_, err := i.systemctl("stop", unitName)
 			return err
 		},
 	}

@@ -178,6 +178,12 @@ func TestWhoeverIsInterruptedFinishesOrGoesBack(t *testing.T) {
 				n := 0
 				err := carryOut(root, back, func() bool { n++; return n == point })
 				interrupted = err != nil
+				left := tree(t, root)
+				_, cron := left["etc/systemd/system/multi-user.target.wants/cron.service"]
+				_, ours := left["etc/systemd/system/multi-user.target.wants/belfry.service"]
+				if masked := left["etc/systemd/system/cron.service"] != ""; !ours && (!cron || masked) {
+					t.Errorf("interrupted at %d (back: %v): the machine would start without a cron", point, back)
+				}
 				if err := carryOut(root, then, never); err != nil {
 					t.Fatalf("interrupted at %d (back: %v), and then (back: %v): %v", point, back, then, err)
 				}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 
@@ -178,6 +179,20 @@ func (c crontabs) note(action run.Action, user string) {
 	by := run.Person{UID: int(c.Caller.UID), Name: c.Caller.Name}
 	if err := c.d.store.Act(context.Background(), run.Act{Person: by, At: c.d.now(), Action: action, Detail: "of " + user}); err != nil {
 		c.d.o.Log.Error("note a change of a crontab", "user", user, "by", by.Name, "error", err)
+	}
+}
+
+// lookup finds whose mailbox mail goes to; nil: it is not the machine's cron.
+func (o Options) lookup() func(name string) (uid, gid int, err error) {
+	if o.System == nil {
+		return nil
+	}
+	return func(name string) (uid, gid int, err error) {
+		found, err := o.System.Users.Lookup(name)
+		if unknown := new(system.UnknownUserError); errors.As(err, &unknown) {
+			err = user.UnknownUserError(name)
+		}
+		return int(found.UID), int(found.GID), err
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,6 +165,31 @@ func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
 		if err := alices.Retry(t.Context(), r.ID, publish); err == nil || !strings.Contains(err.Error(), "another user's now") {
 			t.Errorf("tried again, publish %v: %v", publish, err)
 		}
+	}
+}
+
+func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t) // its alice is not in this machine's own /etc/passwd
+	o.MailSpool = t.TempDir()
+	inPlace(t, filepath.Join(o.System.Root, "etc/cron.d/ops"), "MAILTO=alice\n#belfry: name=report\n0 1 * * * root echo printed\n")
+	_, client, _ := serveDaemon(t, o)
+	runs, err := client.Start(t.Context(), api.RunRequest{Job: "report"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := runs[0]
+	for len(r.Notices) == 0 || r.Notices[0].State == "pending" || r.Notices[0].State == "sending" {
+		if r, err = client.Await(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(filepath.Join(o.MailSpool, "alice"))
+	if err != nil {
+		t.Fatalf("%v; the notice is %+v", err, r.Notices[0])
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 4001 {
+		t.Errorf("it is not alice's: %+v", info.Sys())
 	}
 }
 

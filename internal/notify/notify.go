@@ -84,6 +84,9 @@ type Options struct {
 	// Mailer gives how mail about jobs of a user is handed to the machine's mailer;
 	// nil, or no path in it: it goes into mailboxes.
 	Mailer func(user string) (Mailer, error)
+	// Lookup finds a local user, or is a user.UnknownUserError; nil: in /etc/passwd
+	// alone.
+	Lookup func(name string) (uid, gid int, err error)
 	// Output gives what an attempt printed, without its secrets: all of it as
 	// head when it is no longer than limit bytes, else its first and last half of
 	// that. length is that of the whole.
@@ -108,13 +111,20 @@ var _ outbox.Sender = (*Mailbox)(nil)
 
 // New returns a Mailbox.
 func New(o Options) *Mailbox {
-	return &Mailbox{
+	m := &Mailbox{
 		spool:  o.folder,
 		mailer: o.Mailer,
 		log:    cmp.Or(o.Log, slog.Default()),
 		output: o.Output,
 		lookup: lookup,
 	}
+	if o.Lookup != nil {
+		m.lookup = func(name string) (account, error) {
+			uid, gid, err := o.Lookup(name)
+			return account{name, uid, gid}, err
+		}
+	}
+	return m
 }
 
 func (o Options) folder() string {

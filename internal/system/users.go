@@ -101,7 +101,9 @@ func (u *Users) find(key string, right func(User) bool) (User, error) {
 	}
 	known, asked := u.remote[key]
 	if !asked || time.Since(known.at) > remember {
+		u.mu.Unlock() // it may take long, and the starts of others' jobs need no answer of it
 		user, err := u.ask(key)
+		u.mu.Lock()
 		if err != nil {
 			return User{}, err
 		}

@@ -173,16 +173,21 @@ func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
 	o := systemOptions(t) // its alice is not in this machine's own /etc/passwd
 	o.MailSpool = t.TempDir()
 	inPlace(t, filepath.Join(o.System.Root, "etc/cron.d/ops"), "MAILTO=alice\n#belfry: name=report\n0 1 * * * root echo printed\n")
-	_, client, _ := serveDaemon(t, o)
+	d, client, _ := serveDaemon(t, o)
 	runs, err := client.Start(t.Context(), api.RunRequest{Job: "report"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := runs[0]
-	for len(r.Notices) == 0 || r.Notices[0].State == "pending" || r.Notices[0].State == "sending" {
-		if r, err = client.Await(t.Context(), r); err != nil {
+	for {
+		changed := d.changes.next()
+		if r, err = client.Run(t.Context(), r.ID); err != nil {
 			t.Fatal(err)
 		}
+		if len(r.Notices) > 0 && (r.Notices[0].State == "sent" || r.Notices[0].State == "refused") {
+			break
+		}
+		<-changed
 	}
 	info, err := os.Stat(filepath.Join(o.MailSpool, "alice"))
 	if err != nil {

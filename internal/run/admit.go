@@ -30,13 +30,14 @@ const replacedReason = "replaced by run "
 
 // admit decides which of the waiting runs may start now. waiting is in the
 // order in which they were queued, running are the runs with a living attempt.
-// A run that waits for its retry counts as running for all others of its job.
+// A run that waits for its retry counts as running for all others of its job. Of a
+// job that was removed jobOf may still give what it was.
 func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limits, now time.Time) admission {
 	a := admission{waits: map[string]string{}}
 	p := places{limits: limits, busy: map[string][]Run{}, pools: map[string]int{}, newest: map[string]Run{}}
 	for _, r := range running {
-		j, known := jobOf(r)
-		p.occupy(r, j, known)
+		j, _ := jobOf(r)
+		p.occupy(r, j)
 	}
 	for _, r := range waiting {
 		j, known := jobOf(r)
@@ -83,7 +84,7 @@ func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limi
 			}
 		default:
 			a.start = append(a.start, r)
-			p.occupy(r, j, true)
+			p.occupy(r, j)
 		}
 	}
 	return a
@@ -102,10 +103,10 @@ type places struct {
 	newest map[string]Run   // job that replaces → its newest run that waits to begin
 }
 
-func (p *places) occupy(r Run, j plan.Job, known bool) {
+func (p *places) occupy(r Run, j plan.Job) {
 	r.State = Running
 	p.busy[r.Job] = append(p.busy[r.Job], r)
-	if !known {
+	if j.Job == nil {
 		p.slots++
 		return
 	}

@@ -84,6 +84,7 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		{why: "slots are given in order", overlap: allow, slots: 2, waiting: []Run{waits("c1", 0), waits("b1", 0), waits("d1", 0)}, running: []Run{runs("a1", 0)}, start: "c1", waits: "b1=slot: all 2 are taken; d1=slot: all 2 are taken"},
 		{why: "one that waits for its retry takes no slot", overlap: allow, slots: 1, waiting: []Run{retry("a1", 0, time.Minute), waits("b1", 0)}, start: "b1", wake: time.Minute},
 		{why: "a crontab's job needs none", overlap: allow, slots: 1, crontab: true, waiting: []Run{waits("b1", 0)}, running: []Run{runs("a1", 0)}, start: "b1"},
+		{why: "a crontab's job that is gone takes none", overlap: allow, slots: 1, waiting: []Run{waits("b1", 0)}, running: []Run{runs("y1", 0)}, start: "b1"},
 		{why: "a job that is gone still takes its slot", overlap: allow, slots: 1, waiting: []Run{waits("b1", 0)}, running: []Run{runs("x1", 0)}, waits: "b1=slot: all 1 are taken"},
 		{why: "a pool's only place is taken", overlap: allow, waiting: []Run{waits("g2", 1)}, running: []Run{runs("g1", 0)}, waits: "g2=pool: all 1 of gpu are taken"},
 		{why: "of two that want it the first gets it", overlap: allow, waiting: []Run{waits("h1", 0), waits("g1", 0)}, start: "h1", waits: "g1=pool: all 1 of gpu are taken"},
@@ -124,8 +125,11 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		t.Run(c.why, func(t *testing.T) {
 			t.Parallel()
 			jobOf := func(r Run) (plan.Job, bool) {
-				if r.Job == "x" {
+				switch r.Job {
+				case "x":
 					return plan.Job{}, false
+				case "y":
+					return plan.Job{Job: &job.Job{Settings: &job.Settings{Crontab: true}}}, false
 				}
 				j := &job.Job{Settings: &job.Settings{Overlap: c.overlap, Crontab: c.crontab, CatchUp: c.catchUp, After: c.after}}
 				switch r.Job {

@@ -95,7 +95,8 @@ type Runner struct {
 	told map[string]int
 	// When late runs were looked for, and when the next one may be late.
 	lookedLate, nextLate time.Time
-	begun                map[string]int // run → the attempt that Began was told of
+	begun                map[string]int      // run → the attempt that Began was told of
+	removed              map[string]*job.Job // hash of a definition → job, of running runs whose job was removed
 
 	mu      sync.Mutex
 	defined map[weak.Pointer[job.Job]]job.Definition // guarded by mu; of jobs that ran lately
@@ -120,6 +121,7 @@ func NewRunner(o Options) *Runner {
 		killed:   map[string]Move{},
 		killing:  map[string]bool{},
 		begun:    map[string]int{},
+		removed:  map[string]*job.Job{},
 		told:     map[string]int{},
 		defined:  map[weak.Pointer[job.Job]]job.Definition{},
 	}

@@ -68,7 +68,7 @@ func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	running := slices.SortedFunc(maps.Values(r.live), func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
-	a := admit(ours, running, r.job, r.o.Limits(), now)
+	a := admit(ours, running, r.jobOrWhatItWas(ctx), r.o.Limits(), now)
 	if slices.ContainsFunc(a.start, func(run Run) bool { return due(run.StartBy, now) }) {
 		r.lookedLate = time.Time{} // once they have begun nobody can tell
 		r.tellLate(ctx, now)
@@ -135,6 +135,31 @@ func (r *Runner) replace(ctx context.Context, run Run) {
 }
 
 func (r *Runner) job(run Run) (plan.Job, bool) { return r.o.Job(run.Job) }
+
+// jobOrWhatItWas gives the job of a run and whether it is still there. One that is
+// not takes what it took when the run began: whoever removes the lines of a crontab
+// takes no slots from the jobs of a belfry.yaml.
+func (r *Runner) jobOrWhatItWas(ctx context.Context) func(Run) (plan.Job, bool) {
+	return func(run Run) (plan.Job, bool) {
+		j, known := r.job(run)
+		if known || run.Definition == "" {
+			return j, known
+		}
+		was, remembered := r.removed[run.Definition]
+		if !remembered {
+			var err error
+			if was, err = r.definition(ctx, run); err != nil {
+				r.o.Log.Error("look at a run whose job was removed", "run", run.ID, "error", err)
+				return j, false
+			}
+			if len(r.removed) >= 2000 {
+				clear(r.removed)
+			}
+			r.removed[run.Definition] = was
+		}
+		return plan.Job{Job: was}, false
+	}
+}
 
 // definitionOf remembers the definitions of jobs that ran lately.
 func (r *Runner) definitionOf(j *job.Job) job.Definition {

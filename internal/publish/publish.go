@@ -74,14 +74,12 @@ type Options struct {
 
 // Means are what a child works with.
 type Means struct {
-	Env  []string                 // the whole environment of the run's job
-	As   As                       // whom the run ran as; nil is the daemon's own user
+	Env []string // the whole environment of the run's job
+	// As has the child, before it is started, run as whom the run ran as, and refusal
+	// says afterwards why it could not be started; nil is the daemon's own user.
+	As   func(cmd *exec.Cmd) (refusal func() error, err error)
 	Hush func(text string) string // stars the secrets in what the child says; nil for none
 }
-
-// As has a command, before it is started, run as a user; refusal says afterwards
-// why it could not be started.
-type As func(cmd *exec.Cmd) (refusal func() error, err error)
 
 // Progress is how far the work on one target has come. Files and Bytes count
 // what has arrived, or was read back.

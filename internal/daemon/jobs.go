@@ -50,6 +50,8 @@ type jobs struct {
 	said    map[string]bool      // guarded by loading; sentences that the last reading told
 	texts   map[string]string    // guarded by loading; path of a crontab of the machine → the stamp that was read
 	problem string               // guarded by mu: why the newest sources are not in use
+	wrong   string               // guarded by mu: why the belfry.yaml of the machine is not in use as it is
+	yaml    *projectFile         // guarded by loading: it as it was when that could be read last
 	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
 
@@ -97,7 +99,18 @@ func (j *jobs) read() error {
 			j.o.Told(sentence)
 		}
 	}
+	wrong := ""
+	if o.System != nil {
+		o.yaml = j.yaml
+		o.wrong = func(err error) {
+			wrong = err.Error()
+			o.Told("the machine's belfry.yaml cannot be used, everything else goes on: " + wrong)
+		}
+	}
 	loaded, settings, refused, err := read(o)
+	if err == nil && wrong == "" {
+		j.yaml = yamlOf(o, loaded, settings)
+	}
 	for _, r := range refused {
 		sentence := "this crontab is not used: " + r.Error() + "; " + r.Next
 		if !j.said[sentence] {
@@ -113,7 +126,7 @@ func (j *jobs) read() error {
 		j.problem = err.Error()
 		return err
 	}
-	j.fresh, j.daemon, j.orphans = loaded, settings, orphans(refused)
+	j.fresh, j.daemon, j.orphans, j.wrong = loaded, settings, orphans(refused), wrong
 	j.tellReloaded(loaded)
 	return nil
 }
@@ -164,7 +177,7 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	list := newJobList(all)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), "", nil
+	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), j.wrong, nil
 	return nil
 }
 
@@ -172,7 +185,10 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 // removed. Of a belfry.yaml and the crontabs that serve was given, others may be
 // served tomorrow.
 func (j *jobs) removeMissing(ctx context.Context, fresh []source, now time.Time) error {
-	if j.o.System == nil {
+	j.mu.Lock()
+	wrong := j.wrong
+	j.mu.Unlock()
+	if j.o.System == nil || wrong != "" { // whose jobs are missing because of that is not known
 		return nil
 	}
 	projects, err := j.store.Projects(ctx)
@@ -484,19 +500,17 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		o.Zone = zone // as the machine's zone data has it now
 	}
 	settings = project.Daemon{Retention: project.DefaultRetention}
-	there := o.Project != ""
-	if there && o.System != nil {
-		if there, err = o.System.settings(o.Project); err != nil {
-			return nil, settings, nil, &SourceError{err}
-		}
+	yaml, err := readProject(o)
+	if err != nil && o.wrong == nil {
+		return nil, settings, nil, &SourceError{err}
 	}
-	if there {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
-		if err != nil {
-			return nil, settings, nil, &SourceError{err}
-		}
-		settings = p.Daemon
-		sources = append(sources, source{project: p.Name, path: o.Project, jobs: p.Jobs})
+	if err != nil { // of the machine's: nobody's mistake in it keeps cron from running
+		o.wrong(err)
+		yaml = o.yaml
+	}
+	if yaml != nil {
+		settings = yaml.settings
+		sources = append(sources, yaml.source)
 	}
 	add := func(s source) error {
 		if slices.ContainsFunc(sources, func(other source) bool { return other.project == s.project }) {
@@ -515,10 +529,8 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		}
 	}
 	for _, s := range sources {
-		for _, j := range s.jobs {
-			if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
-				return nil, settings, nil, &SourceError{err}
-			}
+		if err := checkSource(s, o); err != nil {
+			return nil, settings, nil, &SourceError{err}
 		}
 	}
 	if o.System == nil {
@@ -590,3 +602,45 @@ func parseCrontab(name string, text []byte, o Options, whose job.Crontab, how cr
 
 // projectName calls a crontab given by its path after its file.
 func projectName(path string) string { return filepath.Base(path) }
+
+// projectFile is a belfry.yaml as it was read.
+type projectFile struct {
+	source   source
+	settings project.Daemon
+}
+
+// readProject reads the belfry.yaml of o; nil when there is none.
+func readProject(o Options) (*projectFile, error) {
+	if o.Project == "" {
+		return nil, nil
+	}
+	if o.System != nil {
+		if there, err := o.System.settings(o.Project); err != nil || !there {
+			return nil, err
+		}
+	}
+	p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
+	if err != nil {
+		return nil, err
+	}
+	s := source{project: p.Name, path: o.Project, jobs: p.Jobs}
+	return &projectFile{s, p.Daemon}, checkSource(s, o)
+}
+
+// yamlOf finds the belfry.yaml of o among what was read.
+func yamlOf(o Options, sources []source, settings project.Daemon) *projectFile {
+	if len(sources) == 0 || sources[0].path != o.Project {
+		return nil
+	}
+	return &projectFile{sources[0], settings}
+}
+
+// checkSource says which job of a source has a target that it cannot have.
+func checkSource(s source, o Options) error {
+	for _, j := range s.jobs {
+		if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

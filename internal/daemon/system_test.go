@@ -126,6 +126,45 @@ func TestCrontabsOfTheMachineComeAndGoAtOnce(t *testing.T) {
 	}
 }
 
+func TestAMistakeInTheMachinesSettingsKeepsNoCrontabFromRunning(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	o.crontab(t, "alice")
+	inPlace(t, o.Project, "jobs:\n  nightly: {comand: x}\n")
+	d, client, stop := serveDaemon(t, o)
+	check := func(step string, wrong bool, want ...string) {
+		t.Helper()
+		list, err := client.Jobs(t.Context()) // which reads them anew
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, j := range list {
+			names = append(names, j.Name)
+		}
+		slices.Sort(names)
+		if !slices.Equal(names, want) {
+			t.Errorf("%s: the jobs are %q, want %q", step, names, want)
+		}
+		if problem := d.jobs.trouble(); strings.Contains(problem, `"comand" is not a key of a job`) != wrong {
+			t.Errorf("%s: the problem is %q", step, problem)
+		}
+	}
+	check("it is wrong at the start", true, "true")
+	inPlace(t, o.Project, "jobs:\n  nightly: {command: x}\n")
+	check("it is mended", false, "nightly", "true")
+	inPlace(t, o.Project, "jobs:\n  nightly: {comand: x}\n")
+	if err := os.Remove(o.System.UserCrontab("alice")); err != nil {
+		t.Fatal(err)
+	}
+	check("it is wrong again, and a crontab is gone", true, "nightly")
+	stop()
+	d, client, _ = serveDaemon(t, o)
+	check("it is wrong at the next start", true)
+	inPlace(t, o.Project, "jobs:\n  nightly: {command: x}\n")
+	check("it is mended again", false, "nightly")
+}
+
 func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
 	t.Parallel()
 	o := systemOptions(t)
@@ -261,8 +300,12 @@ func TestSettingsThatOthersCanWriteAreNotUsed(t *testing.T) {
 	if err := os.Chmod(o.Project, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "others can write it (mode 0666)") {
-		t.Errorf("the daemon starts with %v", err)
+	d, client, _ := serveDaemon(t, o)
+	if problem := d.jobs.trouble(); !strings.Contains(problem, "others can write it (mode 0666)") {
+		t.Errorf("the problem is %q", problem)
+	}
+	if jobs, err := client.Jobs(t.Context()); err != nil || len(jobs) > 0 {
+		t.Errorf("the jobs are %v, %v", jobs, err)
 	}
 }
 

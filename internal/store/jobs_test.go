@@ -230,6 +230,18 @@ func TestSaveJobsWritesOnlyWhatHasChanged(t *testing.T) {
 	}
 }
 
+func TestAJobThatIsEditedBeforeItRanLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	save(t, s, night, nightly("a"), nightly("b"))
+	edited := nightly("a")
+	edited.Command.Text = "other"
+	save(t, s, night, edited, nightly("b"))
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Errorf("the account is said to be damaged: %q", found)
+	}
+}
+
 func TestACommandThatAnOlderBelfryLeftBehindIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)

@@ -49,6 +49,8 @@ type jobs struct {
 	orphans []string             // guarded by mu; users whose crontabs wait for them
 	said    map[string]bool      // guarded by loading; sentences that the last reading told
 	texts   map[string]string    // guarded by loading; path of a crontab of the machine → the stamp that was read
+	own     *projectRead         // guarded by loading; what the belfry.yaml said when it was last right
+	wrong   error                // guarded by mu; what is wrong with the belfry.yaml while the crontabs are read without it
 	problem string               // guarded by mu: why the newest sources are not in use
 	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
@@ -97,7 +99,16 @@ func (j *jobs) read() error {
 			j.o.Told(sentence)
 		}
 	}
-	loaded, settings, refused, err := read(o)
+	own, wrong := readProject(o)
+	err := wrong
+	if err != nil && o.System != nil && j.own != nil { // a mistake of root's keeps no user's crontab from being read
+		own, err = *j.own, nil
+	}
+	var loaded []source
+	var refused []*system.Refusal
+	if err == nil {
+		loaded, refused, err = readCrontabs(o, own)
+	}
 	for _, r := range refused {
 		sentence := "this crontab is not used: " + r.Error() + "; " + r.Next
 		if !j.said[sentence] {
@@ -113,7 +124,7 @@ func (j *jobs) read() error {
 		j.problem = err.Error()
 		return err
 	}
-	j.fresh, j.daemon, j.orphans = loaded, settings, orphans(refused)
+	j.fresh, j.daemon, j.orphans, j.own, j.wrong = loaded, own.settings, orphans(refused), &own, wrong
 	j.tellReloaded(loaded)
 	return nil
 }
@@ -165,6 +176,9 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), "", nil
+	if j.wrong != nil {
+		j.problem = j.wrong.Error()
+	}
 	return nil
 }
 
@@ -268,6 +282,9 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 		j.later(settings, err)
 		j.log.Error("save the changed jobs, will try again", "error", err)
 	default:
+		if text := j.trouble(); text != "" && (always || text != problem) {
+			j.o.Told("the changed settings cannot be used, the old ones and their jobs go on: " + text)
+		}
 		j.log.Info("read the jobs anew", "jobs", len(j.planned()), "changed", difference(before, j.current())+settingsChanged(settings, j.settings()))
 		if settings.Listen != j.settings().Listen && j.o.Listen == "" {
 			j.log.Warn("a changed daemon.listen counts from the next start of the daemon on")
@@ -480,24 +497,56 @@ func Read(o Options) ([]*job.Job, project.Daemon, error) {
 // is among the refused; anything wrong in a belfry.yaml, or a file that cannot be
 // read, is an error.
 func read(o Options) (sources []source, settings project.Daemon, refused []*system.Refusal, err error) {
-	if zone, err := time.LoadLocation(o.Zone.String()); err == nil {
-		o.Zone = zone // as the machine's zone data has it now
+	own, err := readProject(o)
+	if err == nil {
+		sources, refused, err = readCrontabs(o, own)
 	}
-	settings = project.Daemon{Retention: project.DefaultRetention}
+	return sources, own.settings, refused, err
+}
+
+// projectRead is what a belfry.yaml says.
+type projectRead struct {
+	sources  []source // one, or none
+	settings project.Daemon
+}
+
+// zoned is o with the machine's zone data as they are now.
+func zoned(o Options) Options {
+	if zone, err := time.LoadLocation(o.Zone.String()); err == nil {
+		o.Zone = zone
+	}
+	return o
+}
+
+// readProject reads the belfry.yaml of o, if there is one.
+func readProject(o Options) (own projectRead, err error) {
+	o = zoned(o)
+	own.settings = project.Daemon{Retention: project.DefaultRetention}
 	there := o.Project != ""
 	if there && o.System != nil {
 		if there, err = o.System.settings(o.Project); err != nil {
-			return nil, settings, nil, &SourceError{err}
+			return own, &SourceError{err}
 		}
 	}
-	if there {
-		p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
-		if err != nil {
-			return nil, settings, nil, &SourceError{err}
-		}
-		settings = p.Daemon
-		sources = append(sources, source{project: p.Name, path: o.Project, jobs: p.Jobs})
+	if !there {
+		return own, nil
 	}
+	p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
+	if err != nil {
+		return own, &SourceError{err}
+	}
+	for _, j := range p.Jobs {
+		if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
+			return own, &SourceError{err}
+		}
+	}
+	return projectRead{[]source{{project: p.Name, path: o.Project, jobs: p.Jobs}}, p.Daemon}, nil
+}
+
+// readCrontabs reads the crontabs of o, and adds them to what its belfry.yaml says.
+func readCrontabs(o Options, own projectRead) (sources []source, refused []*system.Refusal, err error) {
+	o = zoned(o)
+	sources = slices.Clone(own.sources)
 	add := func(s source) error {
 		if slices.ContainsFunc(sources, func(other source) bool { return other.project == s.project }) {
 			return fmt.Errorf("two projects are called %q: %s is one; give the other another file name, or a project: of its own", s.project, s.path)
@@ -506,34 +555,32 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		return nil
 	}
 	for _, path := range o.Crontabs {
-		s, err := loadCrontab(path, o, settings.Pools)
+		s, err := loadCrontab(path, o, own.settings.Pools)
 		if err == nil {
 			err = add(s)
 		}
-		if err != nil {
-			return nil, settings, nil, &SourceError{err}
-		}
-	}
-	for _, s := range sources {
 		for _, j := range s.jobs {
-			if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
-				return nil, settings, nil, &SourceError{err}
+			if err == nil {
+				err = checkTargets(j, o.Host.Home, o.Data)
 			}
+		}
+		if err != nil {
+			return nil, nil, &SourceError{err}
 		}
 	}
 	if o.System == nil {
-		return sources, settings, nil, nil
+		return sources, nil, nil
 	}
-	crontabs, refused, err := o.System.read(o, settings.Pools)
+	crontabs, refused, err := o.System.read(o, own.settings.Pools)
 	if err != nil {
-		return nil, settings, nil, &SourceError{err}
+		return nil, nil, &SourceError{err}
 	}
 	for _, s := range crontabs {
 		if err := add(s); err != nil { // nobody's name may keep the others from running
 			o.Told("this crontab is not used: " + err.Error())
 		}
 	}
-	return sources, settings, refused, nil
+	return sources, refused, nil
 }
 
 // checkTargets says what is wrong with the places that a job publishes to.

@@ -48,7 +48,7 @@ func TestJobsOfSeveralProjectsAreCalledByBoth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	c := &command{out: out}
 	for _, err := range []error{c.printRuns(runs), c.printActs(acts)} {
 		if err != nil {

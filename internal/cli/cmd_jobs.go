@@ -48,17 +48,10 @@ func (c *command) printJobs(jobs []api.Job) error {
 		fmt.Fprintln(c.err, "there are no jobs here")
 		return nil
 	}
-	projects := map[string]bool{}
-	for _, j := range jobs {
-		projects[j.Project] = true
-	}
+	name := namer(jobs, func(j api.Job) (string, string) { return j.Project, j.Name })
 	var t table
 	t.row("JOB", "SCHEDULE", "NEXT", "LAST", "COMMAND")
 	for _, j := range jobs {
-		name := j.Name
-		if len(projects) > 1 {
-			name = j.Project + "/" + j.Name
-		}
 		times := j.Schedules
 		if len(j.After) > 0 {
 			times = append(times, "after "+strings.Join(j.After, ", "))
@@ -77,7 +70,7 @@ func (c *command) printJobs(jobs []api.Job) error {
 		case j.Next == nil && len(j.Schedules) > 0:
 			next = "never"
 		}
-		t.row(name, schedule, next, last, cut(j.Command, 40))
+		t.row(name(j), schedule, next, last, cut(j.Command, 40))
 	}
 	return t.print(c.out)
 }

@@ -65,6 +65,7 @@ func (c *command) printRuns(runs []api.Run) error {
 		return nil
 	}
 	var t table
+	name := namer(runs, func(r api.Run) (string, string) { return r.Project, r.Job })
 	t.row("RUN", "JOB", "FIRING", "STATE", "TOOK", "")
 	for _, r := range runs {
 		note := r.Reason
@@ -79,7 +80,7 @@ func (c *command) printRuns(runs []api.Run) error {
 		case r.State == "succeeded" && len(r.Published) > 0:
 			note = publishedNote(r)
 		}
-		t.row(r.ID, r.Job, when(&r.FiresAt, r.Timezone), r.State, took(r), cut(note, 80))
+		t.row(r.ID, name(r), when(&r.FiresAt, r.Timezone), r.State, took(r), cut(note, 80))
 	}
 	return t.print(c.out)
 }

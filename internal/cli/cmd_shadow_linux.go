@@ -76,8 +76,8 @@ firing's minute.
 It compares from the first firing of the shadow (or --since), or the beginning of the log,
 until two minutes ago (or --until). What runs at @reboot is left out.
 
-Exit codes: 0 they are the same; 1 they differ; 66 there is no log, or nothing was planned
-yet. Otherwise those of "belfry --help".`,
+Exit codes: 0 they are the same; 1 they differ; 66 there is no log, or nothing to
+compare yet. Otherwise those of "belfry --help".`,
 		Example: "  belfry shadow diff\n  belfry shadow diff --log /var/log/syslog.1 --since 2026-07-09",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,6 +116,12 @@ yet. Otherwise those of "belfry --help".`,
 			}
 			if begins.After(d.From) {
 				d.From = begins
+			}
+			if !d.Until.After(d.From) {
+				return &problem{
+					err:  fmt.Errorf("there is nothing to compare: the shadow and %s have both been there since %s, and it is compared until %s", d.Log, shown(d.From.In(zone)), shown(d.Until.In(zone))),
+					next: "ask again in a few minutes, or name the time with --since and --until", code: exitNotFound,
+				}
 			}
 			d.compare(planned, started, allowed)
 			d.From, d.Until = d.From.UTC(), d.Until.UTC()

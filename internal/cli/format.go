@@ -93,11 +93,33 @@ func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 func (t *table) print(w io.Writer) error {
 	tabs := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range t.rows {
-		if _, err := fmt.Fprintln(tabs, strings.TrimRight(strings.Join(row, "\t"), "\t ")); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = strings.ReplaceAll(cell, "\t", " ") // a tab begins the next column
+		}
+		if _, err := fmt.Fprintln(tabs, strings.TrimRight(strings.Join(cells, "\t"), "\t ")); err != nil {
 			return err
 		}
 	}
 	return tabs.Flush()
+}
+
+// namer gives what the job of each of list is called by in a table: with its
+// project where there are jobs of several, as etc/crontab/cron.daily.
+func namer[T any](list []T, id func(T) (project, job string)) func(T) string {
+	projects := map[string]bool{}
+	for _, one := range list {
+		if project, job := id(one); job != "" {
+			projects[project] = true
+		}
+	}
+	return func(one T) string {
+		project, job := id(one)
+		if job == "" || len(projects) < 2 {
+			return job
+		}
+		return project + "/" + job
+	}
 }
 
 // when shows an instant in a zone, and names the zone.

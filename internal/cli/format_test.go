@@ -3,7 +3,12 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"belfry/api"
 )
 
 func TestAStreamedArrayIsWrittenAsAWholeOne(t *testing.T) {
@@ -32,5 +37,40 @@ func TestAStreamedArrayIsWrittenAsAWholeOne(t *testing.T) {
 	broken := errors.New("cut off")
 	if err := streamJSON(&bytes.Buffer{}, func(func(item) error) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("an error of the list gives %v", err)
+	}
+}
+
+func TestJobsOfSeveralProjectsAreCalledByBoth(t *testing.T) {
+	t.Parallel()
+	runs := []api.Run{{ID: "1", Project: "alice", Job: "echo"}, {ID: "2", Project: "bob", Job: "echo"}}
+	acts := []api.Act{{Person: "alice", Project: "alice", Job: "echo"}, {Person: "bob", Project: "bob", Job: "echo"}, {Person: "bob", Action: "crontab"}}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	c := &command{out: out}
+	for _, err := range []error{c.printRuns(runs), c.printActs(acts)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(out.Name())
+	if err != nil || strings.Count(string(got), " alice/echo ") != 2 || strings.Count(string(got), " bob/echo ") != 2 {
+		t.Errorf("whose they are is not told, %v:\n%s", err, got)
+	}
+	if name := namer(runs[:1], func(r api.Run) (string, string) { return r.Project, r.Job })(runs[0]); name != "echo" {
+		t.Errorf("where there is one project, its job is called %q", name)
+	}
+}
+
+func TestATabInACellBeginsNoColumn(t *testing.T) {
+	t.Parallel()
+	var table table
+	table.row("SCHEDULE", "NEXT")
+	table.row("17 *\t* * *", "01:17") // Debian's /etc/crontab
+	var out strings.Builder
+	if err := table.print(&out); err != nil || out.String() != "SCHEDULE    NEXT\n17 * * * *  01:17\n" {
+		t.Errorf("%v: %q", err, out.String())
 	}
 }

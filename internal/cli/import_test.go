@@ -62,6 +62,7 @@ func newMachine(t *testing.T, files map[string]string) string {
 	put("etc/passwd", passwd, 0o644)
 	put("etc/group", group, 0o644)
 	put("etc/timezone", "America/New_York\n", 0o644)
+	put("etc/hostname", "etl.example.com\n", 0o644)
 	for path, example := range files {
 		text, err := os.ReadFile("../../crontab/testdata/crontabs/" + example)
 		if err != nil {
@@ -116,7 +117,7 @@ func TestImportMissesNoEntryAndWhatItWritesFiresAtTheSameTimes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				parsed, err := crontab.Parse(f.Path, text, crontab.Options{System: f.User == "", Root: f.User == "root", Debian: dialect == "debian", Seed: "America/New_York" + f.Path})
+				parsed, err := crontab.Parse(f.Path, text, crontab.Options{System: f.User == "", Root: f.User == "root", Debian: dialect == "debian", Seed: "etl" + strings.TrimPrefix(f.Path, root)})
 				jobs, _ := job.FromCrontab(parsed, job.Crontab{Project: f.Project, Owner: f.User, File: f.Path, Zone: newYork})
 				if len(f.Entries) != len(jobs) || (err != nil) != (len(f.Errors) > 0) {
 					t.Fatalf("%s: %d entries and errors %q; there are %d, and %v", f.Path, len(f.Entries), f.Errors, len(jobs), err)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,7 @@ type importer struct {
 	users  *system.Users
 	zone   *time.Location
 	owner  string // only what is this user's
+	host   string // the machine's name
 	now    time.Time
 	lint   crontab.LintOptions
 }
@@ -36,6 +38,9 @@ func (c *command) findCrontabs(root, owner string) (*imported, error) {
 	i.users = i.places.Users()
 	var err error
 	if i.zone, err = zoneAt(root); err != nil {
+		return nil, err
+	}
+	if i.host, err = hostAt(root); err != nil {
 		return nil, err
 	}
 	i.Dialect, i.Timezone = i.places.Dialect, i.zone.String()
@@ -78,6 +83,36 @@ func zoneAt(root string) (*time.Location, error) {
 	return zone, nil
 }
 
+// hostAt is the name of the machine below root, without its domain.
+func hostAt(root string) (string, error) {
+	if root == "" {
+		host, err := host()
+		return host.Name, err
+	}
+	text, err := os.ReadFile(filepath.Join(root, "etc/hostname"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("the name of the machine in %s: %w", root, err)
+	}
+	name, _, _ := strings.Cut(strings.TrimSpace(string(text)), ".")
+	return name, nil
+}
+
+// fileOf is what the machine's own belfry calls a crontab's file, by which it
+// draws the values of ~.
+func (i *importer) fileOf(tab system.Crontab) string {
+	if tab.Path == ownCrontab {
+		return filepath.Join(i.places.Spool, tab.User)
+	}
+	below, err := filepath.Rel(i.places.Root, tab.Path)
+	if err != nil {
+		return tab.Path
+	}
+	return "/" + below
+}
+
+// ownCrontab is in the place of the path of what the crontab command gave.
+const ownCrontab = "crontab -l"
+
 // own reads the crontab of this user, who cannot read the spool.
 func (i *importer) own() error {
 	host, err := host()
@@ -96,7 +131,7 @@ func (i *importer) own() error {
 	case err != nil:
 		return &problem{err: fmt.Errorf("read your crontab: %w", err), next: "install cron's crontab command, or give the file to belfry lint", code: exitFailed}
 	}
-	return i.crontab(system.Crontab{Project: host.User, Path: "crontab -l", User: host.User, Text: out.Bytes()}, host.Home)
+	return i.crontab(system.Crontab{Project: host.User, Path: ownCrontab, User: host.User, Text: out.Bytes()}, host.Home)
 }
 
 // machine reads all there is.
@@ -131,7 +166,7 @@ func (i *importer) machine() error {
 // not asked.
 func (i *importer) crontab(tab system.Crontab, home string) error {
 	debian := i.Dialect == system.Debian
-	how := crontab.Options{System: tab.User == "", Root: tab.User == "root", Debian: debian, Seed: i.Timezone + tab.Path}
+	how := crontab.Options{System: tab.User == "", Root: tab.User == "root", Debian: debian, Seed: i.host + i.fileOf(tab)}
 	parsed, err := crontab.Parse(tab.Path, tab.Text, how)
 	var wrong crontab.Errors
 	if err != nil && !errors.As(err, &wrong) {

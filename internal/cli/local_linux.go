@@ -36,16 +36,15 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	if c.system {
 		return c.systemOptions(o)
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		return o, err
-	}
-	if file, err := project.Find(here); err == nil {
+	here, file, none := findHere()
+	switch {
+	case none == nil:
+		var err error
 		if o.Project, o.Data, err = locate(file); err != nil {
 			return o, err
 		}
-	} else if !errors.Is(err, project.ErrNoProject) {
-		return o, err
+	case !errors.Is(none, project.ErrNoProject) && !errors.Is(none, fs.ErrPermission): // as after sudo -u, in a folder of root's
+		return o, none
 	}
 	if dir, ok := above(here, dataName); ok && len(dir) > len(filepath.Join(filepath.Dir(o.Project), dataName)) && !same(dir, o.Data) {
 		o.Project, o.Data = "", dir // nearer than any belfry.yaml
@@ -61,10 +60,18 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 		if _, err := os.Stat(filepath.Join(systemSockets, api.SocketName)); err == nil {
 			return c.systemOptions(o)
 		}
-		_, err := project.Find(here)
-		return o, err
+		return o, none
 	}
 	return c.complete(o)
+}
+
+// findHere looks for the project that this folder belongs to.
+func findHere() (here, file string, err error) {
+	if here, err = os.Getwd(); err != nil {
+		return here, "", fmt.Errorf("look for %s in this folder: %w", project.FileName, err)
+	}
+	file, err = project.Find(here)
+	return here, file, err
 }
 
 // complete fills in what does not depend on which project is meant.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -152,6 +153,9 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 		len(d.Belfry) != 1 || d.Belfry[0].User != "nobody" || d.Belfry[0].Command != ": as nobody" || !d.Belfry[0].FiresAt.Equal(at) {
 		t.Errorf("diff says\n%s", out)
 	}
+	if out, said, code := p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), "--until=2026-01-01"); code != exitNotFound || out != "" || !strings.Contains(said, "there is nothing to compare") {
+		t.Errorf("of a time before the shadow diff exits with %d and says\n%s%s", code, out, said)
+	}
 	if out, _, _ := p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), since, until); !strings.Contains(out, "cron started, and belfry did not plan:\n") ||
 		!strings.Contains(out, "belfry planned, and cron did not start:\n  "+at.Format("2006-01-02 15:04:05 MST")+"  nobody  cron.d/sample/") {
 		t.Errorf("in words it says\n%s", out)
@@ -180,6 +184,55 @@ func TestASwitchOfCronsIsNoStartOfTheMachine(t *testing.T) {
 		}
 		serve.end(syscall.SIGTERM)
 	}
+}
+
+func TestImportDrawsWhatTheDaemonDraws(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	p := newPlace(t, "user", "~ ~ * * * users\n", "system", "~ ~ * * * root systems\n", "log", "")
+	out := p.besideCron("", `belfry import; mkdir "$1"; belfry jobs --system --data "$1"`, p.path("data"))
+	for _, command := range []string{"users", "systems"} {
+		drawn := regexp.MustCompile(`once and for all: (\d+ \d+) `).FindAllStringSubmatch(out, -1)
+		next := regexp.MustCompile(`(?m) (\d\d):(\d\d) UTC .*` + command + `$`).FindStringSubmatch(out)
+		if len(drawn) != 2 || next == nil || !slices.ContainsFunc(drawn, func(d []string) bool {
+			minute, hour, _ := strings.Cut(d[1], " ")
+			return fmt.Sprintf("%02s:%02s", hour, minute) == next[1]+":"+next[2]
+		}) {
+			t.Errorf("%s fires at %q; import has drawn %q:\n%s", command, next, drawn, out)
+		}
+	}
+}
+
+func TestTheMachinesCronIsFoundFromAFolderThatIsClosedToTheUser(t *testing.T) {
+	t.Parallel()
+	machine.NeedsRoot(t)
+	p := newPlace(t, "user", "", "system", "", "log", "")
+	out := p.besideCron("", `mkdir -m 755 /run/belfry; : >/run/belfry/sock; mkdir -m 700 /run/closed; cd /run/closed
+		cp "$(readlink -f "$(command -v belfry)")" /run/belfry/belfry; setpriv --reuid 65534 --clear-groups /run/belfry/belfry jobs || echo "exit $?"`)
+	if !strings.Contains(out, "the machine's cron is not running") || !strings.Contains(out, fmt.Sprint("exit ", exitUnavailable)) {
+		t.Errorf("in a folder of root's a user is told\n%s", out)
+	}
+}
+
+// besideCron gives a machine of its own to a script, and what that says.
+func (p *place) besideCron(setting, script string, args ...string) string {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	bin := p.t.TempDir()
+	if err := os.Symlink(self, filepath.Join(bin, "belfry")); err != nil { // by that name it is belfry
+		p.t.Fatal(err)
+	}
+	cmd := exec.Command("sh", append([]string{"-c", besideCron, "sh", p.path("log"), p.path("user"), p.path("system"), "sh", "-c", script, "sh"}, args...)...)
+	cmd.Dir, cmd.Env = p.dir, append(p.env, setting, "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
 }
 
 // serveMachine starts a daemon that is the cron of a machine of its own.

@@ -39,10 +39,6 @@ type Options struct {
 	Project  string   // path of a belfry.yaml, or empty
 	Crontabs []string // paths of crontabs
 	System   *System  // the machine whose cron it is; nil: none's
-	// wrong is told what is wrong in the belfry.yaml of the machine, and yaml is that
-	// as it could be read last. Without wrong it is an error.
-	wrong func(error)
-	yaml  *projectFile
 	// Plan says that it keeps the times. Without it the daemon only does what it
 	// is asked for, and Run ends when that is done.
 	Plan bool

@@ -49,9 +49,9 @@ type jobs struct {
 	orphans []string             // guarded by mu; users whose crontabs wait for them
 	said    map[string]bool      // guarded by loading; sentences that the last reading told
 	texts   map[string]string    // guarded by loading; path of a crontab of the machine → the stamp that was read
+	own     *projectRead         // guarded by loading; what the belfry.yaml said when it was last right
+	wrong   error                // guarded by mu; what is wrong with the belfry.yaml while the crontabs are read without it
 	problem string               // guarded by mu: why the newest sources are not in use
-	wrong   string               // guarded by mu: why the belfry.yaml of the machine is not in use as it is
-	yaml    *projectFile         // guarded by loading: it as it was when that could be read last
 	fresh   []source             // guarded by mu: what was read and is not saved yet
 }
 
@@ -99,17 +99,19 @@ func (j *jobs) read() error {
 			j.o.Told(sentence)
 		}
 	}
-	wrong := ""
-	if o.System != nil {
-		o.yaml = j.yaml
-		o.wrong = func(err error) {
-			wrong = err.Error()
-			o.Told("the machine's belfry.yaml cannot be used, everything else goes on: " + wrong)
+	own, wrong := readProject(o)
+	err := wrong
+	if err != nil && o.System != nil { // a mistake of root's keeps no user's crontab from being read
+		if j.own != nil {
+			own = *j.own
 		}
+		err = nil
+		o.Told("the machine's belfry.yaml cannot be used, everything else goes on: " + wrong.Error())
 	}
-	loaded, settings, refused, err := read(o)
-	if err == nil && wrong == "" {
-		j.yaml = yamlOf(o, loaded, settings)
+	var loaded []source
+	var refused []*system.Refusal
+	if err == nil {
+		loaded, refused, err = readCrontabs(o, own)
 	}
 	for _, r := range refused {
 		sentence := "this crontab is not used: " + r.Error() + "; " + r.Next
@@ -126,7 +128,10 @@ func (j *jobs) read() error {
 		j.problem = err.Error()
 		return err
 	}
-	j.fresh, j.daemon, j.orphans, j.wrong = loaded, settings, orphans(refused), wrong
+	j.fresh, j.daemon, j.orphans, j.wrong = loaded, own.settings, orphans(refused), wrong
+	if wrong == nil {
+		j.own = &own
+	}
 	j.tellReloaded(loaded)
 	return nil
 }
@@ -177,7 +182,10 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	list := newJobList(all)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), j.wrong, nil
+	j.loaded, j.dates, j.problem, j.fresh = list, plan.NewCalendar(all), "", nil
+	if j.wrong != nil {
+		j.problem = j.wrong.Error()
+	}
 	return nil
 }
 
@@ -188,7 +196,7 @@ func (j *jobs) removeMissing(ctx context.Context, fresh []source, now time.Time)
 	j.mu.Lock()
 	wrong := j.wrong
 	j.mu.Unlock()
-	if j.o.System == nil || wrong != "" { // whose jobs are missing because of that is not known
+	if j.o.System == nil || wrong != nil { // whose jobs are missing because of that is not known
 		return nil
 	}
 	projects, err := j.store.Projects(ctx)
@@ -496,22 +504,56 @@ func Read(o Options) ([]*job.Job, project.Daemon, error) {
 // is among the refused; anything wrong in a belfry.yaml, or a file that cannot be
 // read, is an error.
 func read(o Options) (sources []source, settings project.Daemon, refused []*system.Refusal, err error) {
+	own, err := readProject(o)
+	if err == nil {
+		sources, refused, err = readCrontabs(o, own)
+	}
+	return sources, own.settings, refused, err
+}
+
+// projectRead is what a belfry.yaml says.
+type projectRead struct {
+	sources  []source // one, or none
+	settings project.Daemon
+}
+
+// zoned is o with the machine's zone data as they are now.
+func zoned(o Options) Options {
 	if zone, err := time.LoadLocation(o.Zone.String()); err == nil {
-		o.Zone = zone // as the machine's zone data has it now
+		o.Zone = zone
 	}
-	settings = project.Daemon{Retention: project.DefaultRetention}
-	yaml, err := readProject(o)
-	if err != nil && o.wrong == nil {
-		return nil, settings, nil, &SourceError{err}
+	return o
+}
+
+// readProject reads the belfry.yaml of o, if there is one.
+func readProject(o Options) (own projectRead, err error) {
+	o = zoned(o)
+	own.settings = project.Daemon{Retention: project.DefaultRetention}
+	there := o.Project != ""
+	if there && o.System != nil {
+		if there, err = o.System.settings(o.Project); err != nil {
+			return own, &SourceError{err}
+		}
 	}
-	if err != nil { // of the machine's: nobody's mistake in it keeps cron from running
-		o.wrong(err)
-		yaml = o.yaml
+	if !there {
+		return own, nil
 	}
-	if yaml != nil {
-		settings = yaml.settings
-		sources = append(sources, yaml.source)
+	p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
+	if err != nil {
+		return own, &SourceError{err}
 	}
+	for _, j := range p.Jobs {
+		if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
+			return own, &SourceError{err}
+		}
+	}
+	return projectRead{[]source{{project: p.Name, path: o.Project, jobs: p.Jobs}}, p.Daemon}, nil
+}
+
+// readCrontabs reads the crontabs of o, and adds them to what its belfry.yaml says.
+func readCrontabs(o Options, own projectRead) (sources []source, refused []*system.Refusal, err error) {
+	o = zoned(o)
+	sources = slices.Clone(own.sources)
 	add := func(s source) error {
 		if slices.ContainsFunc(sources, func(other source) bool { return other.project == s.project }) {
 			return fmt.Errorf("two projects are called %q: %s is one; give the other another file name, or a project: of its own", s.project, s.path)
@@ -520,32 +562,32 @@ func read(o Options) (sources []source, settings project.Daemon, refused []*syst
 		return nil
 	}
 	for _, path := range o.Crontabs {
-		s, err := loadCrontab(path, o, settings.Pools)
+		s, err := loadCrontab(path, o, own.settings.Pools)
 		if err == nil {
 			err = add(s)
 		}
-		if err != nil {
-			return nil, settings, nil, &SourceError{err}
+		for _, j := range s.jobs {
+			if err == nil {
+				err = checkTargets(j, o.Host.Home, o.Data)
+			}
 		}
-	}
-	for _, s := range sources {
-		if err := checkSource(s, o); err != nil {
-			return nil, settings, nil, &SourceError{err}
+		if err != nil {
+			return nil, nil, &SourceError{err}
 		}
 	}
 	if o.System == nil {
-		return sources, settings, nil, nil
+		return sources, nil, nil
 	}
-	crontabs, refused, err := o.System.read(o, settings.Pools)
+	crontabs, refused, err := o.System.read(o, own.settings.Pools)
 	if err != nil {
-		return nil, settings, nil, &SourceError{err}
+		return nil, nil, &SourceError{err}
 	}
 	for _, s := range crontabs {
 		if err := add(s); err != nil { // nobody's name may keep the others from running
 			o.Told("this crontab is not used: " + err.Error())
 		}
 	}
-	return sources, settings, refused, nil
+	return sources, refused, nil
 }
 
 // checkTargets says what is wrong with the places that a job publishes to.
@@ -602,45 +644,3 @@ func parseCrontab(name string, text []byte, o Options, whose job.Crontab, how cr
 
 // projectName calls a crontab given by its path after its file.
 func projectName(path string) string { return filepath.Base(path) }
-
-// projectFile is a belfry.yaml as it was read.
-type projectFile struct {
-	source   source
-	settings project.Daemon
-}
-
-// readProject reads the belfry.yaml of o; nil when there is none.
-func readProject(o Options) (*projectFile, error) {
-	if o.Project == "" {
-		return nil, nil
-	}
-	if o.System != nil {
-		if there, err := o.System.settings(o.Project); err != nil || !there {
-			return nil, err
-		}
-	}
-	p, err := project.Load(o.Project, project.Defaults{Owner: o.Host.User, Zone: o.Zone, Now: o.Clock().Wall})
-	if err != nil {
-		return nil, err
-	}
-	s := source{project: p.Name, path: o.Project, jobs: p.Jobs}
-	return &projectFile{s, p.Daemon}, checkSource(s, o)
-}
-
-// yamlOf finds the belfry.yaml of o among what was read.
-func yamlOf(o Options, sources []source, settings project.Daemon) *projectFile {
-	if len(sources) == 0 || sources[0].path != o.Project {
-		return nil
-	}
-	return &projectFile{sources[0], settings}
-}
-
-// checkSource says which job of a source has a target that it cannot have.
-func checkSource(s source, o Options) error {
-	for _, j := range s.jobs {
-		if err := checkTargets(j, o.Host.Home, o.Data); err != nil {
-			return err
-		}
-	}
-	return nil
-}

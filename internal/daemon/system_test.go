@@ -309,6 +309,36 @@ func TestSettingsThatOthersCanWriteAreNotUsed(t *testing.T) {
 	}
 }
 
+func TestAMistakeOfRootsKeepsNoCrontabFromBeingRead(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	log, told := newLines(), make(chan string, 100)
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.Told = func(sentence string) { told <- sentence }
+	inPlace(t, o.Project, "jobs:\n  nightly: {schedule: \"0 1 * * *\", command: \"true\"}\n")
+	client, _ := serve(t, o)
+	inPlace(t, o.Project, "jobs:\n  nightly: {schdule: \"0 1 * * *\", command: \"true\"}\n")
+	if sentence := <-told; !strings.Contains(sentence, "schdule") {
+		t.Fatalf("of the mistake is said %q", sentence)
+	}
+	inPlace(t, filepath.Join(o.System.Folder, "ops"), "0 2 * * * root /bin/back-up\n")
+	log.until(t, `changed="1 job added"`)
+	list, err := client.Jobs(t.Context())
+	if err != nil || len(list) != 2 {
+		t.Errorf("the jobs are %v, %v; want nightly as it was, and back-up", list, err)
+	}
+	if health, err := client.Health(t.Context()); err != nil || !strings.Contains(health.Problem, "schdule") {
+		t.Errorf("the health is %+v, %v", health, err)
+	}
+	if err := os.Remove(o.Project); err != nil {
+		t.Fatal(err)
+	}
+	log.until(t, `changed="1 job removed"`)
+	if health, err := client.Health(t.Context()); err != nil || health.Problem != "" {
+		t.Errorf("mended, the health is %+v, %v", health, err)
+	}
+}
+
 func TestNobodyTakesAllConnections(t *testing.T) {
 	t.Parallel()
 	o := systemOptions(t)

@@ -80,6 +80,7 @@ type Known struct {
 	Command string // Command.String()
 	Timing  string // Job.Timing()
 	Removed bool   // it was in no source when it was last looked for
+	Paused  bool
 }
 
 // Match says which known job each of jobs is: the places of the result are
@@ -90,7 +91,9 @@ type Known struct {
 // by equal command and schedule, then by equal command, then by the name of
 // their program, each in file order: so lines can be moved, named, and their
 // schedules or arguments edited without losing their history, and equal lines
-// are several jobs. Jobs that are still there go before removed ones.
+// are several jobs. Jobs that are still there go before removed ones. That the
+// program is the same is not enough for one that a person named, nor for one that
+// was removed while it was paused: another line would never fire.
 func Match(jobs []*Job, known []Known) (keys []string) {
 	m := matcher{jobs: jobs, known: known, keys: make([]string, len(jobs)), taken: make([]bool, len(known)), names: make(map[string]bool, len(jobs))}
 	for _, j := range jobs {
@@ -104,9 +107,24 @@ func Match(jobs []*Job, known []Known) (keys []string) {
 	m.by(named, func(j *Job) trait { return trait{j.Name, ""} }, func(k *Known) trait { return trait{k.Name, ""} })
 	m.by(ofCrontab, func(j *Job) trait { return trait{j.Command.String(), j.Timing()} }, func(k *Known) trait { return trait{k.Command, k.Timing} })
 	m.by(ofCrontab, func(j *Job) trait { return trait{j.Command.String(), ""} }, func(k *Known) trait { return trait{k.Command, ""} })
-	m.by(unnamed, func(j *Job) trait { return trait{ProgramName(j.Command.String()), ""} }, func(k *Known) trait { return trait{ProgramName(k.Command), ""} })
+	m.by(unnamed, func(j *Job) trait { return trait{ProgramName(j.Command.String()), ""} }, func(k *Known) trait {
+		if k.named() || k.Removed && k.Paused {
+			return trait{} // no job's
+		}
+		return trait{ProgramName(k.Command), ""}
+	})
 	m.nameTheRest()
 	return m.keys
+}
+
+// named reports whether a person gave k its name: it is not that of its program.
+func (k *Known) named() bool {
+	number, ok := strings.CutPrefix(k.Name, ProgramName(k.Command))
+	if ok && number != "" {
+		_, err := strconv.Atoi(strings.TrimPrefix(number, "-"))
+		ok = err == nil
+	}
+	return !ok
 }
 
 type matcher struct {

@@ -226,6 +226,11 @@ func TestMatchKeepsJobsOverEdits(t *testing.T) {
 			"1:new", "",
 		},
 		{
+			"a named entry goes, and another line has its program: that is another job",
+			[][]line{{{"secret", "echo a"}}, lines("echo b")},
+			"2:echo", "1:secret",
+		},
+		{
 			"a named entry gets another command: the name decides",
 			[][]line{{{"n", "a"}, {"", "b"}}, {{"n", "b"}, {"", "c"}}},
 			"1:n 3:c", "2:b",
@@ -356,6 +361,28 @@ func TestMatchNeverLetsNamesCollideAndSettlesAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestANewLineIsNotPausedBecauseARemovedOneOfItsProgramWas(t *testing.T) {
+	t.Parallel()
+	line := func(command string) []*Job {
+		return []*Job{{Settings: &Settings{Crontab: true}, Command: Command{Text: command}}}
+	}
+	for _, c := range []struct {
+		why     string
+		removed bool
+		command string
+		want    string
+	}{
+		{"another line, long after", true, "curl b", ""},
+		{"the same line is put back", true, "curl a", "1"},
+		{"its arguments are edited", false, "curl b", "1"},
+	} {
+		keys := Match(line(c.command), []Known{{Key: "1", Name: "curl", Command: "curl a", Removed: c.removed, Paused: true}})
+		if keys[0] != c.want {
+			t.Errorf("%s: it is job %q, want %q", c.why, keys[0], c.want)
+		}
+	}
 }
 
 func TestMatchKeepsEqualCommandsOfDifferentSchedulesApart(t *testing.T) {

@@ -37,7 +37,7 @@ func (s *Store) KnownJobs(ctx context.Context, project string) ([]job.Known, err
 	return list(ctx, s.read, func(scan func(...any) error) (job.Known, error) {
 		var k job.Known
 		var body sql.NullString
-		if err := scan(&k.Key, &k.Name, &k.Removed, &k.Timing, &k.Command, &body); err != nil || !body.Valid {
+		if err := scan(&k.Key, &k.Name, &k.Removed, &k.Paused, &k.Timing, &k.Command, &body); err != nil || !body.Valid {
 			return k, err
 		}
 		j, err := job.ParseDefinition([]byte(body.String))
@@ -46,7 +46,7 @@ func (s *Store) KnownJobs(ctx context.Context, project string) ([]job.Known, err
 		}
 		k.Command = j.Command.String()
 		return k, nil
-	}, `SELECT id, name, removed_at IS NOT NULL, timing, command,
+	}, `SELECT id, name, removed_at IS NOT NULL, paused, timing, command,
 			CASE WHEN command_of <> definition THEN (SELECT body FROM definition WHERE hash = job.definition) END
 		FROM job WHERE project = $1 ORDER BY line, id`, project)
 }
@@ -176,7 +176,8 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			}
 		}
 		var changed []int
-		var away []string // their names are free
+		var former []string // definitions that may be nobody's when the others are saved
+		var away []string   // their names are free
 		err := each(tx.ctx, tx.raw, func(scan func(...any) error) error {
 			var old storedRow
 			if err := old.scan(scan); err != nil {
@@ -196,6 +197,9 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			saved[i] = plan.Job{Job: j, Key: old.id, Since: since, Paused: old.paused}
 			if !old.is(j) {
 				changed = append(changed, i)
+				if old.definition != j.Definition().Hash {
+					former = append(former, old.definition)
+				}
 			}
 			if old.name != j.Name && !old.removed {
 				away = append(away, old.id) // names may move from one job to another
@@ -227,7 +231,15 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
 			added = append(added, i)
 		}
-		return tx.addJobs(saved, added)
+		if err := tx.addJobs(saved, added); err != nil {
+			return err
+		}
+		for _, hash := range former {
+			if err := tx.dropDefinition(hash); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

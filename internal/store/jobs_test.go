@@ -8,6 +8,7 @@ import (
 	"belfry/crontab"
 	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/run"
 )
 
 func TestClockComesBackAsItWasWritten(t *testing.T) {
@@ -227,6 +228,36 @@ func TestSaveJobsWritesOnlyWhatHasChanged(t *testing.T) {
 	got := save(t, s, night.Add(2*day), nightly("a"), nightly("b"))
 	if !got[0].Since.Equal(night) || !got[1].Since.Equal(night.Add(2*day)) {
 		t.Errorf("since are %s and %s", got[0].Since, got[1].Since)
+	}
+}
+
+func TestAJobThatIsEditedBeforeItRanLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	save(t, s, night, nightly("a"), nightly("b"))
+	edited := nightly("a")
+	edited.Command.Text = "other"
+	save(t, s, night, edited, nightly("b"))
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Errorf("the account is said to be damaged: %q", found)
+	}
+}
+
+func TestARunThatStartsAfterAnEditLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	ids := family(t, s, nightly("a"))
+	edited := nightly("a")
+	edited.Command.Text = "other"
+	save(t, s, night, edited)
+	r := read(t, s, ids["a"])
+	c := claimOf(r, night)
+	c.Definition = edited.Definition()
+	if claimed := must(s.Claim(t.Context(), []run.Claim{c}))(t); !claimed[0] {
+		t.Fatal("it was not claimed")
+	}
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Errorf("the account is said to be damaged: %q", found)
 	}
 }
 

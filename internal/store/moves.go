@@ -54,11 +54,18 @@ func (t *tx) claimRun(c run.Claim) (int64, error) {
 	if n > 0 || err != nil {
 		return n, err
 	}
+	former, err := list(t.ctx, t.raw, value[string], `SELECT definition FROM run WHERE id = $1 AND state = 'queued' AND token = $2`, c.Run, c.Token-1)
+	if err != nil || len(former) == 0 {
+		return 0, err
+	}
 	if err := t.saveDefinition(c.Definition); err != nil {
 		return 0, err
 	}
-	return t.exec(claiming+`, definition = $7 WHERE id = $5 AND state = 'queued' AND token = $6`,
-		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash)
+	if n, err = t.exec(claiming+`, definition = $7 WHERE id = $5 AND state = 'queued' AND token = $6`,
+		c.Attempt, c.Token, c.Node, c.At.UnixMilli(), c.Run, c.Token-1, c.Definition.Hash); err != nil {
+		return 0, err
+	}
+	return n, t.dropDefinition(former[0])
 }
 
 // Note writes why runs are in their state, without changing it.

@@ -243,7 +243,7 @@ for name in crontab belfry; do
 	: >/run/bin/$name
 	mount --bind "$2" /run/bin/$name
 done
-cp -a /etc/. /run/etc
+cp -a /etc/. /run/etc 2>/dev/null || : # files that come and go while others add a user
 mount --bind /run/etc /etc
 mount -t tmpfs none /var/spool/cron
 SPOOL=$3
@@ -425,7 +425,7 @@ func TestSocketGivesNobodyAnothersCrontab(t *testing.T) {
 		{name: "root's", user: "alice", line: ask(`ask("GET", "root")`, `ask("PUT", "root", "* * * * * id\n")`), want: "GET root 403 forbidden\nPUT root 403 forbidden\n-- -- 0\n"},
 		{
 			name: "what is no user", user: "alice", line: ask(`ask("PUT", "..%2f..%2f..%2fetc%2fcron.d%2fx", "* * * * * root id\n")`, `ask("GET", "alice%2f..%2fbob")`, `ask("GET", "%00")`, `ask("GET", "61002")`),
-			want: "PUT ..%2f..%2f..%2fetc%2fcron.d%2fx 404 not_found\nGET alice%2f..%2fbob 404 not_found\nGET %00 404 not_found\nGET 61002 404 not_found\n-- -- 0\n",
+			want: "PUT ..%2f..%2f..%2fetc%2fcron.d%2fx 403 forbidden\nGET alice%2f..%2fbob 403 forbidden\nGET %00 403 forbidden\nGET 61002 403 forbidden\n-- -- 0\n",
 		},
 		{
 			name: "one's own, denied", user: "alice", before: `echo alice >/etc/cron.deny`, line: ask(`ask("GET", "alice")`, `ask("PUT", "alice", "1 1 * * * x\n")`, `ask("DELETE", "alice")`),

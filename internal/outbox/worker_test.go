@@ -161,6 +161,13 @@ func (s *sender) Send(ctx context.Context, item Item, save func(json.RawMessage)
 	return s.send(ctx, item, save)
 }
 
+// atOnce is how many have been sent at once at the most.
+func (s *sender) atOnce() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
 func (s *sender) calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -338,8 +345,8 @@ func TestNoMoreThanParallelAreSentAtOnce(t *testing.T) {
 		}
 		w.Kick()
 		later(4*time.Second + time.Millisecond)
-		if to.calls() != 10 || to.most != 3 {
-			t.Errorf("%d were sent, %d at once; want 10, 3 at once", to.calls(), to.most)
+		if to.calls() != 10 || to.atOnce() != 3 {
+			t.Errorf("%d were sent, %d at once; want 10, 3 at once", to.calls(), to.atOnce())
 		}
 	})
 }
@@ -360,8 +367,8 @@ func TestNobodyTakesTheWayOfOthers(t *testing.T) {
 		}
 		w.Kick()
 		later(time.Second / 2)
-		if to.most != 8 {
-			t.Errorf("%d were sent at once; want 2 of a, 2 of b, and as many of nobody's as there is place for", to.most)
+		if to.atOnce() != 8 {
+			t.Errorf("%d were sent at once; want 2 of a, 2 of b, and as many of nobody's as there is place for", to.atOnce())
 		}
 		later(20 * time.Second)
 		for i := range 20 {

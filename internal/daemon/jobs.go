@@ -104,6 +104,8 @@ func (j *jobs) read() error {
 	if err != nil && o.System != nil { // a mistake of root's keeps no user's crontab from being read
 		if j.own != nil {
 			own = *j.own
+		} else {
+			own.settings.Retention = project.Retention{} // what it would keep is not known: all is
 		}
 		err = nil
 		o.Told("the machine's belfry.yaml cannot be used, everything else goes on: " + wrong.Error())

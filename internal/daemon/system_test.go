@@ -18,6 +18,7 @@ import (
 	"belfry/api"
 	"belfry/internal/machine"
 	"belfry/internal/proc/proctest"
+	"belfry/internal/project"
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/system"
@@ -151,6 +152,9 @@ func TestAMistakeInTheMachinesSettingsKeepsNoCrontabFromRunning(t *testing.T) {
 		}
 	}
 	check("it is wrong at the start", true, "true")
+	if keep := d.jobs.settings().Retention; keep != (project.Retention{}) {
+		t.Errorf("runs are kept for %+v, though what is wanted is not known", keep)
+	}
 	inPlace(t, o.Project, "jobs:\n  nightly: {command: x}\n")
 	check("it is mended", false, "nightly", "true")
 	inPlace(t, o.Project, "jobs:\n  nightly: {comand: x}\n")

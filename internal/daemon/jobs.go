@@ -196,9 +196,9 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 // served tomorrow.
 func (j *jobs) removeMissing(ctx context.Context, fresh []source, now time.Time) error {
 	j.mu.Lock()
-	wrong := j.wrong
+	wrong := j.wrong != nil
 	j.mu.Unlock()
-	if j.o.System == nil || wrong != nil { // whose jobs are missing because of that is not known
+	if j.o.System == nil || wrong { // whose jobs are missing because of that is not known
 		return nil
 	}
 	projects, err := j.store.Projects(ctx)

@@ -191,14 +191,18 @@ func (j *jobs) save(ctx context.Context, now time.Time) error {
 	return nil
 }
 
+// crontabsAlone reports whether the belfry.yaml cannot be used as it is.
+func (j *jobs) crontabsAlone() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.wrong != nil
+}
+
 // removeMissing marks the jobs of the machine's crontabs that are there no more as
 // removed. Of a belfry.yaml and the crontabs that serve was given, others may be
 // served tomorrow.
 func (j *jobs) removeMissing(ctx context.Context, fresh []source, now time.Time) error {
-	j.mu.Lock()
-	wrong := j.wrong != nil
-	j.mu.Unlock()
-	if j.o.System == nil || wrong { // whose jobs are missing because of that is not known
+	if j.o.System == nil || j.crontabsAlone() { // whose jobs are missing is not known then
 		return nil
 	}
 	projects, err := j.store.Projects(ctx)

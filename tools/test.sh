@@ -36,6 +36,6 @@ go mod download
 BELFRY_SKIPPED=$(mktemp)
 export BELFRY_SKIPPED
 trap 'sort -u "$BELFRY_SKIPPED"; rm -f "$BELFRY_SKIPPED"' EXIT # what was not tested, and why, ends the run
-go test -p 2 -race -shuffle=on "$@" ./...
+go test -p 2 -race -shuffle=on -timeout 20m "$@" ./...
 # Many more schedules beside cron's own loop than the race detector has time for.
 go test ./crontab -run TestFiringsAreThoseOfTheDaemonsLoop -comparisons 100000

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -88,11 +89,13 @@ func (h *Host) sendBinary(ctx context.Context, projectName string, f Facts, b Bi
 
 // packed compresses what is written. Speed counts: the slowest part is the wire.
 func packed(w io.Writer, write func(io.Writer) error) error {
-	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	// The compressor writes a few hundred bytes at a time, and each write is a packet.
+	whole := bufio.NewWriterSize(w, 32<<10)
+	z, err := gzip.NewWriterLevel(whole, gzip.BestSpeed)
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(z), z.Close())
+	return errors.Join(write(z), z.Close(), whole.Flush())
 }
 
 // sendFiles sends the files of a release that the host lacks, and has it made

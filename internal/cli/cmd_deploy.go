@@ -160,21 +160,23 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	})
 }
 
-// keyFor reads the key of the secrets that the project's jobs have; nil: none has
-// any.
+// keyFor reads the key of the secrets that the project's jobs have, and none that
+// only other projects need; nil: none has any.
 func keyFor(p *project.Project) (*site.Key, error) {
-	if !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return len(j.Secrets) > 0 }) {
+	at := slices.IndexFunc(p.Jobs, func(j *job.Job) bool { return len(j.Secrets) > 0 })
+	if at < 0 {
 		return nil, nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return nil, err
 	}
-	text, err := secrets.ReadPrivate(cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(home)))
+	file := secrets.File{Path: p.Jobs[at].SecretsFile, Key: cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(home))}
+	key, err := file.Opener()
 	if err != nil {
-		return nil, &problem{err: fmt.Errorf("the key of the secrets: %w", err), next: "without it the host cannot read secrets.age; put back a copy of it", code: exitNotFound}
+		return nil, &problem{err: err, next: "the host could not read them either", code: exitNotFound}
 	}
-	return &site.Key{Text: string(text)}, nil
+	return &site.Key{Text: key}, nil
 }
 
 // printPlan says what the host is and what is to be done there. A dry run's

@@ -446,6 +446,26 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 	if out, err := set.CombinedOutput(); err != nil {
 		t.Fatalf("belfry secrets set: %v\n%s", err, out)
 	}
+	// The laptop has a key of another project's secrets, too.
+	theirs := newPlace(t, "belfry.yaml", "jobs: {b: {command: 'true', secrets: [B]}}\n")
+	theirs.env = append(theirs.env, "HOME="+theirs.dir, "BELFRY_KEY_FILE="+theirs.path("key.txt"))
+	set = theirs.command("secrets", "set", "B")
+	set.Stdin = strings.NewReader("theirs")
+	if out, err := set.CombinedOutput(); err != nil {
+		t.Fatalf("belfry secrets set: %v\n%s", err, out)
+	}
+	keys := filepath.Join(laptop, ".config", "belfry", "key.txt")
+	key, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := os.ReadFile(theirs.path("key.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keys, append(added, key...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	found := watchForSecrets(a.host.Home, sealed, "AGE-SECRET-KEY-", token, awsKey, other)
 	_, said, code := a.deploy(a.host.Address(), "--aws-profile", "lake", "--run", "a")
 	if code != 0 || !strings.Contains(said, "no job names the profile") {
@@ -464,6 +484,10 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 		} else if info.Mode().Perm() != mode {
 			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), mode)
 		}
+	}
+	sent, err := os.ReadFile(filepath.Join(a.host.Home, ".config", "belfry", "key.txt"))
+	if ours := strings.TrimSpace(string(sent)); err != nil || !strings.Contains(string(key), ours) || strings.Contains(ours, "\n") {
+		t.Errorf("the host has not the one key of its project alone: %d lines, %v", strings.Count(string(sent), "\n"), err)
 	}
 	if out, _, _ := a.there("logs", "a"); strings.Contains(out, token) {
 		t.Errorf("the log shows it: %s", out)

@@ -54,6 +54,28 @@ func (f File) Read() (*Set, error) {
 	return set, nil
 }
 
+// Opener gives the one key that opens the file, as age-keygen writes it: what
+// another machine needs to read it. The others of the key's file are not for it.
+func (f File) Opener() (string, error) {
+	if _, err := f.Read(); err != nil {
+		return "", err
+	}
+	sealed, err := os.ReadFile(f.Path)
+	if err != nil {
+		return "", fmt.Errorf("read the secrets: %w", err)
+	}
+	keys, err := readKey(f.Key)
+	if err != nil {
+		return "", err
+	}
+	for _, key := range keys {
+		if _, err := open(sealed, []age.Identity{key}); err == nil {
+			return fmt.Sprint(key), nil
+		}
+	}
+	return "", fmt.Errorf("%s was changed meanwhile", f.Path)
+}
+
 func open(sealed []byte, keys []age.Identity) ([]byte, error) {
 	var in io.Reader = bytes.NewReader(sealed)
 	if bytes.HasPrefix(bytes.TrimSpace(sealed), []byte(armor.Header)) {

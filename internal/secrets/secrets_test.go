@@ -310,3 +310,25 @@ func TestAgeItselfReadsTheFileWithTheKey(t *testing.T) {
 		t.Errorf("what age wrote is read as %q", got)
 	}
 }
+
+func TestAnotherMachineIsGivenTheOneKeyThatOpensTheFile(t *testing.T) {
+	t.Parallel()
+	f, other := newFile(t), newFile(t)
+	f.put(t, "TOKEN", "a")
+	other.put(t, "TOKEN", "b")
+	mine, err := os.ReadFile(f.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.ReadFile(other.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.Key, append(theirs, mine...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, err := f.Opener()
+	if err != nil || !strings.HasPrefix(key, "AGE-SECRET-KEY-") || !strings.Contains(string(mine), key+"\n") {
+		t.Errorf("the key for another machine is not the one that opens the file: %d bytes, %v", len(key), err)
+	}
+}

@@ -11,7 +11,7 @@ import (
 	"belfry/internal/secrets"
 )
 
-// Key is the key of a project's secrets, as its file has it.
+// Key is the key that opens a project's secrets, a line as age-keygen writes it.
 type Key struct {
 	Text string `json:"text"`
 }

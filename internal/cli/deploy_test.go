@@ -304,6 +304,55 @@ func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
 	a.deploys()
 }
 
+func TestADaemonWhoseSupervisorWasKilledIsReplaced(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()
+	a.deploys()
+	old := a.status().Health.PID
+	a.on("kill -9 $(cat belfry/music/supervisor.lock)")
+	a.write("version", "2")
+	a.deploys()
+	if st := a.status(); st.Health == nil || st.Health.Release != a.release() || st.Health.PID == old {
+		t.Errorf("afterwards: %+v", st)
+	}
+	a.on("kill -9 $(cat belfry/music/supervisor.lock)")
+	if _, said, code := a.deploy("remove", a.host.Address()); code != 0 {
+		t.Errorf("remove: exit code %d\n%s", code, said)
+	}
+	if out, err := exec.Command("pgrep", "-u", a.host.User, "-f", "belfry serve").Output(); err == nil {
+		t.Errorf("the daemon %s is left", out)
+	}
+}
+
+// TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted is about a switch that was
+// killed when the daemon was well and the history not yet written.
+func TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted(t *testing.T) {
+	t.Parallel()
+	const music = "project: music\njobs: {a: {command: 'true'}}\n"
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music).seeded()
+	a.deploys()
+	first := a.release()
+	a.on("rm belfry/music/history.json")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // it only took the port
+	a.write("belfry.yaml", music+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
+	if _, said, code := a.deploy(a.host.Address(), "--patience", "3s"); code != exitFailed || !strings.Contains(said, "gone back to release "+first) {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+	if st := a.status(); st.Health == nil || st.Health.Release != first {
+		t.Errorf("afterwards: %+v", st)
+	}
+	a.write("belfry.yaml", music+"# 2\n")
+	a.on("rm belfry/music/history.json")
+	a.deploys()
+	if _, said, code := a.deploy("rollback", a.host.Address()); code != 0 || a.status().Running.Release != first {
+		t.Errorf("going back to it: exit code %d\n%s", code, said)
+	}
+}
+
 func TestTheNetworkMayBeCutAnywhere(t *testing.T) {
 	t.Parallel()
 	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt\n").seeded()

@@ -52,7 +52,7 @@ func stopSupervisor(ctx context.Context, s *Site) error {
 	for told := false; ; {
 		file, err := os.OpenFile(s.path(supervisorName), os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+			return s.endDaemon(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("stop the service: %w", err)
@@ -61,7 +61,7 @@ func stopSupervisor(ctx context.Context, s *Site) error {
 		text, _ := os.ReadFile(s.path(supervisorName))
 		_ = file.Close() // it was only looked at
 		if err == nil {
-			return nil
+			return s.endDaemon(ctx)
 		}
 		// Its id may not be written yet.
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 && !told {
@@ -74,6 +74,28 @@ func stopSupervisor(ctx context.Context, s *Site) error {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
 			return errors.New("stop the service: the process that keeps it running does not end")
+		}
+	}
+}
+
+// endDaemon ends a daemon that nobody keeps running: one whose supervisor was
+// killed would hold the data folder against the next for ever.
+func (s *Site) endDaemon(ctx context.Context) error {
+	for told := 0; ; {
+		health, err := s.health(ctx)
+		if err != nil || !health.Plans { // nobody, or somebody's command, which ends by itself
+			return nil //nolint:nilerr // that nobody answers is what is wanted
+		}
+		if health.PID != told {
+			told = health.PID
+			if err := syscall.Kill(told, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("stop the daemon: %w", err)
+			}
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("stop the daemon: process %d does not end", told)
 		}
 	}
 }

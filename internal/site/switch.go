@@ -78,9 +78,16 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 		return Result{}, err
 	}
 	var before Deployed // the last that ran well, which is not what a broken switch left
-	if running := s.Running(); slices.ContainsFunc(history, func(d Deployed) bool { return d.Release == running.Release && d.Binary == running.Binary }) {
+	running := s.Running()
+	switch noted := slices.ContainsFunc(history, func(d Deployed) bool { return d.Release == running.Release && d.Binary == running.Binary }); {
+	case noted:
 		before = running
-	} else if len(history) > 0 {
+	case s.runsWell(ctx, running): // the switch to it ended before that could be noted
+		before = running
+		if err := s.remember(before); err != nil {
+			return Result{}, fmt.Errorf("note the release that runs: %w", err)
+		}
+	case len(history) > 0:
 		before = history[len(history)-1]
 	}
 	r := Result{Before: before, Running: before}
@@ -141,6 +148,17 @@ func (s *Site) run(ctx context.Context, d Deployed, service Service, patience ti
 		return err
 	}
 	return s.awaitHealth(ctx, d.Release, old, patience)
+}
+
+// runsWell reports whether a daemon runs a release well, with a binary.
+func (s *Site) runsWell(ctx context.Context, d Deployed) bool {
+	health, err := s.health(ctx)
+	if err != nil || !health.Plans || health.Release != d.Release || health.Error != "" || health.Problem != "" {
+		return false
+	}
+	// A switch that was cut short may have left the link at another binary than the daemon's.
+	executes, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", health.PID))
+	return err == nil && filepath.Base(filepath.Dir(executes)) == d.Binary
 }
 
 // awaitHealth returns when another daemon than the old one runs the release well.

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -322,6 +324,44 @@ func TestADaemonWhoseSupervisorWasKilledIsReplaced(t *testing.T) {
 	if out, err := exec.Command("pgrep", "-u", a.host.User, "-f", "belfry serve").Output(); err == nil {
 		t.Errorf("the daemon %s is left", out)
 	}
+}
+
+// TestASwitchThatIsKilledLeavesADaemon kills it while the old daemon is about to end.
+func TestASwitchThatIsKilledLeavesADaemon(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()
+	a.deploys()
+	old := a.status().Health.PID
+	if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	a.write("version", "2")
+	deploy := a.start("deploy", "-i", a.host.Key, a.host.Address())
+	pending := regexp.MustCompile(`ShdPnd:\t[0-9a-f]*[4-7c-f][0-9a-f]{3}\n`) // SIGTERM
+	for told := false; !told; {
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(old) + "/status")
+		if err != nil || t.Context().Err() != nil {
+			t.Fatalf("the old daemon is not told to end: %v", err)
+		}
+		told = pending.Match(status)
+	}
+	a.on("pkill -KILL -u $(id -u) -f '[i]nternal-site switch'")
+	if code := deploy.wait(); code == 0 {
+		t.Error("the deploy of which the host's part was killed exits with 0")
+	}
+	if err := syscall.Kill(old, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; {
+		st := a.status()
+		if st.Health != nil && st.Health.PID != old && st.Health.Release == a.release() {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("afterwards: %+v", st)
+		}
+	}
+	a.deploys()
 }
 
 // TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted is about a switch that was

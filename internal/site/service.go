@@ -160,10 +160,7 @@ func (v Service) installUnit(ctx context.Context, s *Site, file string) error {
 // restart ends the daemon, if it runs, and starts it. Jobs go on.
 func (v Service) restart(ctx context.Context, s *Site) error {
 	if v.Kind == Background {
-		if err := stopSupervisor(ctx, s); err != nil {
-			return err
-		}
-		return startSupervisor(s)
+		return restartSupervisor(ctx, s)
 	}
 	// It may take as long as the daemon needs to be well, which is waited for
 	// elsewhere.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -18,6 +19,11 @@ const (
 	supervisorName = "supervisor.lock" // held by the supervisor, with its process id
 	logName        = "serve.log"
 	logLimit       = 16 << 20 // bytes of what the daemon says, before the next file
+
+	// A supervisor waits so long for the one before to end, which gives its daemon
+	// 20 s, and looks so often whether it has.
+	succession      = time.Minute
+	successionPause = 50 * time.Millisecond
 )
 
 // supervisedPath is the PATH of a daemon that a supervisor starts: the one that
@@ -45,30 +51,40 @@ func startSupervisor(s *Site) error {
 	return cmd.Process.Release()
 }
 
+// restartSupervisor has another supervisor, and with it another daemon, take the
+// place of the one there is. The next one waits before the first is told to end:
+// were we killed between the two, somebody would still keep the daemon running.
+func restartSupervisor(ctx context.Context, s *Site) error {
+	pid, err := s.supervisor(ctx)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		if err := s.endDaemon(ctx); err != nil {
+			return err
+		}
+		return startSupervisor(s)
+	}
+	return errors.Join(startSupervisor(s), end(pid))
+}
+
 // stopSupervisor ends the supervisor and with it the daemon, if there is one.
 func stopSupervisor(ctx context.Context, s *Site) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for told := false; ; {
-		file, err := os.OpenFile(s.path(supervisorName), os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return s.endDaemon(ctx)
-		}
+	for told := 0; ; {
+		pid, err := s.supervisor(ctx)
 		if err != nil {
-			return fmt.Errorf("stop the service: %w", err)
+			return err
 		}
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		text, _ := os.ReadFile(s.path(supervisorName))
-		_ = file.Close() // it was only looked at
-		if err == nil {
+		if pid == 0 {
 			return s.endDaemon(ctx)
 		}
-		// Its id may not be written yet.
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 && !told {
-			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("stop the service: %w", err)
+		if pid != told {
+			told = pid
+			if err := end(pid); err != nil {
+				return err
 			}
-			told = true
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
@@ -76,6 +92,41 @@ func stopSupervisor(ctx context.Context, s *Site) error {
 			return errors.New("stop the service: the process that keeps it running does not end")
 		}
 	}
+}
+
+// supervisor finds the process that keeps the daemon running; 0: there is none.
+func (s *Site) supervisor(ctx context.Context) (pid int, err error) {
+	for {
+		file, err := os.OpenFile(s.path(supervisorName), os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look for what keeps the daemon running: %w", err)
+		}
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		text, _ := io.ReadAll(file) // its id may not be written yet
+		_ = file.Close()            // it was only looked at
+		if err == nil {
+			return 0, nil
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
+			return pid, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return 0, errors.New("look for what keeps the daemon running: it does not say which process it is")
+		}
+	}
+}
+
+// end tells a process to end.
+func end(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("end process %d: %w", pid, err)
+	}
+	return nil
 }
 
 // endDaemon ends a daemon that nobody keeps running: one whose supervisor was
@@ -88,8 +139,8 @@ func (s *Site) endDaemon(ctx context.Context) error {
 		}
 		if health.PID != told {
 			told = health.PID
-			if err := syscall.Kill(told, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("stop the daemon: %w", err)
+			if err := end(told); err != nil {
+				return err
 			}
 		}
 		select {
@@ -110,8 +161,14 @@ func (s *Site) Supervise(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close() //nolint:errcheck // it held a lock and an id
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil // another one does it
+	for waited := time.Duration(0); syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; waited += successionPause {
+		if waited > succession {
+			return nil // another one does it
+		}
+		time.Sleep(successionPause)
+	}
+	if _, err := s.service(); err != nil {
+		return nil //nolint:nilerr // it was removed meanwhile
 	}
 	if err := lock.Truncate(0); err != nil {
 		return err

@@ -321,6 +321,9 @@ func TestADaemonWhoseSupervisorWasKilledIsReplaced(t *testing.T) {
 	if _, said, code := a.deploy("remove", a.host.Address()); code != 0 {
 		t.Errorf("remove: exit code %d\n%s", code, said)
 	}
+	if _, said, code := a.deploy("status", a.host.Address()); code != exitUnavailable || !strings.Contains(said, "belfry deploy puts the project") {
+		t.Errorf("the status of what was removed: exit code %d\n%s", code, said)
+	}
 	if out, err := exec.Command("pgrep", "-u", a.host.User, "-f", "belfry serve").Output(); err == nil {
 		t.Errorf("the daemon %s is left", out)
 	}

@@ -129,6 +129,8 @@ func explainError(err error) *problem {
 		return &problem{err: binary, next: binary.Hint, code: exitNotFound}
 	case errors.As(err, &cut):
 		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
+	case errors.Is(err, remote.ErrNotDeployed):
+		return &problem{err: err, next: "belfry deploy puts the project of this folder there; what a removed one left is in ~/belfry on the host", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNoDaemon):
 		return &problem{err: err, next: "belfry deploy puts the project of this folder there; belfry deploy status says what is there", code: exitUnavailable}
 	case strings.Contains(err.Error(), "file is not a database"), strings.Contains(err.Error(), "database disk image is malformed"):

@@ -341,7 +341,8 @@ func (h *Host) Remove(ctx context.Context, projectName string, all bool) error {
 	return h.site(ctx, projectName, "", "remove", site.Removal{All: all}, nil)
 }
 
-// ErrNotDeployed is returned for a project that is not on the host.
+// ErrNotDeployed is returned for a project that is not on the host, or has been
+// removed from it.
 var ErrNotDeployed = errors.New("it was not deployed there")
 
 func count(n int, what string) string {

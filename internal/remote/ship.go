@@ -58,6 +58,7 @@ openssl) sum=$(openssl dgst -sha256 -r <"$new/belfry") ;;
 esac
 [ "${sum%% *}" = "$4" ] || { echo "the belfry that was sent arrived with another SHA-256" >&2; exit 1; }
 chmod 755 "$new/belfry"
+sync # before it gets its name: one that is there is never sent again
 "$new/belfry" --version >/dev/null || { echo "the host cannot run it" >&2; exit 1; }
 [ -x "$bin/$2/belfry" ] || mv "$new" "$bin/$2"`
 
@@ -192,7 +193,7 @@ func siteError(action string, err error) error {
 		said, _, _ := strings.Cut(exit.Said, "\n  ") // the hint is for somebody on the host
 		said = strings.TrimPrefix(said, "belfry: ")
 		if exit.Code == 126 || exit.Code == 127 {
-			said = "there is no belfry of this project (" + said + ")"
+			return fmt.Errorf("%s: %w (%s)", actions[action], ErrNotDeployed, said)
 		}
 		return fmt.Errorf("%s: %w", actions[action], &ExitError{exit.Code, said})
 	}

@@ -168,7 +168,7 @@ func (s *Site) Supervise(ctx context.Context) error {
 		time.Sleep(successionPause)
 	}
 	if _, err := s.service(); err != nil {
-		return nil //nolint:nilerr // it was removed meanwhile
+		return nil // it was removed meanwhile
 	}
 	if err := lock.Truncate(0); err != nil {
 		return err

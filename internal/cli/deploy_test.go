@@ -329,6 +329,31 @@ func TestADaemonWhoseSupervisorWasKilledIsReplaced(t *testing.T) {
 	}
 }
 
+func TestNothingIsRemovedFromUnderAJobWhoseDaemonIsGone(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {long: {command: read go < gate}}\n").seeded()
+	a.deploys()
+	a.on("mkfifo -m 600 belfry/music/current/gate")
+	follow := a.start("-H", a.host.Address(), "-i", a.host.Key, "run", "long")
+	follow.until("long  run")
+	for a.runs("long")[0].State != "running" {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not begin")
+		}
+	}
+	a.on("kill -9 $(cat belfry/music/supervisor.lock) " + strconv.Itoa(a.status().Health.PID))
+	if _, said, code := a.deploy("remove", a.host.Address()); code != exitFailed || !strings.Contains(said, "jobs are running") {
+		t.Errorf("remove: exit code %d\n%s", code, said)
+	}
+	a.on("echo go > belfry/music/current/gate")
+	if code := follow.wait(); code != 0 {
+		t.Errorf("the run exits with %d", code)
+	}
+	if _, said, code := a.deploy("remove", a.host.Address()); code != 0 {
+		t.Errorf("remove once it has ended: exit code %d\n%s", code, said)
+	}
+}
+
 // TestASwitchThatIsKilledLeavesADaemon kills it while the old daemon is about to end.
 func TestASwitchThatIsKilledLeavesADaemon(t *testing.T) {
 	t.Parallel()

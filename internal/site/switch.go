@@ -280,10 +280,18 @@ func (s *Site) Status(ctx context.Context) (Status, error) {
 // and what was published stay, unless all is to go.
 func (s *Site) Remove(ctx context.Context, all bool) error {
 	return s.locked(ctx, func() error {
-		if health, err := s.health(ctx); err == nil && len(health.Releases) > 0 {
+		service, installed := s.service()
+		health, err := s.health(ctx)
+		if err != nil && installed == nil {
+			// Only a daemon knows whether jobs run that an earlier one began.
+			if service.restart(ctx, s) == nil && s.awaitHealth(ctx, s.Running().Release, health, 10*time.Second) == nil {
+				health, err = s.health(ctx)
+			}
+		}
+		if err == nil && len(health.Releases) > 0 {
 			return errors.New("jobs are running; wait for them, or stop them with belfry stop")
 		}
-		if service, err := s.service(); err == nil {
+		if installed == nil {
 			if err := service.remove(ctx, s); err != nil {
 				return err
 			}

@@ -231,7 +231,7 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 	a := newAway(t, sshtest.Options{}, "belfry.yaml", long, "long.sh", "echo begun; read go < gate; pwd; echo ended\n").seeded()
 	a.deploys()
 	first := a.release()
-	a.on("cd belfry/music/current && mkfifo -m 600 gate1 gate2 gate3") // one for each line: who is still writing must not open the next
+	a.on("mkfifo -m 600 belfry/music/current/gate")
 	follow := a.start("-H", a.host.Address(), "-i", a.host.Key, "run", "long")
 	follow.until("long  run")
 	for a.runs("long")[0].State != "running" {
@@ -345,7 +345,7 @@ func TestNothingIsRemovedFromUnderAJobWhoseDaemonIsGone(t *testing.T) {
 	if _, said, code := a.deploy("remove", a.host.Address()); code != exitFailed || !strings.Contains(said, "jobs are running") {
 		t.Errorf("remove: exit code %d\n%s", code, said)
 	}
-	a.on("echo go > belfry/music/current/gate" + strconv.Itoa(i))
+	a.on("echo go > belfry/music/current/gate")
 	if code := follow.wait(); code != 0 {
 		t.Errorf("the run exits with %d", code)
 	}
@@ -707,7 +707,7 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 	t.Parallel()
 	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'for i in 1 2 3; do read x < gate$i; echo $i; done'}}\n").seeded()
 	a.deploys()
-	a.on("mkfifo -m 600 belfry/music/current/gate")
+	a.on("cd belfry/music/current && mkfifo -m 600 gate1 gate2 gate3") // one for each line: who is still writing must not open the next
 	p := a.command("-H", a.host.Address(), "-i", a.host.Key, "run", "a")
 	out, err := p.StdoutPipe()
 	if err != nil {
@@ -720,7 +720,7 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 	}
 	lines := bufio.NewReader(out)
 	for i := 1; i <= 3; i++ {
-		a.on("echo go > belfry/music/current/gate")
+		a.on("echo go > belfry/music/current/gate" + strconv.Itoa(i))
 		if line, err := lines.ReadString('\n'); err != nil || line != strconv.Itoa(i)+"\n" {
 			t.Fatalf("line %d is %q, %v", i, line, err)
 		}

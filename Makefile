@@ -4,7 +4,7 @@ LDFLAGS := -s -w -X belfry/internal/cli.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 LINT    := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build try test crash bench lint fmt vet check broom clean
+.PHONY: help build try test crash host bench lint fmt vet check broom clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## install what the tests need and run them all
 
 crash: ## kill daemons for a quarter of an hour, and look whether anything was lost or doubled
 	@go test ./internal/crashtest -run Killed -campaign 15m -jobs 20 -timeout 1h -v
+
+host: ## make a Debian host with a systemd of its own, in the user's cache, and deploy to it
+	@go test -p 2 ./internal/cli -run 'Systemd|Host' -host -v -timeout 20m
 
 bench: ## measure crontab beside other libraries (bench/README.md)
 	@cd bench && go run .

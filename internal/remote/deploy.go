@@ -207,7 +207,7 @@ func serviceFor(f Facts) site.Service {
 	case f.Init != "systemd":
 	case f.Root != "":
 		service.Kind, service.Sudo = site.System, f.Root == "sudo"
-	case f.UserUnits:
+	case f.UserUnits && f.Linger:
 		service.Kind = site.User
 	}
 	return service
@@ -239,6 +239,9 @@ func (p *Plan) notes() {
 	service := serviceFor(f)
 	if service.Kind == site.Background && (!f.Crontab || f.Cron == "") {
 		p.Notes = append(p.Notes, "neither systemd nor a running cron is there to start it after a reboot: deploy again then, or install cron")
+	}
+	if service.Kind == site.Background && f.UserUnits {
+		p.Notes = append(p.Notes, fmt.Sprintf("the systemd of %[1]s ends with the session, and %[1]s may not change that; to have it keep the daemon: sudo loginctl enable-linger %[1]s, and deploy again", f.User))
 	}
 	if p.d.Profile != nil && p.d.Profile.Name != "default" && !namesProfile(p.d.Project, p.d.Profile.Name) {
 		p.Notes = append(p.Notes, fmt.Sprintf("no job names the profile; a job that is to use it says env: {AWS_PROFILE: %s}", p.d.Profile.Name))

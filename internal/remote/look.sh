@@ -13,7 +13,11 @@ if [ -r /etc/os-release ]; then
 fi
 if [ -d /run/systemd/system ] && have systemctl; then
 	say init systemd
-	if have loginctl && systemctl --user show-environment >/dev/null 2>&1; then say user_units yes; fi
+	if have loginctl && systemctl --user show-environment >/dev/null 2>&1; then
+		say user_units yes
+		# It outlives the session if it does so already, or if polkit lets the user say so.
+		if [ -e "/var/lib/systemd/linger/$(id -un)" ] || pkcheck --action-id org.freedesktop.login1.set-self-linger --process $$ >/dev/null 2>&1; then say linger yes; fi
+	fi
 else
 	say init "$(cat /proc/1/comm 2>/dev/null)"
 fi

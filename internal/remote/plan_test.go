@@ -67,7 +67,8 @@ func TestTheDaemonIsKeptRunningByWhatTheHostHas(t *testing.T) {
 	}{
 		{Facts{Init: "systemd", Root: "yes"}, site.Service{Kind: site.System}},
 		{Facts{Init: "systemd", Root: "sudo", UserUnits: true}, site.Service{Kind: site.System, Sudo: true}},
-		{Facts{Init: "systemd", UserUnits: true}, site.Service{Kind: site.User}},
+		{Facts{Init: "systemd", UserUnits: true, Linger: true}, site.Service{Kind: site.User}},
+		{Facts{Init: "systemd", UserUnits: true}, site.Service{Kind: site.Background}},
 		{Facts{Init: "systemd"}, site.Service{Kind: site.Background}},
 		{Facts{Init: "runit", Root: "yes"}, site.Service{Kind: site.Background}},
 	} {

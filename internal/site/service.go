@@ -124,7 +124,7 @@ func (v Service) install(ctx context.Context, s *Site) error {
 			return fmt.Errorf("install the service: %w", err)
 		}
 		if err = v.installUnit(ctx, s, filepath.Join(dir, v.UnitName(s))); err == nil {
-			err = command(ctx, "loginctl", "enable-linger", v.User) // it runs while nobody is logged in
+			err = v.linger(ctx)
 		}
 	case Background:
 		err = v.atReboot(ctx, s, true)
@@ -135,6 +135,15 @@ func (v Service) install(ctx context.Context, s *Site) error {
 		return fmt.Errorf("install the service: %w", err)
 	}
 	return nil
+}
+
+// linger has the user's systemd run while nobody is logged in. Where root has said
+// so already, the user need not be allowed to.
+func (v Service) linger(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", v.User)); err == nil {
+		return nil
+	}
+	return command(ctx, "loginctl", "enable-linger", v.User)
 }
 
 func (v Service) installUnit(ctx context.Context, s *Site, file string) error {

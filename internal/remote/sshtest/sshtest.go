@@ -35,6 +35,7 @@ type Options struct {
 
 // Server is a host. It ends with its test, and its account with it.
 type Server struct {
+	Host string // its IP address
 	Port string
 	User string
 	Home string // of User, on the host
@@ -87,7 +88,7 @@ func Start(t testing.TB, o Options) *Server {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	s.listener = listener
-	_, s.Port, _ = net.SplitHostPort(listener.Addr().String())
+	s.Host, s.Port, _ = net.SplitHostPort(listener.Addr().String())
 	s.work.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -112,7 +113,7 @@ func Start(t testing.TB, o Options) *Server {
 }
 
 // Address is what is typed to reach the host.
-func (s *Server) Address() string { return s.User + "@127.0.0.1:" + s.Port }
+func (s *Server) Address() string { return s.User + "@" + net.JoinHostPort(s.Host, s.Port) }
 
 // Cut ends all connections there are.
 func (s *Server) Cut() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -28,9 +29,12 @@ import (
 
 var hosts = flag.Bool("host", false, "make a Debian host, if there is none in the cache, and deploy to it")
 
-const (
-	mirror  = "http://deb.debian.org/debian"
-	systemd = "/lib/systemd/systemd"
+const mirror = "http://deb.debian.org/debian"
+
+// What process 1 of a host is.
+var (
+	systemd  = []string{"/lib/systemd/systemd"}
+	onlyCron = []string{"sh", "-c", "mkdir /run/sshd; cron; exec /usr/sbin/sshd -D"}
 )
 
 // debian is a host: Debian as debootstrap makes it, with processes, a network, and
@@ -39,7 +43,7 @@ type debian struct {
 	t       *testing.T
 	root    string // as debootstrap made it, shared by all hosts and written by none
 	keeps   string // what this one wrote
-	init    string // what is process 1
+	init    []string
 	cgroup  string
 	link    string // our end of the cable
 	address string
@@ -53,7 +57,7 @@ type debian struct {
 var debians atomic.Int64
 
 // newDebian boots a host.
-func newDebian(t *testing.T, init string) *debian {
+func newDebian(t *testing.T, init []string) *debian {
 	t.Helper()
 	machine.NeedsRoot(t)
 	n := (int64(os.Getpid())*4 + debians.Add(1)) % (1 << 15) // a network of four addresses for each
@@ -83,7 +87,7 @@ func newDebian(t *testing.T, init string) *debian {
 	})
 	d.boot()
 	t.Cleanup(func() {
-		if t.Failed() && init == systemd {
+		if t.Failed() {
 			t.Logf("the host's journal ends with\n%s", d.said("journalctl --no-pager -n 60; systemctl --no-pager --failed"))
 		}
 		d.halt()
@@ -148,7 +152,7 @@ func removeCgroups(dir string) error {
 // boot starts the host and waits until it can be reached.
 func (d *debian) boot() {
 	d.t.Helper()
-	cmd := exec.Command("sh", "testdata/host/boot.sh", d.root, d.keeps, d.cgroup, d.init)
+	cmd := exec.Command("sh", append([]string{"testdata/host/boot.sh", d.root, d.keeps, d.cgroup}, d.init...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -263,6 +267,40 @@ func (d *debian) packages() {
 	d.do(fmt.Sprintf("echo 'Acquire::http::Proxy \"%s\";' > /etc/apt/apt.conf.d/90proxy", proxy.URL))
 }
 
+// updating makes the host one that is about to update itself: who installs something
+// there must wait. It gives when that is over, which is once somebody waits.
+func (d *debian) updating() <-chan struct{} {
+	d.t.Helper()
+	d.do("mkdir -p /var/lib/apt/lists/partial && touch /var/lib/apt/lists/lock /var/lib/dpkg/lock-frontend")
+	lock := func(path string) io.Closer {
+		file, err := os.OpenFile(filepath.Join("/proc", fmt.Sprint(d.pid), "root", path), os.O_RDWR, 0)
+		if err == nil {
+			err = syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
+		}
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		return file
+	}
+	lists, packages := lock("/var/lib/apt/lists/lock"), lock("/var/lib/dpkg/lock-frontend")
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for _, step := range []struct {
+			waits string // the command that does
+			lock  io.Closer
+		}{{"sleep 5", lists}, {"apt-get install", packages}} {
+			for !strings.Contains(d.said("ps -e -o args"), "\n"+step.waits) {
+				if d.t.Context().Err() != nil {
+					return
+				}
+			}
+			_ = step.lock.Close() // which lets it go
+		}
+	}()
+	return over
+}
+
 // A machine as it is rented: Debian with systemd, sshd, cron, and an account that
 // may use sudo; and nothing that belfry needs.
 func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
@@ -286,7 +324,13 @@ func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
   tower: {command: tiny, python: requirements.txt}
   long: {command: echo begun; read go < gate; echo ended}
 `)
+	updated := d.updating()
 	out, said := admin.deploys("--binary", binary, "--run", "top-tracks")
+	select {
+	case <-updated:
+	default:
+		t.Error("it did not wait until the host had updated itself")
+	}
 	t.Log(out, said)
 	for _, want := range []string{"1  install python3 with venv with apt-get, for ", "make the Python environments of tower", "kept running by systemd, as admin", "✓ 5"} {
 		if !strings.Contains(said, want) {
@@ -373,4 +417,128 @@ func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
 	}
 	d.is("systemctl list-unit-files --no-legend 'belfry*'; pgrep -l belfry", "")
 	d.is("systemctl is-system-running", "running")
+}
+
+// mainPID is the number, on the host, of the belfry that is its cron.
+func (d *debian) mainPID() string { return d.said("systemctl show --property=MainPID --value belfry") }
+
+func TestBelfryIsTheCronOfAHostWithSystemdAndLetsItHaveItBack(t *testing.T) {
+	t.Parallel()
+	d := newDebian(t, systemd)
+	d.packages()
+	binary := filepath.Join(t.TempDir(), "belfry")
+	build(t, binary)
+	program, err := os.Open(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()                                     //nolint:errcheck // it was only read
+	put := d.command("cat > /tmp/belfry && chmod 755 /tmp/*") // where others than root can write
+	put.Stdin = program
+	if out, err := put.CombinedOutput(); err != nil {
+		t.Fatalf("put belfry on the host: %v\n%s", err, out)
+	}
+	d.account("bell")
+	d.do(`crontab -u bell - <<'END'
+* * * * * echo $$ > minute; exec sleep 600
+@reboot echo once >> boots
+END`)
+	// The next job of a crontab says its number, and goes on.
+	next := func(by string) (pid string) {
+		t.Helper()
+		pid = d.said("rm -f /home/bell/minute; mkfifo -m 666 /home/bell/minute && timeout 90 head -n 1 /home/bell/minute")
+		if pid == "" {
+			t.Errorf("%s does not run the crontab", by)
+		}
+		return pid
+	}
+
+	d.do("/tmp/belfry install --system")
+	d.is("systemctl is-active belfry cron", "active\ninactive")
+	d.is("systemctl is-enabled belfry cron", "enabled\nmasked")
+	d.is("readlink /usr/bin/crontab", "/usr/local/bin/belfry")
+	if said := d.said("/tmp/belfry install --system"); strings.Count(said, "done already: ") != 7 {
+		t.Errorf("a second time install says\n%s", said)
+	}
+	d.is("systemctl start cron 2>&1", "Failed to start cron.service: Unit cron.service is masked.")
+	job := "kill -0 " + next("belfry") + " && echo runs"
+	d.is("runuser -u bell -- crontab -l | grep -c @reboot", "1")
+
+	// Another daemon, and the job goes on.
+	for how, by := range map[string]string{
+		"systemctl kill --kill-whom=main --signal=KILL belfry": "systemd, when it is killed",
+		"systemctl restart belfry":                             "a restart",
+	} {
+		before := d.mainPID()
+		d.do(how)
+		eventually(t, "another daemon is there after "+by, func() bool {
+			now := d.mainPID()
+			return now != "0" && now != before && d.said("systemctl is-active belfry") == "active"
+		})
+		d.is(job, "runs")
+	}
+	before := d.mainPID()
+	d.do("systemctl reload belfry")
+	if now := d.mainPID(); now != before {
+		t.Errorf("a reload makes process %s of %s", now, before)
+	}
+
+	// An upgrade of cron neither starts it nor takes the crontab command back.
+	d.do("export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --reinstall cron")
+	d.is("systemctl is-active belfry cron", "active\ninactive")
+	d.is("readlink /usr/bin/crontab", "/usr/local/bin/belfry")
+
+	d.halt()
+	d.boot()
+	d.is("systemctl is-system-running --wait", "running")
+	d.is("systemctl is-active belfry cron", "active\ninactive")
+	eventually(t, "belfry runs what is for a boot", func() bool { return d.said("cat /home/bell/boots") == "once" })
+
+	job = "kill -0 " + next("belfry, after a boot,") + " && echo runs"
+	d.do("/usr/local/bin/belfry uninstall --system")
+	d.is(job, "runs")
+	d.is("systemctl is-active cron belfry", "active\ninactive")
+	d.is("systemctl is-enabled cron", "enabled")
+	d.is("ls /usr/local/bin/belfry /etc/systemd/system/belfry.service /etc/systemd/system/cron.service /usr/bin/crontab.belfry-kept 2>/dev/null", "")
+	d.is("test -L /usr/bin/crontab || dpkg --verify cron; dpkg-divert --list '*crontab*'", "")
+	d.is("runuser -u bell -- crontab -l | grep -c @reboot", "1")
+	next("cron")
+	d.is("cat /home/bell/boots", "once")
+	d.is("systemctl --failed --no-legend --plain", "")
+}
+
+// Without systemd, sudo and Python: what root must do is said, and cron starts the
+// daemon with the machine.
+func TestAHostWithoutSystemdKeepsItInTheBackground(t *testing.T) {
+	t.Parallel()
+	d := newDebian(t, onlyCron)
+	d.packages()
+	binary := filepath.Join(t.TempDir(), "belfry")
+	build(t, binary)
+	a := d.account("plain", "belfry.yaml", "project: music\njobs:\n  song: {command: 'python3 -c \"print(4711)\"'}\n")
+	const want = "python3 is needed by song and cannot be installed by plain: have root do\n    apt-get install --no-install-recommends python3 python3-venv\n"
+	if out, said, code := a.deploy(a.host.Address(), "--binary", binary); code != exitRefused || !strings.Contains(said, want) {
+		t.Errorf("without Python: exit code %d\n%s%s", code, out, said)
+	}
+	d.is("ls -A /home/plain", d.said("ls -A /etc/skel; echo .ssh"))
+	d.do("apt-get update -qq && apt-get install --no-install-recommends -y -qq python3 python3-venv")
+	_, said := a.deploys("--binary", binary)
+	if !strings.Contains(said, "kept running by a process in the background, started at boot by cron") {
+		t.Errorf("it says\n%s", said)
+	}
+	first := a.status().Health.PID
+	d.do(fmt.Sprintf("kill -9 %d", first))
+	runs := func() bool { st := a.status(); return st.Health != nil && st.Health.PID != first && st.Health.Plans }
+	eventually(t, "another daemon is there after it was killed", runs)
+	first = a.status().Health.PID
+	d.halt()
+	d.boot()
+	eventually(t, "cron has started it with the machine", runs)
+	if out, said, code := a.there("run", "song"); code != 0 || out != "4711\n" {
+		t.Errorf("run: exit code %d\n%s%s", code, out, said)
+	}
+	if out, said, code := a.deploy("remove", a.host.Address(), "--all"); code != 0 {
+		t.Errorf("remove: %d\n%s%s", code, out, said)
+	}
+	d.is("ls -A /home/plain/belfry; crontab -u plain -l; pgrep -l belfry", "")
 }

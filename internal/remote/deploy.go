@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -259,11 +258,24 @@ func namesProfile(p *project.Project, name string) bool {
 	return false
 }
 
-// installers say how each package manager installs Python with venv.
-var installers = map[string]string{
-	"apt-get": "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-venv",
-	"dnf":     "dnf install -y -q python3 python3-pip",
-	"yum":     "yum install -y -q python3 python3-pip",
+// installer says how a package manager installs Python with venv.
+type installer struct {
+	before  string // what is done before
+	install string // as root would type it
+	unasked string // the options without which it asks, or gives up
+}
+
+// A machine that was just started is often about to update itself. apt waits for
+// one of its two locks when it is told to, and gives up at the other; where its
+// lists cannot be had anew for another reason, the old ones may do.
+var installers = map[string]installer{
+	"apt-get": {
+		before:  "export DEBIAN_FRONTEND=noninteractive\nfor i in 1 2 3 4 5 6 7 8 9 10 11 12; do apt-get update -qq && break; sleep 5; done\n",
+		install: "apt-get install --no-install-recommends python3 python3-venv",
+		unasked: " -y -qq -o DPkg::Lock::Timeout=300",
+	},
+	"dnf": {install: "dnf install python3 python3-pip", unasked: " -y -q"},
+	"yum": {install: "yum install python3 python3-pip", unasked: " -y -q"},
 }
 
 // packages plans what the jobs need of the host's packages.
@@ -278,12 +290,12 @@ func (p *Plan) packages() {
 	if venv {
 		what += " with venv"
 	}
-	command, known := installers[f.Packages]
+	by, known := installers[f.Packages]
 	switch {
 	case known && f.Root != "":
-		script := command
+		script := by.before + by.install + by.unasked
 		if f.Root == "sudo" {
-			script = "sudo -n sh -c " + Quote(command)
+			script = "sudo -n sh -c " + Quote(script)
 		}
 		p.step(fmt.Sprintf("install %s with %s, for %s", what, f.Packages, strings.Join(users, ", ")), func(ctx context.Context, _ Progress) (string, error) {
 			if _, err := p.host.script(ctx, "exec >&2\n"+script); err != nil {
@@ -292,8 +304,7 @@ func (p *Plan) packages() {
 			return "", nil
 		})
 	case known:
-		_, install, _ := strings.Cut(command, "&& ")
-		p.Lacks = append(p.Lacks, fmt.Sprintf("%s is needed by %s and cannot be installed by %s: have root do\n    %s", what, strings.Join(users, ", "), f.User, strings.NewReplacer(" -qq", "", " -q", "").Replace(cmp.Or(install, command))))
+		p.Lacks = append(p.Lacks, fmt.Sprintf("%s is needed by %s and cannot be installed by %s: have root do\n    %s", what, strings.Join(users, ", "), f.User, by.install))
 	default:
 		p.Lacks = append(p.Lacks, fmt.Sprintf("%s is needed by %s: install it on the host (%s)", what, strings.Join(users, ", "), f.Distribution))
 	}

@@ -1,10 +1,11 @@
-# Boots the root directory $1, by executing $4 in it. It is process 1 of namespaces of its
-# own already; $2 is a folder that keeps what the host writes, so that it can be booted
-# again, $3 a cgroup of its own. It waits for a line on standard input: then the network
+# Boots the root directory $1, by executing $4 and so on in it. It is process 1 of
+# namespaces of its own already; $2 is a folder that keeps what the host writes, so that
+# it can be booted again, $3 a cgroup of its own. It waits for a line on standard input: then the network
 # is there. Nothing of the machine is written: its root is left behind, and its kernel's
 # settings are read-only.
 set -eu
-root=$1 keeps=$2 cgroup=$3 init=$4
+root=$1 keeps=$2 cgroup=$3
+shift 3
 echo 0 > "$cgroup/cgroup.procs"
 read -r address gateway
 ip link set lo up
@@ -44,6 +45,7 @@ mkdir -p mnt
 pivot_root . mnt
 cd /
 umount -l /mnt
+shift 2
 exec env -i container=belfry PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-	setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-sys_boot "$3"
-' sh "$root" "$keeps" "$init"
+	setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-sys_boot "$@"
+' sh "$root" "$keeps" "$@"

@@ -43,6 +43,7 @@ func (u Unit) String() string {
 	if len(u.Conflicts) > 0 {
 		line("Conflicts=%s", strings.Join(u.Conflicts, " "))
 	}
+	b.WriteString(patience)
 	line("")
 	line("[Service]")
 	if u.Version > 0 && u.Version < 253 {
@@ -72,8 +73,15 @@ func (u Unit) String() string {
 	return b.String()
 }
 
+// patience keeps systemd from giving up: what keeps the daemon from starting may
+// pass, as a full disk does.
+const patience = `# However often it ends at once, it is started again.
+StartLimitIntervalSec=0
+`
+
 // keeping is what makes the jobs outlive the daemon.
 const keeping = `Restart=always
+RestartSec=1
 # Belfry ends; its keeper and the jobs go on, and the next daemon finds them.
 KillMode=process
 # A job that took too much memory is the job's end, not belfry's.

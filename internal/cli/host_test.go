@@ -428,7 +428,9 @@ func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
 	}
 
 	eventually(t, "the job is known to have ended with the machine", func() bool { return admin.runs("long")[0].Finished() })
-	t.Logf("a reboot ends a job: %s, %s", admin.runs("long")[0].State, admin.runs("long")[0].Reason)
+	if run := admin.runs("long")[0]; run.State != "failed" || run.Reason != "killed by SIGTERM" {
+		t.Errorf("a reboot ends a job so: %s, %s", run.State, run.Reason)
+	}
 
 	if out, said, code := plain.deploy("remove", plain.host.Address()); code != 0 {
 		t.Errorf("remove: %d\n%s%s", code, out, said)

@@ -42,7 +42,7 @@ func TestThePlanSaysWhatTheHostLacks(t *testing.T) {
 		{"sudo installs", Facts{Root: "sudo", Packages: "dnf"}, environment, "install python3 with venv with dnf, for a", ""},
 		{"venv is missing", Facts{Python: "3.11.2", Root: "yes", Packages: "apt-get"}, environment, "install python3 with venv", ""},
 		{"nobody may", Facts{Packages: "apt-get", User: "me"}, script, "", "apt-get install --no-install-recommends python3 python3-venv"},
-		{"nobody may, with yum", Facts{Packages: "yum", User: "me"}, script, "", "yum install -y python3 python3-pip"},
+		{"nobody may, with yum", Facts{Packages: "yum", User: "me"}, script, "", "yum install python3 python3-pip"},
 		{"an unknown manager", Facts{Root: "yes", Packages: "apk", Distribution: "Alpine"}, script, "", "install it on the host (Alpine)"},
 	} {
 		p := planFor(t, c.f, c.yaml)

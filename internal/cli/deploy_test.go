@@ -738,9 +738,7 @@ func TestTheExampleIsOnAHostAfterOneCommand(t *testing.T) {
 	t.Parallel()
 	s3 := s3test.Start(t)
 	a := newAway(t, sshtest.Options{}).seededFor("ttandaudio")
-	if err := os.CopyFS(a.dir, os.DirFS("../../examples/ttandaudio")); err != nil {
-		t.Fatal(err)
-	}
+	copyExample(t, a.dir)
 	text := strings.NewReplacer("# env_file: .env ", "env_file: .env ", "to: lake/", "to: s3://"+s3.Bucket+"/").Replace(a.read("belfry.yaml"))
 	a.write("belfry.yaml", text)
 	a.write(".env", strings.Join(s3.Env(), "\n")+"\n")

@@ -336,9 +336,7 @@ func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
 	build(t, binary)
 	admin := d.account("admin")
 	d.do("echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin")
-	if err := os.CopyFS(admin.dir, os.DirFS("../../examples/ttandaudio")); err != nil {
-		t.Fatal(err)
-	}
+	copyExample(t, admin.dir)
 	wheel, content := pythontest.Wheel(t, "tiny", "1.0")
 	admin.write("wheels/"+wheel, string(content))
 	admin.write("requirements.txt", "--no-index\n--find-links ./wheels\ntiny==1.0\n")

@@ -104,15 +104,15 @@ func newPlace(t *testing.T, files ...string) *place {
 	return p
 }
 
-// example copies examples/ttandaudio, without what was made in it.
-func (p *place) example() {
-	p.t.Helper()
-	if out, err := exec.Command("cp", "-r", "../../examples/ttandaudio/.", p.dir).CombinedOutput(); err != nil {
-		p.t.Fatalf("copy the example: %v\n%s", err, out)
+// copyExample copies examples/ttandaudio to dir, without what was made in it.
+func copyExample(t *testing.T, dir string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-r", "../../examples/ttandaudio/.", dir).CombinedOutput(); err != nil {
+		t.Fatalf("copy the example: %v\n%s", err, out)
 	}
 	for _, made := range []string{".belfry", "lake"} {
-		if err := os.RemoveAll(p.path(made)); err != nil {
-			p.t.Fatal(err)
+		if err := os.RemoveAll(filepath.Join(dir, made)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

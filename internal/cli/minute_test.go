@@ -109,7 +109,7 @@ func (p *place) mail() string {
 func TestTheExampleRunsAtItsTimeAndTheSecondJobAfterTheFirst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.example()
+	copyExample(t, p.dir)
 	seoul, err := time.LoadLocation("Asia/Seoul")
 	if err != nil {
 		t.Fatal(err)

@@ -112,7 +112,7 @@ func TestAMonthOfTheExampleIsMadeAgainIntoABucket(t *testing.T) {
 	t.Parallel()
 	s3 := s3test.Start(t)
 	p := newPlace(t)
-	p.example()
+	copyExample(t, p.dir)
 	env := "MARKET: KR"
 	for _, v := range s3.Env() {
 		name, value, _ := strings.Cut(v, "=")

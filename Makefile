@@ -22,7 +22,7 @@ crash: ## kill daemons for a quarter of an hour, and look whether anything was l
 	@go test ./internal/crashtest -run Killed -campaign 15m -jobs 20 -timeout 1h -v
 
 host: ## make a Debian host with a systemd of its own, in the user's cache, and deploy to it
-	@go test -p 2 ./internal/cli -run Systemd -host -v -timeout 20m
+	@go test -p 2 -tags host ./internal/cli -run Systemd -v -timeout 20m
 
 bench: ## measure crontab beside other libraries (bench/README.md)
 	@cd bench && go run .
@@ -35,6 +35,7 @@ fmt: ## format the sources
 
 vet: ## what can be checked without running anything
 	@go vet ./...
+	@go vet -tags host ./internal/cli
 	@cd bench && go vet ./...
 	@go mod tidy -diff
 	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry

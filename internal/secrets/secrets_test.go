@@ -198,12 +198,10 @@ func TestATextIsReadAsItWasWritten(t *testing.T) {
 		var s Set
 		for range rapid.IntRange(0, 5).Draw(t, "secrets") {
 			name := rapid.StringMatching(`[A-Za-z_][A-Za-z0-9_]{0,5}`).Draw(t, "name")
-			value := rapid.OneOf(rapid.StringN(1, 20, -1), rapid.Custom(func(t *rapid.T) string {
+			held := func(value string) bool { return !strings.ContainsRune(value, 0) } // by an environment
+			value := rapid.OneOf(rapid.StringN(1, 20, -1).Filter(held), rapid.Custom(func(t *rapid.T) string {
 				return string(rapid.SliceOfN(rapid.SampledFrom([]byte(" \t\n\r\"'#=\\`a\x80")), 1, 8).Draw(t, "bytes"))
 			})).Draw(t, "value")
-			if strings.ContainsRune(value, 0) {
-				t.Skip("no environment holds it")
-			}
 			if err := s.Put(name, value); err != nil {
 				t.Fatal(err)
 			}

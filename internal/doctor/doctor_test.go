@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"belfry/api"
 	"belfry/internal/job"
 	"belfry/internal/secrets"
+	"belfry/internal/system"
 )
 
 // well is a set-up with which nothing is wrong.
@@ -170,6 +172,28 @@ func TestEachCheckSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		if !tested[c.name] {
 			t.Errorf("the check %q has no test of what is wrong", c.name)
 		}
+	}
+}
+
+func TestEachCrontabThatIsNotUsedHasARow(t *testing.T) {
+	t.Parallel()
+	s := well(t)
+	s.Refused = []*system.Refusal{
+		{Path: "/etc/cron.d/ops", Reason: "others can write it", Next: "chmod go-w /etc/cron.d/ops"},
+		{Path: "/var/spool/cron/eve", Reason: "there is no user of that name", Next: "remove it"},
+	}
+	var rows []string
+	for _, f := range Examine(t.Context(), s) {
+		if f.Check == "crontab" && f.Level == Wrong {
+			rows = append(rows, f.Message+"; "+f.Next)
+		}
+	}
+	want := []string{
+		"it is not used: /etc/cron.d/ops: others can write it; chmod go-w /etc/cron.d/ops",
+		"it is not used: /var/spool/cron/eve: there is no user of that name; remove it",
+	}
+	if !slices.Equal(rows, want) {
+		t.Errorf("the rows are %q, want %q", rows, want)
 	}
 }
 

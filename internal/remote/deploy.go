@@ -196,9 +196,6 @@ func roomFor(err error) error {
 	return fmt.Errorf("%w: make room on the host; the same command then goes on", err)
 }
 
-// Removed are old releases that the switch took away.
-func (p *Plan) Removed() []string { return p.result.Removed }
-
 // serviceFor chooses how the daemon is kept running.
 func serviceFor(f Facts) site.Service {
 	service := site.Service{Kind: site.Background, User: f.User}

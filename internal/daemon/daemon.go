@@ -470,7 +470,7 @@ func (d *Daemon) serve(ctx context.Context, listener net.Listener, handler http.
 }
 
 // plan is the loop: look at the clock, write down what is due, have it started,
-// sleep until the next firing, at most a minute.
+// sleep until shortly before the next firing, at most a minute.
 func (d *Daemon) plan(ctx context.Context) error {
 	log, alive := d.o.Log.With("component", "plan"), d.beats.of(planning)
 	for {
@@ -479,20 +479,30 @@ func (d *Daemon) plan(ctx context.Context) error {
 			return err
 		}
 		d.touchAlive(log)
-		wake, err := d.decide(ctx)
+		next, err := d.decide(ctx)
+		wake, coming := next.Wake, next.Coming
 		if err != nil && ctx.Err() == nil {
 			log.Error("plan", "error", err)
-			wake = d.o.Clock().Wall.Add(time.Second)
+			wake, coming = d.o.Clock().Wall.Add(time.Second), 0
 			if d.store.trouble() != "" {
 				wake = wake.Add(time.Minute) // it wakes us
 			}
 		}
-		timer := time.NewTimer(min(max(wake.Sub(d.o.Clock().Wall), 0), time.Minute))
+		if d.o.Shadow || coming > aheadMost {
+			coming = 0 // there is nothing to have ready, or too much
+		}
+		timer := time.NewTimer(min(max(wake.Add(-lead(coming)).Sub(d.o.Clock().Wall), 0), time.Minute))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case <-timer.C:
+			if coming == 0 {
+				continue
+			}
+			if err := d.ahead(ctx, wake); err != nil && ctx.Err() == nil {
+				log.Debug("what is due was not written ahead", "error", err)
+			}
 		case <-d.woken:
 			timer.Stop()
 		}
@@ -500,24 +510,31 @@ func (d *Daemon) plan(ctx context.Context) error {
 }
 
 // decide plans once and says when to look again.
-func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
+func (d *Daemon) decide(ctx context.Context) (plan.Decision, error) {
+	now := d.o.Clock()
+	return d.planTo(ctx, now, func(decision plan.Decision) (wrote bool, err error) {
+		return d.store.Record(ctx, decision, now.Wall)
+	})
+}
+
+// planTo plans up to a reading of the clocks and has the decision written.
+func (d *Daemon) planTo(ctx context.Context, reading plan.Reading, write func(decision plan.Decision) (wrote bool, err error)) (plan.Decision, error) {
 	d.jobs.turn.Lock()
 	defer d.jobs.turn.Unlock()
-	reading := d.o.Clock()
 	clock, err := d.store.Clock(ctx)
 	if err != nil {
-		return time.Time{}, err
+		return plan.Decision{}, err
 	}
 	if d.o.System != nil && clock.Boot == "" && d.o.System.RebootDone() {
 		clock.Boot = reading.Boot // the cron before us has run what runs when the machine starts
 	}
 	in := plan.Input{Node: d.o.Host.Name, Now: reading, Last: d.last, Clock: clock, Jobs: d.jobs.calendar(), Shadow: d.o.Shadow}
 	if in.Waits, err = d.store.Waits(ctx); err != nil {
-		return time.Time{}, err
+		return plan.Decision{}, err
 	}
 	if d.last == nil {
 		if in.Queued, err = d.store.QueuedFirings(ctx); err != nil {
-			return time.Time{}, err
+			return plan.Decision{}, err
 		}
 		in.Alive = d.jobs.alive
 	}
@@ -525,9 +542,9 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if len(decision.Runs) > 0 {
 		crash.Point(crash.Decided)
 	}
-	wrote, err := d.store.Record(ctx, decision, reading.Wall)
+	wrote, err := write(decision)
 	if err != nil {
-		return time.Time{}, err
+		return plan.Decision{}, err
 	}
 	if wrote {
 		crash.Point(crash.Recorded)
@@ -546,7 +563,7 @@ func (d *Daemon) decide(ctx context.Context) (time.Time, error) {
 	if !d.o.Shadow {
 		d.runner.Prepare(decision.Coming, decision.Wake.Sub(reading.Wall))
 	}
-	return decision.Wake, nil
+	return decision, nil
 }
 
 // touchAlive notes that a daemon was here, so that the next one can say how

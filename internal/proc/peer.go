@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	eventPause = 50 * time.Millisecond // between two frames of events: in a burst, fewer are faster
-	maxUnread  = 10_000                // answers that a daemon has not read: more, and it is dropped
+	eventPause = 50 * time.Millisecond  // between two frames of events: in a burst, fewer are faster
+	crowdPause = 500 * time.Millisecond // while a crowd waits to be started: it goes first
+	maxUnread  = 10_000                 // answers that a daemon has not read: more, and it is dropped
 )
 
 // peer is one daemon's connection, on the keeper's side.
@@ -55,7 +56,7 @@ func (k *keeper) accept() {
 			p.finish()
 		}
 		k.mu.Unlock()
-		k.work.Go(p.write)
+		k.work.Go(func() { p.write(k.crowded) })
 		k.work.Go(func() { k.serve(p) })
 	}
 }
@@ -258,7 +259,7 @@ func (p *peer) finish() {
 
 // write sends what was left for it: answers at once, the first event at once
 // too, and those that follow fast in frames of many.
-func (p *peer) write() {
+func (p *peer) write(crowded func() bool) {
 	defer p.close()
 	var last time.Time
 	timer := time.NewTimer(0)
@@ -270,13 +271,18 @@ func (p *peer) write() {
 		case <-p.signal:
 		case <-timer.C:
 		}
+		crowd := crowded() // whose lock is taken before ours
 		p.mu.Lock()
 		final := p.final
 		frames := p.frames
 		p.frames = nil
 		if len(p.events) > 0 {
-			if wait := eventPause - time.Since(last); wait > 0 && !final {
-				timer.Reset(wait)
+			since, pause := time.Since(last), eventPause
+			if crowd {
+				pause = crowdPause
+			}
+			if since < pause && !final {
+				timer.Reset(min(pause-since, eventPause))
 			} else {
 				frame, err := encode(message{Type: typeEvents, Events: p.events})
 				if err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -58,17 +59,11 @@ func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	ours := waiting[:0]
-	for _, run := range waiting {
-		if run.Attempt > 0 || !run.QueuedAt.Before(r.o.Since) {
-			ours = append(ours, run)
-		}
-	}
+	ours := r.ours(waiting)
 	if len(ours) == 0 {
 		return time.Time{}, nil
 	}
-	running := slices.SortedFunc(maps.Values(r.live), func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
-	a := admit(ours, running, r.jobOrWhatItWas(ctx), r.o.Limits(), now)
+	a := admit(ours, r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), now)
 	if slices.ContainsFunc(a.start, func(run Run) bool { return due(run.StartBy, now) }) {
 		r.lookedLate = time.Time{} // once they have begun nobody can tell
 		r.tellLate(ctx, now)
@@ -91,6 +86,16 @@ func (r *Runner) admit(ctx context.Context, now time.Time) (time.Time, error) {
 		r.o.Changed()
 	}
 	return a.wake, nil
+}
+
+// ours leaves the waiting runs that we may start.
+func (r *Runner) ours(waiting []Run) []Run {
+	return slices.DeleteFunc(waiting, func(run Run) bool { return run.Attempt == 0 && run.QueuedAt.Before(r.o.Since) })
+}
+
+// running lists the runs with a living attempt.
+func (r *Runner) running() []Run {
+	return slices.SortedFunc(maps.Values(r.live), func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // drop ends runs that will not be started.
@@ -220,19 +225,44 @@ func (r *Runner) output(run string, attempt int) string {
 // them while the next are claimed.
 var batches = []int{16, 64, 200}
 
+// inBatches cuts a list.
+func inBatches[T any](list []T) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for i := 0; len(list) > 0; i++ {
+			n := min(batches[min(i, len(batches)-1)], len(list))
+			if !yield(list[:n]) {
+				return
+			}
+			list = list[n:]
+		}
+	}
+}
+
 // claim makes the runs ours, durably, and then starts them.
 func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
-	for i := 0; len(runs) > 0; i++ {
-		n := min(batches[min(i, len(batches)-1)], len(runs))
-		if err := r.claimBatch(ctx, runs[:n], now); err != nil {
+	for batch := range inBatches(runs) {
+		if err := r.claimBatch(ctx, batch, now); err != nil {
 			return err
 		}
-		runs = runs[n:]
 	}
 	return nil
 }
 
 func (r *Runner) claimBatch(ctx context.Context, runs []Run, now time.Time) error {
+	claims := r.claims(runs, now)
+	crash.Point(crash.Admitted)
+	claimed, err := r.o.Store.Claim(ctx, claims)
+	if err != nil {
+		return fmt.Errorf("claim %d runs: %w", len(claims), err)
+	}
+	crash.Point(crash.Claimed)
+	r.start(ctx, r.claimed(claims, claimed))
+	r.o.Changed()
+	return nil
+}
+
+// claims takes each of the runs for its next attempt.
+func (r *Runner) claims(runs []Run, now time.Time) []Claim {
 	claims := make([]Claim, 0, len(runs))
 	for _, run := range runs {
 		j, known := r.job(run)
@@ -253,40 +283,53 @@ func (r *Runner) claimBatch(ctx context.Context, runs []Run, now time.Time) erro
 		}
 		claims = append(claims, c)
 	}
-	crash.Point(crash.Admitted)
-	claimed, err := r.o.Store.Claim(ctx, claims)
-	if err != nil {
-		return fmt.Errorf("claim %d runs: %w", len(claims), err)
-	}
-	crash.Point(crash.Claimed)
+	return claims
+}
+
+// claimed gives the runs of the claims that were granted: they are ours.
+func (r *Runner) claimed(claims []Claim, granted []bool) []Run {
 	var ours []Run
 	for i, c := range claims {
-		if claimed[i] {
+		if granted[i] {
 			run := c.claimed()
 			r.live[run.ID] = run
 			ours = append(ours, run)
 		}
 	}
-	r.start(ctx, ours)
-	r.o.Changed()
-	return nil
+	return ours
 }
 
-// start hands claimed runs to the keeper, which takes each attempt only once.
+// beginning is an attempt that is to be started, or the reason why it cannot be.
+type beginning struct {
+	run     Run
+	job     *job.Job
+	spec    proc.Spec
+	secrets []string // of its environment
+	err     error
+}
+
+// start hands claimed runs to the keeper.
 func (r *Runner) start(ctx context.Context, runs []Run) {
+	list := make([]beginning, len(runs))
+	for i, run := range runs {
+		list[i] = r.ready(ctx, run)
+	}
+	r.begin(ctx, list)
+}
+
+// begin hands attempts to the keeper, which takes each only once.
+func (r *Runner) begin(ctx context.Context, list []beginning) {
 	var specs []proc.Spec
 	var failed []ending
-	names := map[string]string{} // run → job, for the log
-	for _, run := range runs {
-		names[run.ID] = run.Name
-		spec, err := r.spec(ctx, run)
-		if err != nil {
-			delete(r.doubtful, run.ID)
+	for _, b := range list {
+		if b.err != nil {
+			delete(r.doubtful, b.run.ID)
 			now := r.o.Now()
-			failed = append(failed, r.ended(ctx, run, proc.Exit{Code: -1, Error: err.Error(), StartedAt: now, EndedAt: now})...)
+			failed = append(failed, r.ended(ctx, b.run, proc.Exit{Code: -1, Error: b.err.Error(), StartedAt: now, EndedAt: now})...)
 			continue
 		}
-		specs = append(specs, spec)
+		r.began(b.run, b.job, b.secrets, nil)
+		specs = append(specs, b.spec)
 	}
 	r.end(ctx, failed)
 	if len(specs) == 0 {
@@ -295,12 +338,14 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 	crash.Point(crash.Prepared)
 	err := r.o.Procs.Start(ctx, specs)
 	crash.Point(crash.Started)
-	for _, spec := range specs {
-		if err != nil {
-			r.doubtful[spec.Run] = true
-		} else {
-			delete(r.doubtful, spec.Run)
-			r.o.Log.Info("started", "job", names[spec.Run], "run", spec.Run, "attempt", spec.Attempt)
+	for _, b := range list {
+		switch {
+		case b.err != nil:
+		case err != nil:
+			r.doubtful[b.run.ID] = true
+		default:
+			delete(r.doubtful, b.run.ID)
+			r.o.Log.Info("started", "job", b.run.Name, "run", b.run.ID, "attempt", b.run.Attempt)
 		}
 	}
 	if err != nil {
@@ -308,30 +353,37 @@ func (r *Runner) start(ctx context.Context, runs []Run) {
 	}
 }
 
-func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
+// ready makes what a claimed run needs to be started, its directories among it.
+func (r *Runner) ready(ctx context.Context, run Run) beginning {
+	b := beginning{run: run}
+	b.err = r.specify(ctx, &b)
+	return b
+}
+
+func (r *Runner) specify(ctx context.Context, b *beginning) error {
+	run := b.run
 	if _, known := r.job(run); !known {
-		return proc.Spec{}, errors.New("the job was removed before it could be started")
+		return errors.New("the job was removed before it could be started")
 	}
 	j, err := r.definition(ctx, run) // as it was claimed, maybe by the daemon before this one
 	if err != nil {
-		return proc.Spec{}, err
+		return err
 	}
 	dir, output := r.Dir(run.ID, run.Attempt), r.output(run.ID, run.Attempt)
 	host, err := r.o.Host.Of(j.Owner)
 	if err != nil {
-		return proc.Spec{}, err
+		return err
 	}
 	env, err := environ(j, run, run.Attempt, output, host)
 	if err != nil {
-		return proc.Spec{}, err
+		return err
 	}
 	if _, err := targets(j, env); err != nil {
-		return proc.Spec{}, err
+		return err
 	}
 	if err := r.makeDirs(run, host.Credential, len(j.Publish) > 0); err != nil {
-		return proc.Spec{}, fmt.Errorf("make the attempt's directory: %w", err)
+		return fmt.Errorf("make the attempt's directory: %w", err)
 	}
-	r.began(run, j, hidden(j, env, r.o.Host), nil)
 	cwd := j.Dir
 	if cwd == "" {
 		cwd, _ = env.Lookup("HOME")
@@ -348,14 +400,16 @@ func (r *Runner) spec(ctx context.Context, run Run) (proc.Spec, error) {
 	for _, l := range j.Limits {
 		limits = append(limits, proc.Limit(l))
 	}
-	return proc.Spec{
+	b.job, b.secrets = j, hidden(j, env, r.o.Host)
+	b.spec = proc.Spec{
 		Run: run.ID, Attempt: run.Attempt, Token: run.Token, Dir: dir,
 		Args: args, Env: env.Strings(), Cwd: cwd, CwdElse: cwdElse, Credential: host.Credential,
 		Stdin: []byte(j.Stdin), StdinNull: !j.Crontab && j.Stdin == "",
 		Timeout: j.Timeout, KillAfter: j.KillAfter,
 		LogLimit: max(cmp.Or(j.LogLimit, job.DefaultLogLimit), 0),
 		Umask:    j.Umask, Nice: j.Nice, Limits: limits,
-	}, nil
+	}
+	return nil
 }
 
 // PublishLock is the name, beside an attempt's output, of the file that is locked

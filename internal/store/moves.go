@@ -18,28 +18,33 @@ import (
 // that were still queued and under the token that the claim follows.
 func (s *Store) Claim(ctx context.Context, claims []run.Claim) (claimed []bool, err error) {
 	err = s.update(ctx, "claim runs", func(tx *tx) error {
-		claimed = make([]bool, len(claims))
-		for i, c := range claims {
-			n, err := tx.claimRun(c)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				continue
-			}
-			targets, err := json.Marshal(c.Targets)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.exec(`INSERT INTO attempt (run, number, token, node, boot, targets, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				c.Run, c.Attempt, c.Token, c.Node, c.Boot, string(targets), c.At.UnixMilli()); err != nil {
-				return err
-			}
-			claimed[i] = true
-		}
-		return nil
+		claimed, err = tx.claim(claims)
+		return err
 	})
 	return claimed, err
+}
+
+func (t *tx) claim(claims []run.Claim) (claimed []bool, err error) {
+	claimed = make([]bool, len(claims))
+	for i, c := range claims {
+		n, err := t.claimRun(c)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			continue
+		}
+		targets, err := json.Marshal(c.Targets)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := t.exec(`INSERT INTO attempt (run, number, token, node, boot, targets, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			c.Run, c.Attempt, c.Token, c.Node, c.Boot, string(targets), c.At.UnixMilli()); err != nil {
+			return nil, err
+		}
+		claimed[i] = true
+	}
+	return claimed, nil
 }
 
 const claiming = `UPDATE run SET state = 'running', reason = '', attempt = $1, token = $2, node = $3, not_before = 0, start_by = 0,

@@ -19,42 +19,66 @@ func (s *Store) Record(ctx context.Context, d plan.Decision, now time.Time) (boo
 	if len(d.Runs) == 0 && len(d.Expired) == 0 && len(d.Released) == 0 && !d.Write {
 		return false, nil
 	}
-	return true, s.update(ctx, "record what is due", func(tx *tx) error {
-		ids, known, err := tx.recordRuns(d.Runs, now)
+	return true, s.update(ctx, "record what is due", func(tx *tx) error { return tx.record(d, now) })
+}
+
+// RecordAhead is Record at an instant to come and Claim at it in one transaction,
+// which begins before the instant and ends at it. choose gives the claims among all
+// that will wait then, and until is told which of them were granted; it returns at the
+// instant, with an error when it did not come as it was foreseen: then nothing was
+// written. All other writes wait meanwhile.
+func (s *Store) RecordAhead(ctx context.Context, d plan.Decision, at time.Time, choose func(waiting []run.Run) []run.Claim, until func(granted []bool) error) error {
+	return s.update(ctx, "record what will be due", func(tx *tx) error {
+		if err := tx.record(d, at); err != nil {
+			return err
+		}
+		waiting, err := waiting(tx.ctx, tx.raw)
 		if err != nil {
 			return err
 		}
-		for _, link := range d.Links {
-			if err := tx.link(link.Child, ids[link.Parent]); err != nil {
-				return err
-			}
-			known[ids[link.Parent]] = true // it was there when its child was not told of it
+		granted, err := tx.claim(choose(waiting))
+		if err != nil {
+			return err
 		}
-		for _, parent := range slices.Sorted(maps.Keys(known)) {
-			// It may have ended already: nobody would tell its children.
-			state, err := one(tx.ctx, tx.raw, value[run.State], `SELECT state FROM run WHERE id = $1`, parent)
-			if err != nil {
-				return err
-			}
-			if err := tx.settleChildren(parent, state, now); err != nil {
-				return err
-			}
-		}
-		for _, id := range d.Released {
-			if err := tx.release(id, now); err != nil {
-				return err
-			}
-		}
-		for _, e := range d.Expired {
-			if err := tx.move(run.Move{Run: e.Run, From: run.Queued, To: run.Missed, Reason: e.Reason, At: now}); err != nil {
-				return err
-			}
-		}
-		_, err = tx.exec(`INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', $1, $2, $3, $4)
-			ON CONFLICT (scope) DO UPDATE SET mark = excluded.mark, high = excluded.high, era = excluded.era, boot = excluded.boot`,
-			d.Clock.Mark.UnixMilli(), d.Clock.High.UnixMilli(), d.Clock.Era, d.Clock.Boot)
-		return err
+		return until(granted)
 	})
+}
+
+func (t *tx) record(d plan.Decision, now time.Time) error {
+	ids, known, err := t.recordRuns(d.Runs, now)
+	if err != nil {
+		return err
+	}
+	for _, link := range d.Links {
+		if err := t.link(link.Child, ids[link.Parent]); err != nil {
+			return err
+		}
+		known[ids[link.Parent]] = true // it was there when its child was not told of it
+	}
+	for _, parent := range slices.Sorted(maps.Keys(known)) {
+		// It may have ended already: nobody would tell its children.
+		state, err := one(t.ctx, t.raw, value[run.State], `SELECT state FROM run WHERE id = $1`, parent)
+		if err != nil {
+			return err
+		}
+		if err := t.settleChildren(parent, state, now); err != nil {
+			return err
+		}
+	}
+	for _, id := range d.Released {
+		if err := t.release(id, now); err != nil {
+			return err
+		}
+	}
+	for _, e := range d.Expired {
+		if err := t.move(run.Move{Run: e.Run, From: run.Queued, To: run.Missed, Reason: e.Reason, At: now}); err != nil {
+			return err
+		}
+	}
+	_, err = t.exec(`INSERT INTO clock (scope, mark, high, era, boot) VALUES ('', $1, $2, $3, $4)
+		ON CONFLICT (scope) DO UPDATE SET mark = excluded.mark, high = excluded.high, era = excluded.era, boot = excluded.boot`,
+		d.Clock.Mark.UnixMilli(), d.Clock.High.UnixMilli(), d.Clock.Era, d.Clock.Boot)
+	return err
 }
 
 // recordRuns adds the runs of a decision. It gives their ids, and the parents

@@ -141,7 +141,11 @@ func runsQuery(f RunFilter) (query string, args []any, err error) {
 // retry's time, in the order they were queued; those that were queued together
 // in the order of their firings.
 func (s *Store) Waiting(ctx context.Context) ([]run.Run, error) {
-	return list(ctx, s.read, scanRun, `SELECT `+runColumns+`WHERE run.state = 'queued' AND run.reason <> $1 ORDER BY run.queued_at, run.fires_at, run.id`, plan.DependencyReason)
+	return waiting(ctx, s.read)
+}
+
+func waiting(ctx context.Context, from *prepared) ([]run.Run, error) {
+	return list(ctx, from, scanRun, `SELECT `+runColumns+`WHERE run.state = 'queued' AND run.reason <> $1 ORDER BY run.queued_at, run.fires_at, run.id`, plan.DependencyReason)
 }
 
 // Running lists the runs with a claimed attempt.

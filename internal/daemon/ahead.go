@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"belfry/internal/plan"
+	"belfry/internal/run"
+)
+
+// aheadMost is for how many jobs at one instant all is made ready before it. It
+// bounds for how long everything else waits.
+const aheadMost = 5000
+
+// lead is how long before its instant what so many jobs need is begun to be made.
+// That takes half as long, or less.
+func lead(jobs int) time.Duration {
+	if jobs == 0 {
+		return 0
+	}
+	return 20*time.Millisecond + time.Duration(jobs)*200*time.Microsecond
+}
+
+// ahead plans an instant shortly before it, writes down and makes ready what is due
+// then, and has it started when the instant comes. With an error nothing was written,
+// and decide does all of it when it is time.
+func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
+	now := d.o.Clock()
+	then := now
+	then.Wall = at
+	then.Running += at.Sub(now.Wall)
+	then.Elapsed += at.Sub(now.Wall)
+	_, err := d.planTo(ctx, then, func(decision plan.Decision) (bool, error) {
+		return true, d.runner.Ahead(ctx, at, func(ctx context.Context, choose func(waiting []run.Run) []run.Claim, ready func(granted []bool)) error {
+			return d.store.RecordAhead(ctx, decision, at, choose, func(granted []bool) error {
+				ready(granted)
+				return d.until(ctx, then)
+			})
+		})
+	})
+	return err
+}
+
+// until returns when the clock shows what was foreseen. With an error it was set
+// meanwhile, or the machine slept, and nothing may be concluded.
+func (d *Daemon) until(ctx context.Context, then plan.Reading) error {
+	const leap = time.Second
+	for {
+		now := d.o.Clock()
+		wall, elapsed, running := then.Wall.Sub(now.Wall), then.Elapsed-now.Elapsed, then.Running-now.Running
+		if (wall - elapsed).Abs() > leap || (elapsed - running).Abs() > leap || now.Boot != then.Boot {
+			return fmt.Errorf("the clock leapt by %s, and the machine slept %s", wall-elapsed, running-elapsed)
+		}
+		if wall <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(wall)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}

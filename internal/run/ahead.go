@@ -1,0 +1,57 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"belfry/internal/crash"
+)
+
+var errHeld = errors.New("nothing is claimed any more")
+
+// Ahead has what is due at an instant to come written down and claimed before it,
+// and starts it at it: rows, environments and directories of a thousand jobs take
+// longer than the keeper needs for the first of them.
+//
+// write is one transaction. In it choose gets all that will wait at the instant and
+// gives the claims of what starts then; ready is told which were granted, makes all
+// but the processes, and write commits after it, and not before the instant. When it
+// gives an error nothing has happened: what is due then is the usual pass's to start.
+func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context.Context, choose func(waiting []Run) []Claim, ready func(granted []bool)) error) error {
+	return r.do(ctx, func(ctx context.Context) error {
+		if r.held.Load() {
+			return errHeld
+		}
+		var claims []Claim
+		var granted []bool
+		var list []beginning
+		err := write(ctx, func(waiting []Run) []Claim {
+			a := admit(r.ours(waiting), r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), at)
+			// Of those that begin too late the usual pass tells first.
+			claims = r.claims(slices.DeleteFunc(a.start, func(run Run) bool { return due(run.StartBy, at) }), at)
+			return claims
+		}, func(g []bool) {
+			granted = g
+			for i, c := range claims {
+				if granted[i] {
+					list = append(list, r.ready(ctx, c.claimed()))
+				}
+			}
+			crash.Point(crash.Admitted)
+		})
+		if err != nil {
+			for _, b := range list {
+				_ = os.RemoveAll(r.Dir(b.run.ID, b.run.Attempt))
+			}
+			return err
+		}
+		r.claimed(claims, granted)
+		for batch := range inBatches(list) {
+			r.begin(ctx, batch)
+		}
+		return nil
+	})
+}

@@ -27,10 +27,7 @@ func lead(jobs int) time.Duration {
 // and decide does all of it when it is time.
 func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
 	now := d.o.Clock()
-	then := now
-	then.Wall = at
-	then.Running += at.Sub(now.Wall)
-	then.Elapsed += at.Sub(now.Wall)
+	then := after(now, at.Sub(now.Wall))
 	_, err := d.planTo(ctx, then, func(decision plan.Decision) (bool, error) {
 		return true, d.runner.Ahead(ctx, at, func(ctx context.Context, choose func(waiting []run.Run) []run.Claim, ready func(granted []bool)) error {
 			return d.store.RecordAhead(ctx, decision, at, choose, func(granted []bool) error {
@@ -42,6 +39,14 @@ func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
 	return err
 }
 
+// after is what the clocks show in a while, when nothing happens to them.
+func after(now plan.Reading, while time.Duration) plan.Reading {
+	now.Wall = now.Wall.Add(while)
+	now.Running += while
+	now.Elapsed += while
+	return now
+}
+
 // until returns when the clock shows what was foreseen. With an error it was set
 // meanwhile, or the machine slept, and nothing may be concluded.
 func (d *Daemon) until(ctx context.Context, then plan.Reading) error {
@@ -49,7 +54,7 @@ func (d *Daemon) until(ctx context.Context, then plan.Reading) error {
 	for {
 		now := d.o.Clock()
 		wall, elapsed, running := then.Wall.Sub(now.Wall), then.Elapsed-now.Elapsed, then.Running-now.Running
-		if (wall - elapsed).Abs() > leap || (elapsed - running).Abs() > leap || now.Boot != then.Boot {
+		if (wall-elapsed).Abs() > leap || (elapsed-running).Abs() > leap || now.Boot != then.Boot {
 			return fmt.Errorf("the clock leapt by %s, and the machine slept %s", wall-elapsed, running-elapsed)
 		}
 		if wall <= 0 {

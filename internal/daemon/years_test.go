@@ -150,27 +150,48 @@ func (m *machine) load(jobs []*job.Job, keys []string) {
 
 func (m *machine) wall() time.Time { return time.Now().Add(m.offset).Round(0).UTC() }
 
-// look plans once, as the daemon's loop does.
-func (m *machine) look() {
+// decide plans up to what the clocks will show in a while, and gives what writes
+// the decision down.
+func (m *machine) decide(while time.Duration) (write func()) {
 	m.t.Helper()
 	ctx := m.t.Context()
-	elapsed := time.Since(m.booted)
-	reading := plan.Reading{Wall: m.wall(), Elapsed: elapsed, Running: elapsed - m.asleep, Boot: "boot"}
+	elapsed := time.Since(m.booted) + while
+	reading := plan.Reading{Wall: m.wall().Add(while), Elapsed: elapsed, Running: elapsed - m.asleep, Boot: "boot"}
 	clock, err := m.store.Clock(ctx)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	d := plan.Decide(plan.Input{Node: "node", Now: reading, Last: m.last, Clock: clock, Jobs: m.dates})
-	if _, err := m.store.Record(ctx, d, reading.Wall); err != nil {
-		m.t.Fatal(err)
+	return func() {
+		m.t.Helper()
+		if _, err := m.store.Record(ctx, d, reading.Wall); err != nil {
+			m.t.Fatal(err)
+		}
+		m.last, m.wake = &reading, d.Wake
 	}
-	m.last, m.wake = &reading, d.Wake
 }
 
-// live lets the loop go on.
+// look plans once, as the daemon's loop does.
+func (m *machine) look() {
+	m.t.Helper()
+	m.decide(0)()
+}
+
+// live lets the loop go on. Now and then it decides about its next instant before
+// that, as the daemon does. That the instant does not come then, and the decision is
+// dropped, happens whenever something else does.
 func (m *machine) live(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); m.look() {
-		time.Sleep(min(max(m.wake.Sub(m.wall()), 0), time.Until(end)))
+		wait, left := max(m.wake.Sub(m.wall()), 0), time.Until(end)
+		if m.rand.IntN(2) == 0 {
+			time.Sleep(min(wait, left))
+			continue
+		}
+		write := m.decide(wait)
+		time.Sleep(min(wait, left))
+		if wait <= left {
+			write()
+		}
 	}
 	m.model.live(m.wall())
 }

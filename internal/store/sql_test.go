@@ -119,7 +119,7 @@ func TestNoStatementReadsTheWholeHistory(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"Waiting", "Running", "FailedBefore", "Unfinished", "QueuedFirings", "Untried", "Pending", "ItemsOf", "settleChildren", "claimRun", "Begin", "LastRuns", "candidates", "remove", "dropDefinition", "OpenLogs", "ChunkBehind", "DropLogs", "LogsWithoutRun"} {
+	for _, name := range []string{"waiting", "Running", "FailedBefore", "Unfinished", "QueuedFirings", "Untried", "Pending", "ItemsOf", "settleChildren", "claimRun", "Begin", "LastRuns", "candidates", "remove", "dropDefinition", "OpenLogs", "ChunkBehind", "DropLogs", "LogsWithoutRun"} {
 		if len(all[name]) == 0 {
 			t.Errorf("no statement was found in %s: this test is blind", name)
 		}

@@ -142,14 +142,22 @@ func (c *Client) Start(ctx context.Context, specs []Spec) error {
 	if len(specs) == 0 {
 		return nil
 	}
+	wire, err := toWires(specs)
+	if err != nil {
+		return err
+	}
+	return c.start(ctx, wire)
+}
+
+func toWires(specs []Spec) ([]wireSpec, error) {
 	wire := make([]wireSpec, len(specs))
 	for i, spec := range specs {
 		if spec.Run == "" || spec.Attempt < 1 || !filepath.IsAbs(spec.Dir) {
-			return fmt.Errorf("start attempt %d of run %q in %q: a run, an attempt from 1 on and an absolute directory are needed", spec.Attempt, spec.Run, spec.Dir)
+			return nil, fmt.Errorf("start attempt %d of run %q in %q: a run, an attempt from 1 on and an absolute directory are needed", spec.Attempt, spec.Run, spec.Dir)
 		}
 		wire[i] = toWire(spec)
 	}
-	return c.start(ctx, wire)
+	return wire, nil
 }
 
 func (c *Client) start(ctx context.Context, specs []wireSpec) error {

@@ -22,6 +22,7 @@ type peer struct {
 	conn    *net.UnixConn
 	greeted bool // guarded by keeper.mu
 	daemon  bool // guarded by keeper.mu: it has subscribed; who only looks on keeps no keeper alive
+	held    held // guarded by keeper.mu
 
 	signal chan struct{}
 	done   chan struct{}
@@ -120,12 +121,22 @@ func (k *keeper) answer(p *peer, m message) {
 	}
 	id := key{m.Run, m.Attempt}
 	switch m.Type {
-	case typeStart:
-		if k.ending || k.terminated {
+	case typeStart, typeHold, typeGo:
+		switch {
+		case k.ending || k.terminated:
 			fail(codeEnding, "this keeper is ending")
 			return
+		case m.Type == typeHold:
+			p.held = held{m.Seq, m.Specs}
+		case m.Type == typeGo && m.Hold != p.held.seq:
+			fail(codeUnknown, "nothing is held under %d", m.Hold)
+			return
+		case m.Type == typeGo:
+			k.start(p.held.specs)
+			p.held = held{}
+		default:
+			k.start(m.Specs)
 		}
-		k.start(m.Specs)
 		ok()
 	case typeSignal:
 		a := k.attempts[id]

@@ -40,6 +40,8 @@ const (
 const (
 	typeHello  = "hello"
 	typeStart  = "start"
+	typeHold   = "hold"
+	typeGo     = "go"
 	typeSignal = "signal"
 	typeRenew  = "renew"
 	typeList   = "list"
@@ -71,6 +73,7 @@ type message struct {
 	PID      int    `json:"pid,omitempty"`
 
 	Specs []wireSpec `json:"specs,omitempty"`
+	Hold  int64      `json:"hold,omitempty"` // the seq of a hold
 
 	Run     string   `json:"run,omitempty"`
 	Attempt int      `json:"attempt,omitempty"`

@@ -82,6 +82,10 @@ func TestKeeperAnswersWhatItDoesNotUnderstand(t *testing.T) {
 		{`{"type":"signal","seq":7,"run":"r","attempt":1,"kind":"stop"}`, typeError, codeUnknown},
 		{`{"type":"forget","seq":8,"run":"r","attempt":1}`, typeOK, ""},
 		{`{"type":"list","seq":9}`, typeList, ""},
+		{`{"type":"hold","seq":10,"specs":[]}`, typeOK, ""},
+		{`{"type":"go","seq":11,"hold":9}`, typeError, codeUnknown},
+		{`{"type":"go","seq":12,"hold":10}`, typeOK, ""},
+		{`{"type":"go","seq":13,"hold":10}`, typeError, codeUnknown}, // only once
 	} {
 		r.send(c.frame)
 		m := r.next()

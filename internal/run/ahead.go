@@ -28,6 +28,7 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 		var claims []Claim
 		var granted []bool
 		var list []beginning
+		var start func(ctx context.Context) error
 		err := write(ctx, func(waiting []Run) []Claim {
 			a := admit(r.ours(waiting), r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), at)
 			// Of those that begin too late the usual pass tells first.
@@ -40,6 +41,7 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 					list = append(list, r.ready(ctx, c.claimed()))
 				}
 			}
+			start = r.o.Procs.Hold(ctx, specsOf(list))
 			crash.Point(crash.Admitted)
 		})
 		if err != nil {
@@ -49,9 +51,7 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 			return err
 		}
 		r.claimed(claims, granted)
-		for batch := range inBatches(list) {
-			r.begin(ctx, batch)
-		}
+		r.begin(ctx, list, start)
 		return nil
 	})
 }

@@ -19,6 +19,7 @@ import (
 // Processes is what a Runner needs of the keeper.
 type Processes interface {
 	Start(ctx context.Context, specs []proc.Spec) error
+	Hold(ctx context.Context, specs []proc.Spec) (start func(ctx context.Context) error)
 	Signal(run string, attempt int, kind proc.StopKind) error
 	Events() <-chan proc.Event
 	Forget(run string, attempt int) error

@@ -56,6 +56,10 @@ func (p *processes) Start(_ context.Context, specs []proc.Spec) error {
 	return nil
 }
 
+func (p *processes) Hold(_ context.Context, specs []proc.Spec) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return p.Start(ctx, specs) }
+}
+
 func (p *processes) Signal(id string, attempt int, kind proc.StopKind) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -225,25 +224,14 @@ func (r *Runner) output(run string, attempt int) string {
 // them while the next are claimed.
 var batches = []int{16, 64, 200}
 
-// inBatches cuts a list.
-func inBatches[T any](list []T) iter.Seq[[]T] {
-	return func(yield func([]T) bool) {
-		for i := 0; len(list) > 0; i++ {
-			n := min(batches[min(i, len(batches)-1)], len(list))
-			if !yield(list[:n]) {
-				return
-			}
-			list = list[n:]
-		}
-	}
-}
-
 // claim makes the runs ours, durably, and then starts them.
 func (r *Runner) claim(ctx context.Context, runs []Run, now time.Time) error {
-	for batch := range inBatches(runs) {
-		if err := r.claimBatch(ctx, batch, now); err != nil {
+	for i := 0; len(runs) > 0; i++ {
+		n := min(batches[min(i, len(batches)-1)], len(runs))
+		if err := r.claimBatch(ctx, runs[:n], now); err != nil {
 			return err
 		}
+		runs = runs[n:]
 	}
 	return nil
 }
@@ -308,48 +296,53 @@ type beginning struct {
 	err     error
 }
 
-// start hands claimed runs to the keeper.
+// start hands claimed runs to the keeper, which takes each attempt only once.
 func (r *Runner) start(ctx context.Context, runs []Run) {
 	list := make([]beginning, len(runs))
 	for i, run := range runs {
 		list[i] = r.ready(ctx, run)
 	}
-	r.begin(ctx, list)
+	specs := specsOf(list)
+	r.begin(ctx, list, func(ctx context.Context) error { return r.o.Procs.Start(ctx, specs) })
 }
 
-// begin hands attempts to the keeper, which takes each only once.
-func (r *Runner) begin(ctx context.Context, list []beginning) {
-	var specs []proc.Spec
+// specsOf gives what the keeper gets of those that can be started.
+func specsOf(list []beginning) (specs []proc.Spec) {
+	for _, b := range list {
+		if b.err == nil {
+			specs = append(specs, b.spec)
+		}
+	}
+	return specs
+}
+
+// begin has attempts started.
+func (r *Runner) begin(ctx context.Context, list []beginning, start func(ctx context.Context) error) {
+	if len(list) == 0 {
+		return
+	}
+	crash.Point(crash.Prepared)
+	err := start(ctx)
+	crash.Point(crash.Started)
 	var failed []ending
 	for _, b := range list {
-		if b.err != nil {
+		switch {
+		case b.err != nil:
 			delete(r.doubtful, b.run.ID)
 			now := r.o.Now()
 			failed = append(failed, r.ended(ctx, b.run, proc.Exit{Code: -1, Error: b.err.Error(), StartedAt: now, EndedAt: now})...)
 			continue
-		}
-		r.began(b.run, b.job, b.secrets, nil)
-		specs = append(specs, b.spec)
-	}
-	r.end(ctx, failed)
-	if len(specs) == 0 {
-		return
-	}
-	crash.Point(crash.Prepared)
-	err := r.o.Procs.Start(ctx, specs)
-	crash.Point(crash.Started)
-	for _, b := range list {
-		switch {
-		case b.err != nil:
 		case err != nil:
 			r.doubtful[b.run.ID] = true
 		default:
 			delete(r.doubtful, b.run.ID)
 			r.o.Log.Info("started", "job", b.run.Name, "run", b.run.ID, "attempt", b.run.Attempt)
 		}
+		r.began(b.run, b.job, b.secrets, nil)
 	}
+	r.end(ctx, failed)
 	if err != nil {
-		r.o.Log.Error("hand runs to the keeper", "runs", len(specs), "error", err)
+		r.o.Log.Error("hand runs to the keeper", "runs", len(list)-len(failed), "error", err)
 	}
 }
 

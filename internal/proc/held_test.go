@@ -1,0 +1,53 @@
+package proc
+
+import "testing"
+
+func TestWhatIsHeldStartsWhenItIsToldTo(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	a, b, never := h.spec("echo a"), h.spec("echo b"), h.spec("echo never")
+	d.Hold(t.Context(), []Spec{never}) // and something else instead
+	start := d.Hold(t.Context(), []Spec{a, b})
+	d.wantStatus(a, NeverStarted)
+	if err := start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []Spec{a, b} {
+		if exit := d.exit(s); exit.Code != 0 || exit.Error != "" {
+			t.Errorf("exit %+v", exit)
+		}
+	}
+	d.start(a) // is idempotent, whichever way it was started
+	d.wantStatus(a, Exited)
+	d.wantStatus(never, NeverStarted)
+	if err := d.Hold(t.Context(), nil)(t.Context()); err != nil {
+		t.Errorf("nothing is started with %v", err)
+	}
+}
+
+func TestWhatWasHeldByADeadKeeperIsStartedByTheNext(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	s := h.spec("echo a")
+	start := d.Hold(t.Context(), []Spec{s})
+	h.killKeeper(d.Client)
+	if err := start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exit := d.exit(s); exit.Code != 0 || h.log(s) != "a\n" {
+		t.Errorf("exit %+v, log %q", exit, h.log(s))
+	}
+}
+
+func TestWhatADaemonHadHeldIsGoneWithIt(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	s := h.spec("echo never")
+	d.Hold(t.Context(), []Spec{s})
+	keepers := h.keepers()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.waitKeeper(keepers[0]) // what is held keeps none alive
+	h.open().wantStatus(s, NeverStarted)
+}

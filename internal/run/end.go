@@ -95,8 +95,27 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 		return r.doubt(run, "end a run", err)
 	}
 	if j.Python.Wanted() && exit.Code == python.ExitRefused {
-		exit.Error = cmp.Or(exit.Error, r.hush(j, run, python.Refusal(r.Dir(run.ID, run.Attempt))))
+		exit.Error = cmp.Or(exit.Error, python.Refusal(r.Dir(run.ID, run.Attempt)))
 	}
+	if !exit.LeaseLost { // it may speak of the environment: where a program was looked for
+		exit.Error = r.hush(j, run, exit.Error)
+	}
+	return r.decide(ctx, j, run, exit)
+}
+
+// refused decides what comes of a run whose attempt was not handed to the keeper.
+// why names variables and never what they hold.
+func (r *Runner) refused(ctx context.Context, run Run, why error) []ending {
+	j, err := r.definition(ctx, run)
+	if err != nil {
+		return r.doubt(run, "end a run", err)
+	}
+	now := r.o.Now()
+	return r.decide(ctx, j, run, proc.Exit{Code: -1, Error: why.Error(), StartedAt: now, EndedAt: now})
+}
+
+// decide is ended, for an exit whose error may be written down.
+func (r *Runner) decide(ctx context.Context, j *job.Job, run Run, exit proc.Exit) []ending {
 	to, reason := outcome(j, run, exit)
 	m := Move{To: to, Reason: reason, Ended: &Attempt{
 		Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,

@@ -776,6 +776,31 @@ func TestWhatCannotBeStartedFailsWithAReasonAndIsTriedAgain(t *testing.T) {
 	}, with(retrying("a"), func(j *job.Job) { j.EnvFile = "/no/such/.env"; j.Retry.Backoff = 2 * time.Second }))
 }
 
+func TestWhyAProgramCouldNotBeStartedShowsNoSecret(t *testing.T) {
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("PATH_TOKEN=hunter22\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	play(t, func(s *scene) {
+		why := proc.Exit{Code: -1, Error: "start song: no such program in PATH (/opt/hunter22/bin)", EndedAt: time.Now()}
+		id := s.queue("a", time.Now())
+		s.exits(id, why)
+		s.want(id, run.Failed, "start song: no such program in PATH (/opt/***/bin)")
+
+		s.restart()
+		id = s.queue("a", time.Now().Add(time.Minute))
+		s.stop()
+		if err := os.Remove(file); err != nil { // and they are not known
+			t.Fatal(err)
+		}
+		s.procs.is(id, proc.Exited, &why)
+		s.begin()
+		s.want(id, run.Failed, "its command was not begun; why is not told, for its secrets cannot be read now to be hidden in that: env_file: open "+file)
+	}, with(simple("a"), func(j *job.Job) {
+		j.EnvFile, j.Env = file, []crontab.Var{{Name: "PATH", Value: "/opt/$PATH_TOKEN/bin"}}
+	}))
+}
+
 func TestARunOfARemovedJobIsSkipped(t *testing.T) {
 	play(t, func(s *scene) {
 		s.procs.set(func(p *processes) { p.fail = errors.New("no keeper") })

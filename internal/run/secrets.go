@@ -61,12 +61,15 @@ func guarded(j *job.Job, env Environ, host Host) []string {
 	return values
 }
 
-// hush stars the secrets of an attempt in a text that is to be written down. When
-// they cannot be had now, none of it is.
+// hush stars the secrets of an attempt in why its command was not begun. When they
+// cannot be had now, nothing of it is written down.
 func (r *Runner) hush(j *job.Job, run Run, text string) string {
+	if text == "" {
+		return ""
+	}
 	env, err := environ(j, run, run.Attempt, r.output(run.ID, run.Attempt), r.o.Host)
-	if err != nil && text != "" {
-		return "its command was not begun; its secrets are not known now, so the reason stands in its log alone"
+	if err != nil {
+		return fmt.Sprintf("its command was not begun; why is not told, for its secrets cannot be read now to be hidden in that: %v", err)
 	}
 	return secrets.Veil(hidden(j, env, r.o.Host))(text)
 }

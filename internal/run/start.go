@@ -329,8 +329,7 @@ func (r *Runner) begin(ctx context.Context, list []beginning, start func(ctx con
 		switch {
 		case b.err != nil:
 			delete(r.doubtful, b.run.ID)
-			now := r.o.Now()
-			failed = append(failed, r.ended(ctx, b.run, proc.Exit{Code: -1, Error: b.err.Error(), StartedAt: now, EndedAt: now})...)
+			failed = append(failed, r.refused(ctx, b.run, b.err)...)
 			continue
 		case err != nil:
 			r.doubtful[b.run.ID] = true

@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"internal/service":           {},
 	"internal/syslog":            {},
 	"internal/outbox":            {"internal/crash"},
-	"internal/logs":              {},
+	"internal/logs":              {"internal/secrets"},
 	"internal/secrets":           {},
 	"internal/job":               {"crontab"},
 	"internal/plan":              {"crontab", "internal/job"},

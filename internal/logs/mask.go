@@ -3,7 +3,8 @@ package logs
 import (
 	"bytes"
 	"slices"
-	"strings"
+
+	"belfry/internal/secrets"
 )
 
 // Masker hides secrets in what a job prints. Each byte that belongs to one
@@ -27,37 +28,19 @@ type Masker struct {
 	first   [256]bool           // bytes that secrets begin with
 }
 
-const (
-	// shortest is how long a value must be to be hidden: shorter ones occur by
-	// chance, and hiding them would make logs unreadable.
-	shortest = 6
-	// piece is how much of a long value is hidden as one: it bounds Context. The
-	// pieces of a longer one are hidden each by itself.
-	piece = 4 << 10
-)
+// piece is how much of a long value is hidden as one: it bounds Context. The
+// pieces of a longer one are hidden each by itself.
+const piece = 4 << 10
 
 // NewMasker gives a Masker for the values, and nil when there is nothing to hide.
 func NewMasker(values []string) *Masker {
-	if len(values) == 0 {
-		return nil
-	}
 	m := &Masker{ending: map[uint16][][]byte{}}
-	add := func(text string) {
+	for _, text := range secrets.Texts(values) {
 		for len(text) > piece {
 			m.secrets = append(m.secrets, []byte(text[:piece]))
-			text = text[piece-shortest:] // so that the last one is not too short
+			text = text[piece-secrets.Shortest:] // so that the last one is not too short
 		}
-		if len(text) >= shortest {
-			m.secrets = append(m.secrets, []byte(text))
-		}
-	}
-	for _, value := range values {
-		add(value)
-		if strings.Contains(value, "\n") { // a key in PEM, say, of which one line may be printed
-			for line := range strings.SplitSeq(value, "\n") {
-				add(strings.TrimSuffix(line, "\r"))
-			}
-		}
+		m.secrets = append(m.secrets, []byte(text))
 	}
 	slices.SortFunc(m.secrets, bytes.Compare)
 	m.secrets = slices.CompactFunc(m.secrets, bytes.Equal)

@@ -6,13 +6,15 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"belfry/internal/secrets"
 )
 
 // plainly is what a Masker must do, in the plainest way.
-func plainly(text string, secrets []string) string {
+func plainly(text string, values []string) string {
 	masked := []byte(text)
-	for _, s := range secrets {
-		if len(s) < shortest {
+	for _, s := range values {
+		if len(s) < secrets.Shortest {
 			continue
 		}
 		for at := 0; at+len(s) <= len(text); at++ {

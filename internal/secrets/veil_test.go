@@ -2,10 +2,10 @@ package secrets
 
 import "testing"
 
-func TestVeilStarsWholeValues(t *testing.T) {
+func TestVeilStarsWholeValuesAndTheirLines(t *testing.T) {
 	t.Parallel()
-	hush := Veil([]string{"hunter22", "hunter22-renewed", "short", ""})
-	if got, want := hush("hunter22-renewed, hunter22, short"), "***, ***, short"; got != want {
+	hush := Veil([]string{"hunter22", "hunter22-renewed", "short", "", "-----BEGIN\r\nMIIEvQIB\n--\n"})
+	if got, want := hush("hunter22-renewed, hunter22, short, MIIEvQIB, --"), "***, ***, short, ***, --"; got != want {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 }

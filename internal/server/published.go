@@ -82,6 +82,10 @@ func (s *server) publishingOf(ctx context.Context, backfill string) (*api.Progre
 	var sum *api.Progress
 	for id, p := range s.backend.Publishing() {
 		r, err := s.backend.RunByRef(ctx, id)
+		var problem *api.Error
+		if errors.As(err, &problem) && problem.Code == api.NotFound {
+			continue // it is no longer in the account
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -176,7 +176,10 @@ func (h *house) StopBackfill(_ context.Context, id string, running bool) error {
 }
 
 func (h *house) Publishing() map[string]api.Progress {
-	return map[string]api.Progress{id: {Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4}}
+	return map[string]api.Progress{
+		id:        {Target: "/x", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4},
+		"removed": {Target: "/y", Files: 1, FilesTotal: 2, Bytes: 3, BytesTotal: 4},
+	}
 }
 
 func (h *house) EachPublished(_ context.Context, f server.PublishedFilter, each func(run.Published) error) error {

@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,11 +31,12 @@ type Shared struct {
 
 // FindShared finds the targets that firings after now would share with each
 // other: those of one job, and those of two jobs of a project on the same date.
-// A target whose mode is replace or append may be shared. What is not set by the
+// A job that nothing fires may be run by hand for any date. A target whose mode is replace or append may be shared. What is not set by the
 // job itself, as the variables of an env_file, is taken to be the same always.
 func FindShared(jobs []*Job, now time.Time) []Shared {
 	var list []Shared
 	var places []place
+	known := map[string]twice{} // many jobs fire alike
 	for _, j := range jobs {
 		if len(j.Publish) == 0 {
 			continue
@@ -45,8 +47,12 @@ func FindShared(jobs []*Job, now time.Time) []Shared {
 				continue
 			}
 			p := place{job: j, target: i, ahead: &ahead, pattern: patternOf(j, t.To)}
-			if first, second, found := p.twice(); found {
-				list = append(list, Shared{j, i, p.sharedByFirings(first, second)})
+			alike := p.alike()
+			if _, looked := known[alike]; !looked {
+				known[alike] = p.twice()
+			}
+			if two := known[alike]; two.found {
+				list = append(list, Shared{j, i, p.sharedByFirings(two)})
 			} else {
 				places = append(places, p)
 			}
@@ -139,23 +145,37 @@ func (p *pattern) distinct() bool {
 	})
 }
 
-// twice finds two firings with the same place.
-func (p *place) twice() (first, second Firing, found bool) {
-	if p.distinct() {
-		return first, second, false
+// alike is a text that is the same for places of which twice gives the same.
+func (p *place) alike() string {
+	texts := slices.Clone(p.moments)
+	for _, r := range p.job.Rhythms() {
+		texts = append(appendDrawn(texts, r.Schedules), r.Zone.String())
+	}
+	return strings.Join(append(texts, strconv.FormatBool(p.own)), "\n")
+}
+
+// twice are two firings with the same place, if they were found.
+type twice struct {
+	first, second Firing
+	found         bool
+}
+
+func (p *place) twice() twice {
+	if p.distinct() || p.ahead.byHand() {
+		return twice{}
 	}
 	known := map[string]Firing{}
 	for i := 0; ; i++ {
 		f, ok := p.ahead.at(i)
 		if !ok {
-			return first, second, false
+			return twice{}
 		}
 		values, set := p.of(p.job, f)
 		if !set {
 			continue
 		}
-		if before, twice := known[values]; twice && !before.At.Equal(f.At) {
-			return before, f, true
+		if before, again := known[values]; again && !before.At.Equal(f.At) {
+			return twice{before, f, true}
 		}
 		known[values] = f
 	}
@@ -163,21 +183,21 @@ func (p *place) twice() (first, second Firing, found bool) {
 
 // sharedByFirings says what two firings of a job share, and what would be right:
 // the least that tells all of the firings apart.
-func (p *place) sharedByFirings(first, second Firing) string {
+func (p *place) sharedByFirings(two twice) string {
 	remedy := "$BELFRY_STAMP"
 	for _, more := range [][]string{{"BELFRY_DATE"}, {"BELFRY_HOUR"}, {"BELFRY_DATE", "BELFRY_HOUR"}} {
 		if slices.ContainsFunc(more, func(name string) bool { return slices.Contains(p.moments, name) }) {
 			continue
 		}
 		with := place{job: p.job, ahead: p.ahead, pattern: pattern{moments: append(slices.Clone(p.moments), more...)}}
-		if _, _, still := with.twice(); !still {
+		if !with.twice().found {
 			remedy = "$" + strings.Join(more, " and $")
 			break
 		}
 	}
-	zone := p.job.ZoneAt(second.At)
+	zone := p.job.ZoneAt(two.second.At)
 	layout := "2006-01-02 15:04"
-	a, b := first.At.In(zone), second.At.In(zone)
+	a, b := two.first.At.In(zone), two.second.At.In(zone)
 	if a.Format(layout) == b.Format(layout) { // the clocks were set back between them
 		layout += " -07:00"
 	}
@@ -207,13 +227,25 @@ type ahead struct {
 	full bool
 }
 
+// byHand reports whether nothing fires the job. Its firings are then those that a
+// person can ask for by their date.
+func (a *ahead) byHand() bool { return a.job.Next(a.now).IsZero() }
+
+func (a *ahead) next(t time.Time) time.Time {
+	if at := a.job.Next(t); !at.IsZero() || !a.byHand() {
+		return at
+	}
+	year, month, day := t.In(a.job.Zone).Date()
+	return StartOfDay(time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC), a.job.Zone)
+}
+
 func (a *ahead) at(i int) (Firing, bool) {
 	for i >= len(a.list) && len(a.list) < aheadFirings && !a.full {
 		last := a.now
 		if n := len(a.list); n > 0 {
 			last = a.list[n-1].At
 		}
-		a.add(a.job.Next(last))
+		a.add(a.next(last))
 	}
 	if i >= len(a.list) && len(a.list) >= aheadFirings && !a.full {
 		a.full = true
@@ -274,11 +306,11 @@ func sharedByJobs(places []place) []Shared {
 				break
 			}
 		}
-		if n := len(around); n > 0 && around[n-1].text == p.text {
-			around[n-1].places = append(around[n-1].places, p)
-		} else {
-			around = append(around, outer{pattern: p.pattern, places: []place{p}})
+		if n := len(around); n == 0 || around[n-1].text != p.text {
+			around = append(around, outer{pattern: p.pattern, ofJob: map[*Job]place{}, owners: map[string]place{}})
 		}
+		o := &around[len(around)-1]
+		o.places, o.ofJob[p.job] = append(o.places, p), p
 	}
 	return list
 }
@@ -292,22 +324,18 @@ func lies(in, place string) bool {
 type outer struct {
 	pattern
 	places []place
+	ofJob  map[*Job]place
 	known  int              // so many of places are in owners
 	owners map[string]place // by what the place differs in between firings
 }
 
 // shared finds another place in which p lies for the firing f.
 func (o *outer) shared(p place) (other place, f Firing, found bool) {
-	for _, q := range o.places {
-		if q.job == p.job {
-			return q, Firing{}, true // whether it ever fires or not
-		}
+	if q, found := o.ofJob[p.job]; found {
+		return q, Firing{}, true // whether it ever fires or not
 	}
 	if o.own {
 		return place{}, Firing{}, false
-	}
-	if o.owners == nil {
-		o.owners = map[string]place{}
 	}
 	for ; o.known < len(o.places); o.known++ {
 		q := o.places[o.known]

@@ -121,7 +121,9 @@ func TestTargetsThatTwoJobsShareAreFound(t *testing.T) {
 		{"each run by itself", []*Job{publishing(night, "a", "lake/$BELFRY_RUN"), publishing(night, "b", "lake/$BELFRY_RUN")}, ""},
 		{"two of one job", []*Job{publishing(inZone(t, "UTC"), "a", "lake/x/$BELFRY_DATE", "lake/x/$BELFRY_DATE/y")}, "a: lake/x/$BELFRY_DATE/y in lake/x/$BELFRY_DATE"},
 		{"two of one job, each run by itself", []*Job{publishing(night, "a", "lake/$BELFRY_RUN", "lake/$BELFRY_RUN/y")}, "a: lake/$BELFRY_RUN/y in lake/$BELFRY_RUN"},
-		{"one that is not planned", []*Job{publishing(night, "a", "lake/$BELFRY_DATE"), publishing(inZone(t, "UTC"), "b", "lake/$BELFRY_DATE")}, ""},
+		{"one that is run by hand", []*Job{publishing(night, "a", "lake/$BELFRY_DATE"), publishing(inZone(t, "UTC"), "b", "lake/$BELFRY_DATE")}, "b: lake/$BELFRY_DATE is where a publishes too, on 2026-07-11"},
+		{"two that are run by hand", []*Job{publishing(inZone(t, "UTC"), "a", "lake/$BELFRY_DATE"), publishing(inZone(t, "Asia/Seoul", "@reboot"), "b", "lake/$BELFRY_DATE")}, "b: lake/$BELFRY_DATE is where a publishes too, on 2026-07-11"},
+		{"two that are run by hand, at places of their own", []*Job{publishing(inZone(t, "UTC"), "a", "lake/a/$BELFRY_DATE"), publishing(inZone(t, "UTC"), "b", "lake/b/$BELFRY_DATE")}, ""},
 	} {
 		var got []string
 		for _, s := range FindShared(c.jobs, july) {
@@ -185,6 +187,7 @@ func BenchmarkFindShared(b *testing.B) {
 		"nightly, by interval": {"Europe/Berlin", "%d 1 * * *", "s3://lake/$BELFRY_JOB/dt=$BELFRY_START_DATE/"},
 		"the name last":        {"Europe/Berlin", "%d 1 * * *", "s3://lake/dt=$BELFRY_DATE/$BELFRY_JOB/"},
 		"the stamp":            {"Europe/Berlin", "%d 1 * * *", "s3://lake/$BELFRY_JOB/$BELFRY_STAMP/"},
+		"the run":              {"Europe/Berlin", "%d 1 * * *", "s3://lake/$BELFRY_RUN/"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			var jobs []*Job

@@ -226,8 +226,8 @@ func crontabOption(j *Job, pools map[string]int, key, value string) (err error) 
 	case "log_limit":
 		j.LogLimit, err = ParseLogLimit(value)
 	case "publish":
-		if value == "" {
-			return fmt.Errorf("publish needs a target: a folder or s3://bucket/prefix/")
+		if err := CheckTarget(value); err != nil {
+			return err
 		}
 		j.target().To, j.IfEmpty = value, IfEmptyError
 		if !j.Notify.Wants(OnFailure) {

@@ -239,6 +239,7 @@ func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 		{"#belfry: log_limit=64MB", `ops:1:10: "64MB" is not a size; write it as 64MiB, 2GiB or a number of bytes, or none`},
 		{"#belfry: log_limit=1KiB", `ops:1:10: "1KiB" is too little for a log: 16KiB at least, or none`},
 		{"#belfry: publish=", `ops:1:10: publish needs a target: a folder or s3://bucket/prefix/`},
+		{"#belfry: publish=~/x", `ops:1:10: "~/x": only a shell knows what ~ is; write "$HOME/x"`},
 		{"#belfry: publish=/x publish_mode=add", `ops:1:21: "add" is not one of replace, append, fail_if_exists`},
 		{"#belfry: publish_mode=append", `ops:1:10: publish_mode says nothing without a target; write publish=TARGET beside it`},
 		{"#belfry: timeout=x\n#belfry: 이름=x", "ops:1:10: \"x\" is not a duration; write it as 90s, 30m, 1h30m or 2d\nops:2:10: \"이름\" is not an option; there are " + all},

@@ -53,8 +53,8 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 				}},
 			})
 		}
-		if target.To == "" {
-			p.errorf(item, "publish needs a target: a folder or s3://bucket/prefix/")
+		if err := job.CheckTarget(target.To); err != nil {
+			p.errorf(at, "%v", err)
 			continue
 		}
 		if !strings.HasPrefix(target.To, "s3://") && !strings.HasPrefix(target.To, "$") {

@@ -296,6 +296,9 @@ func targets(j *job.Job, env Environ) ([]job.Target, error) {
 		if err != nil {
 			return nil, fmt.Errorf("publish to %s: %w; in a target, one that is empty is as good as none", t.To, err)
 		}
+		if strings.HasPrefix(t.To, "$") && job.CheckTarget(to) != nil { // which would show what stands in a variable
+			return nil, fmt.Errorf("publish to %s: that is neither a folder nor s3://bucket/prefix/, as its variables are now", t.To)
+		}
 		to = AbsoluteTarget(to, cmp.Or(j.Dir, home))
 		if Inside(to, output) {
 			return nil, fmt.Errorf("publish to %s: it lies in the run's own output; choose a place outside of it", t.To)

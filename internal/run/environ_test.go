@@ -367,6 +367,12 @@ func TestTargetsAreExpandedAndAbsolute(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %s", c.why, got, err, c.want)
 		}
 	}
+	for _, lake := range []string{"s3:hunter22", "~/hunter22", "gs://hunter22"} {
+		_, err := targets(&job.Job{Settings: &job.Settings{Dir: "/p", Publish: []job.Target{{To: "$LAKE/x"}}}}, append(env, vars("LAKE="+lake)...))
+		if err == nil || !strings.Contains(err.Error(), "publish to $LAKE/x: that is neither a folder nor s3://bucket/prefix/") || strings.Contains(err.Error(), "hunter22") {
+			t.Errorf("of %s it says %v", lake, err)
+		}
+	}
 	written := job.Target{To: "s3://x/", KMSKey: "$KEY", Metadata: map[string]string{"day": "of $BELFRY_DATE"}, Mode: job.ModeAppend, Parallel: 3}
 	want := job.Target{To: "s3://x/", KMSKey: "arn", Metadata: map[string]string{"day": "of 2026-07-10"}, Mode: job.ModeAppend, Parallel: 3}
 	settings := &job.Settings{Publish: []job.Target{written}}

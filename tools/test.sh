@@ -11,6 +11,7 @@ need python3 python3
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 need s3cmd s3cmd
 /usr/bin/python3 -c 'import boto3' 2>/dev/null || missing="$missing python3-boto3" # a reader of what was published
+/usr/bin/python3 -c 'import jsonschema' 2>/dev/null || missing="$missing python3-jsonschema" # holds the schema and the parser of belfry.yaml together
 need ps procps
 need age age
 need systemd-analyze systemd

@@ -67,7 +67,7 @@ every run that should have happened, and publishes results whole or not at all.
 	root.AddCommand(
 		c.initCommand(), c.runCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
-		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
+		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.schemaCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
 		socketProxyCommand(),
 	)
 	root.AddCommand(c.hereCommands()...)

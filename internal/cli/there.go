@@ -39,7 +39,7 @@ func (t *there) flags(root *cobra.Command) {
 // here are the commands that -H means nothing to: they work on this machine's
 // files.
 var here = map[string]bool{
-	"init": true, "serve": true, "next": true, "vacuum": true,
+	"init": true, "schema": true, "serve": true, "next": true, "vacuum": true,
 	"import": true, "shadow": true, "install": true, "uninstall": true, "secrets": true, "crontab": true,
 }
 

@@ -267,4 +267,6 @@ var (
 	Modes       = []Mode{ModeReplace, ModeAppend, ModeFail}
 	CatchUps    = []CatchUp{CatchUpNone, CatchUpLatest, CatchUpAll}
 	Overlaps    = []Overlap{OverlapSkip, OverlapQueue, OverlapReplace, OverlapAllow}
+	Events      = []Event{OnFailure, OnRecovery, OnSuccess, OnLate, OnOutput}
+	IfEmpties   = []IfEmpty{IfEmptyError, IfEmptyOK}
 )

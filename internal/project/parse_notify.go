@@ -9,7 +9,6 @@ import (
 )
 
 func (p *parser) notify(node *yaml.Node, j *job.Job) {
-	events := []job.Event{job.OnFailure, job.OnRecovery, job.OnSuccess, job.OnLate, job.OnOutput}
 	p.mapping(node, "a key of notify", []key{
 		{"to", func(n *yaml.Node) {
 			list, nodes := p.texts(n, "an address")
@@ -27,7 +26,7 @@ func (p *parser) notify(node *yaml.Node, j *job.Job) {
 			list, nodes := p.texts(n, "an event")
 			j.Notify.On = nil
 			for i, text := range list {
-				event, err := job.OneOf(text, events)
+				event, err := job.OneOf(text, job.Events)
 				if err != nil {
 					p.errorf(nodes[i], "%v", err)
 				}

@@ -49,7 +49,7 @@ func (p *parser) publish(node *yaml.Node, j *job.Job) {
 				forS3("metadata", func(n *yaml.Node) { p.metadata(n, &target) }),
 				forS3("path_style", func(n *yaml.Node) { read(p, n, "true or false", &target.PathStyle, parseBool) }),
 				{"if_empty", func(n *yaml.Node) {
-					read(p, n, "error or ok", &j.IfEmpty, oneOf([]job.IfEmpty{job.IfEmptyError, job.IfEmptyOK}))
+					read(p, n, "error or ok", &j.IfEmpty, oneOf(job.IfEmpties))
 				}},
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"belfry/internal/job"
 	"belfry/internal/notify"
@@ -19,9 +20,9 @@ import (
 )
 
 // publishItem makes what a run owes to its targets.
-func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+func (d *Daemon) publishItem(j *job.Job, r run.Run, began time.Time, output string, targets []job.Target) outbox.Item {
 	order := publish.Order{
-		Job: j.Name, Run: r.ID, Attempt: r.Attempt, FiresAt: r.FiresAt.UTC(), Date: r.Date(),
+		Job: j.Name, Run: r.ID, Attempt: r.Attempt, Began: began.UTC(), FiresAt: r.FiresAt.UTC(), Date: r.Date(),
 		User: j.Owner, Output: output, Lock: filepath.Join(filepath.Dir(output), run.PublishLock), IfEmpty: j.IfEmpty,
 		Targets: targets,
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,17 +117,21 @@ func (p *publisher) inspect(ctx context.Context, order publish.Order, target job
 	}
 }
 
-// published reads what a Sender says of an item that was sent.
-func published(result json.RawMessage) []run.Published {
+// published reads what a Sender says of an item that was sent, and says in words
+// what was left as it is.
+func published(result json.RawMessage) (sets []run.Published, reason string) {
 	var r publish.Result
 	if err := json.Unmarshal(result, &r); err != nil {
 		panic(err) // it is ours
 	}
-	var sets []run.Published
 	for _, p := range r.Targets {
 		sets = append(sets, run.Published{To: p.To, Place: publish.Place(p.To), Files: p.Files, Bytes: p.Bytes, Manifest: p.Manifest})
 	}
-	return sets
+	var kept []string
+	for _, s := range r.Superseded {
+		kept = append(kept, fmt.Sprintf("superseded: %s holds the output of run %s, which began later", s.To, s.Run))
+	}
+	return sets, strings.Join(kept, "; ")
 }
 
 func (b *backend) Publishing() map[string]api.Progress {

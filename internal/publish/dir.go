@@ -82,6 +82,10 @@ func (d *folder) look(ctx context.Context) error {
 	if d.old, err = d.check(); err != nil {
 		return d.explain(err)
 	}
+	if d.old.marked && d.overtaken(d.old.manifest) {
+		d.newer = d.old.manifest.Run
+		return nil
+	}
 	return d.meet(ctx, d.old.manifest, d.old.marked)
 }
 

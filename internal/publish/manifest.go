@@ -25,7 +25,8 @@ type Manifest struct {
 	Job     string  `json:"job"`
 	Run     string  `json:"run"`
 	Attempt int     `json:"attempt"`
-	FiresAt string  `json:"fires_at"` // RFC 3339 in UTC; "" for none
+	Began   string  `json:"started_at,omitempty"` // of the attempt, as FiresAt
+	FiresAt string  `json:"fires_at"`             // RFC 3339 in UTC; "" for none
 	Date    string  `json:"date"`
 	Release string  `json:"release"`
 	Files   []Entry `json:"files"` // sorted by path
@@ -42,10 +43,21 @@ type Entry struct {
 // and the same files make the same bytes.
 func manifestOf(o Order, files []Entry) ([]byte, error) {
 	m := Manifest{Job: o.Job, Run: o.Run, Attempt: o.Attempt, Date: o.Date, Release: o.Release, Files: files}
-	if !o.FiresAt.IsZero() {
-		m.FiresAt = o.FiresAt.UTC().Format(time.RFC3339Nano)
-	}
+	m.Began, m.FiresAt = written(o.Began), written(o.FiresAt)
 	return encode(m)
+}
+
+func written(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// began is when the attempt began whose set it is; zero when it does not say.
+func (m *Manifest) began() time.Time {
+	t, _ := time.Parse(time.RFC3339Nano, m.Began)
+	return t
 }
 
 func encode(v any) ([]byte, error) {

@@ -4,8 +4,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -158,4 +160,48 @@ func TestUploadsOfAnotherRunThatWasKilledAreEnded(t *testing.T) {
 		t.Errorf("uploads are left: %s", left)
 	}
 	wantObjects(t, s, "x/", "R2", first)
+}
+
+func TestARunNeverReplacesWhatALaterOneHasPublished(t *testing.T) {
+	eachKind(t, func(t *testing.T, w *world, to job.Target, show func(string, map[string]string)) {
+		now := time.Now()
+		order := func(run string, began time.Duration, targets ...job.Target) Order {
+			o := w.order(run, targets...)
+			o.Began = now.Add(began)
+			return o
+		}
+		w.mustSend(order("later", -time.Hour, to))
+		show("later", first)
+		w.write(second)
+		aside := job.Target{To: filepath.Join(t.TempDir(), "aside")}
+		r := w.mustSend(order("earlier", -2*time.Hour, to, aside))
+		if len(r.Targets) != 1 || r.Targets[0].To != aside.To || !slices.Equal(r.Superseded, []Superseded{{to.To, "later"}}) {
+			t.Errorf("the result is %+v", r)
+		}
+		show("later", first)
+		wantSet(t, aside.To, "earlier", second)
+
+		// A set that is not complete keeps nobody waiting.
+		if _, err := w.send(order("latest", -time.Minute, to), killEnv+"=manifest:1"); err == nil {
+			t.Error("it was not killed")
+		}
+		cutOff := w.item
+		w.mustSend(order("between", -30*time.Minute, to))
+		show("between", second)
+		w.item = cutOff
+		if _, err := w.again(); err != nil {
+			t.Fatal(err)
+		}
+		show("latest", second)
+
+		w.write(first)
+		w.mustSend(order("by a clock that was wrong", time.Hour, to))
+		show("by a clock that was wrong", first)
+		w.write(second)
+		w.mustSend(order("after it", -time.Hour, to))
+		show("after it", second)
+		w.write(first)
+		w.mustSend(w.order("of an older belfry", to))
+		show("of an older belfry", first)
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -22,7 +23,8 @@ import (
 // An error made by outbox.Final will not go away by itself.
 type site interface {
 	// look reads what stands there, and refuses what may not be replaced or added
-	// to. It changes nothing that a reader sees.
+	// to. It changes nothing that a reader sees. Where it finds the set of a run that
+	// began later, nothing else is called but leave.
 	look(ctx context.Context) error
 	// note writes down what will be put where a crash would leave it behind.
 	note(ctx context.Context) error
@@ -50,6 +52,7 @@ type part struct {
 	out      *output
 	files    []file  // sorted by path
 	kept     []Entry // what stays of the set that is there
+	newer    string  // the run whose set stays there, because it began later; found by look
 	manifest []byte  // made by describe
 	doing    string  // "publish", or "read": what an error says
 	meter    *meter
@@ -78,6 +81,13 @@ func (c *child) publish(ctx context.Context, o Order) (*Result, error) {
 	for _, s := range sites {
 		if err := s.look(ctx); err != nil {
 			return nil, err
+		}
+	}
+	var result Result
+	for i, p := range slices.Backward(parts) {
+		if p.newer != "" {
+			result.Superseded = slices.Insert(result.Superseded, 0, Superseded{p.to, p.newer})
+			sites, parts = slices.Delete(sites, i, i+1), slices.Delete(parts, i, i+1)
 		}
 	}
 	if err := c.renew(); err != nil {
@@ -124,7 +134,6 @@ func (c *child) publish(ctx context.Context, o Order) (*Result, error) {
 		at(stepMarked)
 	}
 
-	var result Result
 	for _, p := range parts {
 		published := Published{To: p.to, Manifest: hexSum(p.manifest)}
 		for _, e := range p.entries() {
@@ -202,6 +211,14 @@ func emptyName(from string, missing bool) string {
 		return "the output is empty"
 	}
 	return fmt.Sprintf("the folder %q of the output is empty", from)
+}
+
+// overtaken reports whether a run of the same job that began later has published
+// there. A time that has not come was written by a clock that was wrong, and does
+// not count.
+func (p *part) overtaken(old *Manifest) bool {
+	return old != nil && !p.needsOld() && old.Job == p.order.Job && old.Run != p.order.Run && !p.order.Began.IsZero() &&
+		old.began().After(p.order.Began) && !old.began().After(time.Now())
 }
 
 // needsOld reports whether nothing can be done without knowing what is there.

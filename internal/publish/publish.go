@@ -31,6 +31,7 @@ type Order struct {
 	Job     string    `json:"job"`
 	Run     string    `json:"run"`
 	Attempt int       `json:"attempt"`
+	Began   time.Time `json:"started_at,omitzero"` // of the attempt; zero: not known
 	FiresAt time.Time `json:"fires_at"`
 	Date    string    `json:"date"`
 	Release string    `json:"release"`
@@ -47,8 +48,16 @@ type Order struct {
 
 // Result is what the Sender gives back for an item that was sent.
 type Result struct {
-	Targets  []Published `json:"targets"`
-	Warnings []string    `json:"warnings,omitempty"`
+	Targets    []Published  `json:"targets"`
+	Superseded []Superseded `json:"superseded,omitempty"`
+	Warnings   []string     `json:"warnings,omitempty"`
+}
+
+// Superseded is a target that was left as it is: there stands the set of a run of
+// the same job that began later.
+type Superseded struct {
+	To  string `json:"to"`
+	Run string `json:"run"`
 }
 
 // Published is what stands at one target now.

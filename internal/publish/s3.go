@@ -52,12 +52,17 @@ func (b *objects) look(ctx context.Context) error {
 		return err
 	}
 	marked := false
-	if old == nil && b.target.Mode == job.ModeFail {
+	overtaken := b.overtaken(old)
+	if old == nil && b.target.Mode == job.ModeFail || overtaken {
 		_, err := b.head(ctx, successName)
 		if err != nil && !isAbsent(err) {
 			return b.explain("s3:GetObject", successName, err)
 		}
 		marked = err == nil
+	}
+	if marked && overtaken {
+		b.newer = old.Run
+		return nil
 	}
 	if err := b.meet(ctx, old, marked); err != nil {
 		return err

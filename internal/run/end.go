@@ -130,7 +130,7 @@ func (r *Runner) decide(ctx context.Context, j *job.Job, run Run, exit proc.Exit
 			return r.doubt(run, "read the targets of a run", err)
 		}
 		if len(list) == len(j.Publish) {
-			m.Owed = []outbox.Item{r.o.Publish(j, run, r.output(run.ID, run.Attempt), list)}
+			m.Owed = []outbox.Item{r.o.Publish(j, run, exit.StartedAt, r.output(run.ID, run.Attempt), list)}
 		} else { // its env_file, say, was mended between its claim and its start
 			m.To, m.Reason = Failed, "publish: its targets were not known when it was claimed"
 			m.Ended.Reason = m.Reason
@@ -319,7 +319,7 @@ func (r *Runner) Published(ctx context.Context, item outbox.Item, sendErr error)
 		if sendErr != nil {
 			m.To, m.Reason = Failed, sendErr.Error()
 		} else {
-			m.Published = r.o.Published(item.Result)
+			m.Published, m.Reason = r.o.Published(item.Result)
 		}
 		m.Owed = r.news(ctx, j, run, m)
 		void, err := r.o.Store.Move(ctx, m)

@@ -117,7 +117,7 @@ func (r *Runner) publishAgain(ctx context.Context, run Run) (item outbox.Item, e
 	if err != nil {
 		return item, noRetry("", "run %s cannot be published: %v", run.ID, err)
 	}
-	return r.o.Publish(with, run, output, targets), nil
+	return r.o.Publish(with, run, attempt.StartedAt, output, targets), nil
 }
 
 // asNow gives an attempt's targets with the options that the job has for them

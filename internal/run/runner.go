@@ -46,11 +46,13 @@ type Options struct {
 	KillSurvivors func(dir, run string, attempt int) error
 	// Job gives a job as it is defined now.
 	Job func(key string) (plan.Job, bool)
-	// Publish and Notices make the outbox items that a run owes.
-	Publish func(j *job.Job, r Run, output string, targets []job.Target) outbox.Item
+	// Publish and Notices make the outbox items that a run owes. What is published is
+	// of the attempt that began at began.
+	Publish func(j *job.Job, r Run, began time.Time, output string, targets []job.Target) outbox.Item
 	Notices func(n News) []outbox.Item
-	// Published reads what the Sender says of an item that was sent.
-	Published func(result json.RawMessage) []Published
+	// Published reads what the Sender says of an item that was sent: what it put where,
+	// and as the reason of the run, mostly empty, what it did not.
+	Published func(result json.RawMessage) (sets []Published, reason string)
 	// Python gives what is executed in the place of the command of a job that runs
 	// in a virtual environment.
 	Python func(j *job.Job, attempt string) []string

@@ -229,15 +229,15 @@ func (s *scene) begin() {
 			j, ok := s.jobs[key]
 			return j, ok
 		},
-		Publish: func(j *job.Job, r run.Run, output string, targets []job.Target) outbox.Item {
+		Publish: func(j *job.Job, r run.Run, _ time.Time, output string, targets []job.Target) outbox.Item {
 			s.ordered = append(s.ordered, strings.Join(strings.Fields(fmt.Sprint(targets[0].To, " ", targets[0].Mode, " ", targets[0].KMSKey, " ", targets[0].Metadata["made"], " ", j.IfEmpty)), " "))
 			return outbox.Item{Run: r.ID, Kind: outbox.Publish, Payload: json.RawMessage(fmt.Sprintf("%q", output)), Targets: []string{targets[0].To}}
 		},
-		Published: func(result json.RawMessage) (sets []run.Published) {
+		Published: func(result json.RawMessage) (sets []run.Published, reason string) {
 			if err := json.Unmarshal(result, &sets); err != nil {
 				s.t.Error(err)
 			}
-			return sets
+			return sets, ""
 		},
 		DropPublish: func(item string) { s.dropped = append(s.dropped, item) },
 		Notices: func(n run.News) []outbox.Item {

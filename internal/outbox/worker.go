@@ -21,8 +21,9 @@ type Store interface {
 	// Begin takes an item; false while another item has one of its targets.
 	Begin(ctx context.Context, id string) (bool, error)
 	SaveProgress(ctx context.Context, id string, progress json.RawMessage) error
-	// Again puts an item back to be tried at next.
-	Again(ctx context.Context, id string, reason string, next time.Time) error
+	// Again puts an item back to be tried at next, and keeps when it was created as
+	// it is now.
+	Again(ctx context.Context, item Item, reason string, next time.Time) error
 }
 
 // Options are a Worker's surroundings.
@@ -162,6 +163,9 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 			continue // its target is taken: whoever has it kicks when it ends
 		}
 		item.Tries++
+		// While the machine slept, say, or nobody was there, it was not tried, and
+		// nobody's patience was used up.
+		item.Created = item.Created.Add(max(now.Sub(item.NextAt), 0))
 		sending.Go(func() {
 			w.send(ctx, flying, item)
 			free <- struct{}{}
@@ -242,7 +246,7 @@ func (w *Worker) send(ctx, flying context.Context, item Item) {
 // else could send to its targets: so it is not given up before ctx ends.
 func (w *Worker) putBack(ctx context.Context, log *slog.Logger, item Item, cause error, next time.Time) {
 	for {
-		err := w.o.Store.Again(ctx, item.ID, cause.Error(), next)
+		err := w.o.Store.Again(ctx, item, cause.Error(), next)
 		if err == nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,9 @@ func (s *shelf) add(items ...Item) {
 	defer s.mu.Unlock()
 	for _, item := range items {
 		item.State, item.Created = Pending, time.Now()
+		if item.NextAt.IsZero() {
+			item.NextAt = item.Created
+		}
 		if item.Kind == "" {
 			item.Kind = Notice
 		}
@@ -98,14 +102,14 @@ func (s *shelf) SaveProgress(_ context.Context, id string, progress json.RawMess
 	return nil
 }
 
-func (s *shelf) Again(_ context.Context, id, reason string, next time.Time) error {
+func (s *shelf) Again(_ context.Context, it Item, reason string, next time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing("Again") {
 		return errDisk
 	}
-	item := s.items[id]
-	item.State, item.Error, item.NextAt = Pending, reason, next
+	item := s.items[it.ID]
+	item.State, item.Error, item.NextAt, item.Created = Pending, reason, next, it.Created
 	s.take(item, false)
 	return nil
 }
@@ -182,7 +186,10 @@ func deliver(t *testing.T, o Options, send func(ctx context.Context, item Item, 
 		s := &shelf{items: map[string]*Item{}, taken: map[string]bool{}, fail: map[string]int{}}
 		to := &sender{send: send, now: map[string]bool{}}
 		o.Store, o.Senders, o.Settled = s, map[Kind]Sender{Notice: to}, s.settle
-		o.Changed, o.Now, o.Log = func() {}, time.Now, slog.New(slog.DiscardHandler)
+		if o.Now == nil {
+			o.Now = time.Now
+		}
+		o.Changed, o.Log = func() {}, slog.New(slog.DiscardHandler)
 		w := NewWorker(o)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -266,6 +273,30 @@ func TestAFailureIsTriedAgainAfterGrowingWaitsUntilPatienceEnds(t *testing.T) {
 		}
 		if total := to.at[len(to.at)-1].Sub(to.at[0]); total < time.Hour || total > time.Hour+5*time.Minute {
 			t.Errorf("it was tried for %s, want an hour", total)
+		}
+	})
+}
+
+func TestPatienceIsNotUsedUpWhileTheMachineSleeps(t *testing.T) {
+	var slept atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
+	deliver(t, Options{Patience: func(Kind) time.Duration { return time.Hour }, Now: now}, fails, func(t *testing.T, w *Worker, s *shelf, to *sender, _ func()) {
+		s.add(Item{ID: "a"})
+		w.Kick()
+		for range 3 {
+			later(10 * time.Minute)
+			slept.Add(int64(30 * time.Hour))
+			later(time.Minute) // it is tried at once, which fails too
+			if got := s.get("a"); got.State != Pending {
+				t.Fatalf("after a night it is %+v", got)
+			}
+		}
+		later(time.Hour)
+		if got := s.get("a"); got.State != Refused {
+			t.Errorf("in the end it is %+v", got)
+		}
+		if total := to.at[len(to.at)-1].Sub(to.at[0]); total < time.Hour-3*5*time.Minute || total > time.Hour+5*time.Minute {
+			t.Errorf("it was tried for %s, want an hour, less what a night cut short", total)
 		}
 	})
 }

@@ -101,18 +101,19 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 	})
 }
 
-// Again puts an item back to be tried at next. A run that is being published says
+// Again puts an item back to be tried at next, as created when it says. A run that is being published says
 // why it still is.
-func (s *Store) Again(ctx context.Context, id string, reason string, next time.Time) error {
+func (s *Store) Again(ctx context.Context, item outbox.Item, reason string, next time.Time) error {
 	return s.update(ctx, "put back what could not be sent", func(tx *tx) error {
-		if _, err := tx.exec(`UPDATE outbox SET state = 'pending', error = $1, next_at = $2 WHERE id = $3 AND state = 'sending'`, reason, next.UnixMilli(), id); err != nil {
+		if _, err := tx.exec(`UPDATE outbox SET state = 'pending', error = $1, next_at = $2, created_at = $3 WHERE id = $4 AND state = 'sending'`,
+			reason, next.UnixMilli(), item.Created.UnixMilli(), item.ID); err != nil {
 			return err
 		}
 		if _, err := tx.exec(`UPDATE run SET reason = $1, not_before = $2 WHERE id = (SELECT run FROM outbox WHERE id = $3 AND kind = 'publish' AND state = 'pending') AND state = 'publishing'`,
-			reason, next.UnixMilli(), id); err != nil {
+			reason, next.UnixMilli(), item.ID); err != nil {
 			return err
 		}
-		_, err := tx.exec(`DELETE FROM target WHERE item = $1`, id)
+		_, err := tx.exec(`DELETE FROM target WHERE item = $1`, item.ID)
 		return err
 	})
 }

@@ -48,7 +48,7 @@ func TestItemsOfOneTargetAreSentOneAfterTheOther(t *testing.T) {
 		end func(s *Store, item outbox.Item) error
 	}{
 		{"put back", func(s *Store, item outbox.Item) error {
-			return s.Again(t.Context(), item.ID, "no route", night.Add(time.Hour))
+			return s.Again(t.Context(), item, "no route", night.Add(time.Hour))
 		}},
 		{"settled", func(s *Store, item outbox.Item) error {
 			item.State = outbox.Sent
@@ -84,7 +84,7 @@ func TestWhatIsPutBackKeepsItsProgressAndTriesAndWaitsItsTurn(t *testing.T) {
 		t.Errorf("%d are pending while one is being sent, want 1", len(pending))
 	}
 	check(t, s.SaveProgress(t.Context(), a.ID, json.RawMessage(`{"etag":"x"}`)))
-	check(t, s.Again(t.Context(), a.ID, "no route", night.Add(time.Hour)))
+	check(t, s.Again(t.Context(), a, "no route", night.Add(time.Hour)))
 	pending := must(s.Pending(t.Context()))(t)
 	if len(pending) != 2 || pending[1].ID != a.ID {
 		t.Fatalf("pending are %+v, want a last", pending)
@@ -104,7 +104,7 @@ func TestWhatIsSettledIsNotSentAgain(t *testing.T) {
 	must(s.Begin(t.Context(), a.ID))(t)
 	a.State, a.Error = outbox.Refused, "no such bucket"
 	check(t, s.Settle(t.Context(), a))
-	check(t, s.Again(t.Context(), a.ID, "late", night))
+	check(t, s.Again(t.Context(), a, "late", night))
 	check(t, s.Resume(t.Context()))
 	if must(s.Begin(t.Context(), a.ID))(t) || len(must(s.Pending(t.Context()))(t)) > 0 {
 		t.Error("it is sent again")
@@ -120,7 +120,7 @@ func TestARunThatIsNotPublishedYetSaysWhyAndWhenItIsTriedAgain(t *testing.T) {
 	id := family(t, s, nightly("a"))["a"]
 	a := publishing(t, s, id)
 	must(s.Begin(t.Context(), a.ID))(t)
-	check(t, s.Again(t.Context(), a.ID, "no route", night.Add(time.Hour)))
+	check(t, s.Again(t.Context(), a, "no route", night.Add(time.Hour)))
 	if r := read(t, s, id); r.State != run.Publishing || r.Reason != "no route" || !r.NotBefore.Equal(night.Add(time.Hour)) {
 		t.Errorf("it waits as %s (%q) until %s", r.State, r.Reason, r.NotBefore)
 	}
@@ -130,7 +130,7 @@ func TestARunThatIsNotPublishedYetSaysWhyAndWhenItIsTriedAgain(t *testing.T) {
 	}
 	a.State, a.Result = outbox.Sent, json.RawMessage(`{}`)
 	check(t, move(t.Context(), s, run.Move{Run: id, From: run.Publishing, To: run.Succeeded, Token: 1, At: night, Settled: &a}))
-	check(t, s.Again(t.Context(), a.ID, "late", night.Add(time.Hour))) // of a Worker that heard of it too late
+	check(t, s.Again(t.Context(), a, "late", night.Add(time.Hour))) // of a Worker that heard of it too late
 	if r := read(t, s, id); r.Reason != "" || !r.NotBefore.IsZero() {
 		t.Errorf("in the end it says %q and %s", r.Reason, r.NotBefore)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,6 +44,7 @@ that it has then. In what it prints, secrets are starred; they are in no other f
 
 // secretsFile is the encrypted file of the project, whether it is there or not.
 func (c *command) secretsFile() (secrets.File, error) {
+	removeKilledEdits()
 	here, err := os.Getwd()
 	if err != nil {
 		return secrets.File{}, err
@@ -264,7 +266,8 @@ func (c *command) secretsEditCommand() *cobra.Command {
 		Long: `Open all secrets in $VISUAL, $EDITOR or vi, a NAME=VALUE line each; a value in double
 quotes may hold \n and \". While they are edited they stand in a file that only you can
 read, in memory where the machine has a place for that ($XDG_RUNTIME_DIR or /dev/shm); it
-is removed in any case but kill -9. Nobody else can change the secrets meanwhile.
+is removed at the end or, after a kill -9, by the next "belfry secrets". Nobody else can
+change the secrets meanwhile.
 
 Exit codes: 1 when the editor fails: nothing is changed then. Otherwise those of
 "belfry --help".`,
@@ -296,11 +299,16 @@ func (c *command) editSet(set *secrets.Set) (err error) {
 	stops := make(chan os.Signal, 1)
 	signal.Notify(stops, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(stops)
-	dir, err := os.MkdirTemp(privateDir(), "belfry-secrets-") // 0700; an editor puts its copies beside the file
+	dir, err := os.MkdirTemp(privateDir(), editName) // 0700; an editor puts its copies beside the file
 	if err != nil {
 		return fmt.Errorf("make a folder to edit in: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	lock, err := lockEdit(dir)
+	if err != nil {
+		return fmt.Errorf("lock the folder to edit in: %w", err)
+	}
+	defer func() { _ = lock.Close() }()
 	path, before := filepath.Join(dir, "secrets"), editHead+set.Text()
 	if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
 		return fmt.Errorf("write the secrets to edit: %w", err)
@@ -329,11 +337,46 @@ func (c *command) editSet(set *secrets.Set) (err error) {
 	}
 }
 
+// editName begins the name of a folder that secrets are edited in.
+const editName = "belfry-secrets-"
+
+// lockEdit locks such a folder for as long as this process lives; an editor that
+// outlives it does not have the lock.
+func lockEdit(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+// removeKilledEdits removes what edits have left that were killed: the folders that
+// nobody has locked. Those of others cannot be opened.
+func removeKilledEdits() {
+	for _, dir := range append(memoryDirs(), os.TempDir()) {
+		left, _ := filepath.Glob(filepath.Join(dir, editName+"*")) // a folder that cannot be read holds none of ours
+		for _, dir := range left {
+			if lock, err := lockEdit(dir); err == nil {
+				_ = os.RemoveAll(dir) // the next command tries again
+				_ = lock.Close()
+			}
+		}
+	}
+}
+
+// memoryDirs are the folders whose files may be in memory.
+func memoryDirs() []string {
+	return slices.DeleteFunc([]string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm"}, func(dir string) bool { return dir == "" })
+}
+
 // privateDir is a folder whose files are in memory; empty where there is none.
 func privateDir() string {
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm"} {
+	for _, dir := range memoryDirs() {
 		var fs unix.Statfs_t
-		if dir != "" && unix.Statfs(dir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil {
+		if unix.Statfs(dir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil {
 			return dir
 		}
 	}

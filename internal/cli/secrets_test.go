@@ -375,3 +375,43 @@ func TestNothingIsLeftOfAnEditThatIsEnded(t *testing.T) {
 		t.Errorf("the secrets are %q", out)
 	}
 }
+
+func TestWhatAKilledEditHasLeftIsRemovedByTheNextCommand(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", "jobs: {a: {command: x}}\n", "editor", "#!/bin/sh\necho \"$1\" > at\necho > begun.fifo\ncat go.fifo\n")
+	if err := os.Chmod(p.path("editor"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.fifo("begun.fifo")
+	p.fifo("go.fifo")
+	p.setSecret("API_TOKEN", "hunter22")
+	edit := p.command("secrets", "edit")
+	edit.Env = append(edit.Env, "EDITOR=./editor")
+	if err := edit.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.await("begun.fifo")
+	path := strings.TrimSpace(p.read("at"))
+	list := func() error {
+		t.Helper()
+		if out, _, _ := p.belfry("secrets", "list"); out != "API_TOKEN\n" {
+			t.Errorf("the secrets are %q", out)
+		}
+		_, err := os.Stat(filepath.Dir(path))
+		return err
+	}
+	if err := list(); err != nil {
+		t.Errorf("another command takes the text away that is being edited: %v", err)
+	}
+	if err := edit.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = edit.Wait() // it was killed
+	if text, err := os.ReadFile(path); err != nil || !strings.Contains(string(text), "hunter22") {
+		t.Errorf("what is left is %q, %v", text, err) // there is nothing to be seen here then
+	}
+	if err := list(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+	p.let("go.fifo") // the editor ends
+}

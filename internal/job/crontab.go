@@ -187,6 +187,10 @@ var options = []string{
 	"start_within", "finish_by", "umask", "nice", "log_limit", "publish", "publish_mode",
 }
 
+// onlyProjects are keys of a belfry.yaml that say nothing in a crontab: what they
+// name lies beside that file, or among its jobs.
+var onlyProjects = []string{"after", "env_file", "limits", "python", "secrets"}
+
 func crontabOption(j *Job, pools map[string]int, key, value string) (err error) {
 	switch key {
 	case "name":
@@ -236,6 +240,9 @@ func crontabOption(j *Job, pools map[string]int, key, value string) (err error) 
 	case "publish_mode":
 		j.target().Mode, err = OneOf(value, Modes)
 	default:
+		if slices.Contains(onlyProjects, key) {
+			return fmt.Errorf("%s is for jobs of a belfry.yaml; “belfry import” writes one of this crontab", key)
+		}
 		return fmt.Errorf("%q is not an option%s", key, Suggestion(key, options))
 	}
 	return err

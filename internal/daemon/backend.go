@@ -228,24 +228,29 @@ func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run
 		return h.store.EachRun(ctx, filter, each)
 	}
 	filter.Limit = 0 // it counts those that are seen
+	return eachSeen(f.Limit, func(r run.Run) (bool, error) { return h.sees(ctx, r) }, each, func(each func(run.Run) error) error {
+		return h.store.EachRun(ctx, filter, each)
+	})
+}
+
+// eachSeen gives each what all gives and a user sees, limit of it at most; 0: all.
+func eachSeen[T any](limit int, sees func(T) (bool, error), each func(T) error, all func(each func(T) error) error) error {
+	enough := errors.New("enough")
 	given := 0
-	err := h.store.EachRun(ctx, filter, func(r run.Run) error {
-		sees, err := h.sees(ctx, r)
-		if err != nil || !sees {
+	err := all(func(v T) error {
+		if sees, err := sees(v); err != nil || !sees {
 			return err
 		}
-		if given++; f.Limit > 0 && given > f.Limit {
-			return errEnough
+		if given++; limit > 0 && given > limit {
+			return enough
 		}
-		return each(r)
+		return each(v)
 	})
-	if errors.Is(err, errEnough) {
+	if errors.Is(err, enough) {
 		return nil
 	}
 	return err
 }
-
-var errEnough = errors.New("enough runs")
 
 func (h *history) RunByRef(ctx context.Context, ref string) (run.Run, error) {
 	found, err := h.runByRef(ctx, ref)

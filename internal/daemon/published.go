@@ -161,20 +161,9 @@ func (h *history) EachPublished(ctx context.Context, f server.PublishedFilter, e
 		return h.store.EachPublished(ctx, filter, each)
 	}
 	filter.Limit = 0 // it counts those that are seen
-	given := 0
-	err := h.store.EachPublished(ctx, filter, func(p run.Published) error {
-		if !h.seesRun(ctx, p.Run) {
-			return nil
-		}
-		if given++; f.Limit > 0 && given > f.Limit {
-			return errEnough
-		}
-		return each(p)
+	return eachSeen(f.Limit, func(p run.Published) (bool, error) { return h.seesRun(ctx, p.Run), nil }, each, func(each func(run.Published) error) error {
+		return h.store.EachPublished(ctx, filter, each)
 	})
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 // Inspect has the publisher's child look at a target, in the job's environment.

@@ -29,8 +29,8 @@ const (
 
 const exitCodes = `Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong; 65 what you
 wrote is wrong (belfry.yaml, a crontab, an expression); 66 a file, job or run is not
-there; 69 no daemon or host answers, or its disk is full; 73 a folder cannot be written; 75 not now: something is in
-use or still running.`
+there; 69 no daemon or host answers, or its disk is full; 73 a folder cannot be written;
+75 not now: something is in use or still running.`
 
 const runExitCodes = `Exit codes: the job's own; 128 and the signal's number when one ended it; 70 when the
 run failed though its command did not: it could not be started, there was nothing to

@@ -47,11 +47,15 @@ var here = map[string]bool{
 // meant to be done there.
 func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 	t := &c.there
+	isHere := false // or is part of one that is, as “secrets set”
+	for at := cmd; at != nil; at = at.Parent() {
+		isHere = isHere || here[at.Name()]
+	}
 	deploys := cmd.Name() == "deploy" || cmd.HasParent() && cmd.Parent().Name() == "deploy"
 	switch {
 	case t.address != "" && deploys:
 		return usage("belfry deploy is given its host without -H").hint("belfry deploy %s", t.address)
-	case t.address != "" && here[cmd.Name()]:
+	case t.address != "" && isHere:
 		return usage("%s works on this machine, not on %s", cmd.CommandPath(), t.address).hint("-H is for commands that talk to a daemon")
 	case t.address != "" && c.system:
 		return usage("--system is this machine's cron; -H speaks to a project's daemon")

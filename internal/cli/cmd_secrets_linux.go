@@ -354,13 +354,13 @@ func lockEdit(dir string) (*os.File, error) {
 }
 
 // removeKilledEdits removes what edits have left that were killed: the folders that
-// nobody has locked. Those of others cannot be opened.
+// nobody has locked. Those of other users cannot be opened, but by root.
 func removeKilledEdits() {
 	for _, dir := range append(memoryDirs(), os.TempDir()) {
-		left, _ := filepath.Glob(filepath.Join(dir, editName+"*")) // a folder that cannot be read holds none of ours
-		for _, dir := range left {
-			if lock, err := lockEdit(dir); err == nil {
-				_ = os.RemoveAll(dir) // the next command tries again
+		edits, _ := filepath.Glob(filepath.Join(dir, editName+"*")) // a folder that cannot be read holds none of ours
+		for _, edit := range edits {
+			if lock, err := lockEdit(edit); err == nil {
+				_ = os.RemoveAll(edit) // the next command tries again
 				_ = lock.Close()
 			}
 		}

@@ -31,8 +31,9 @@ type Shared struct {
 
 // FindShared finds the targets that firings after now would share with each
 // other: those of one job, and those of two jobs of a project on the same date.
-// A job that nothing fires may be run by hand for any date. A target whose mode is replace or append may be shared. What is not set by the
-// job itself, as the variables of an env_file, is taken to be the same always.
+// A job that nothing fires may be run by hand for any date. A target whose mode is
+// replace or append may be shared. What is not set by the job itself, as the
+// variables of an env_file, is taken to be the same always.
 func FindShared(jobs []*Job, now time.Time) []Shared {
 	var list []Shared
 	var places []place

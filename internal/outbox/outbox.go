@@ -48,8 +48,10 @@ type Item struct {
 	Tries    int
 	Error    string          // what the last try said
 	Result   json.RawMessage // what the sender gave back when it was sent
-	Created  time.Time       // later, by as much, when it was tried later than at NextAt
-	NextAt   time.Time       // when to try again, while Pending
+	// Created is when it was owed, moved on by the time in which it could have been
+	// tried and was not.
+	Created time.Time
+	NextAt  time.Time // when to try again, while Pending
 }
 
 // Sender delivers items of one kind.

@@ -62,13 +62,13 @@ func jobShape() shape {
 	return keys("A job: a command, when it runs, and by which rules.", map[string]shape{
 		"schedule":        oneOrMore(described("Five fields or an @nickname, as in a crontab; or a list of them.", shape{"type": "string", "pattern": schedule})),
 		"timezone":        zone("Of this job's schedules and dates."),
-		"command":         {"description": "Text goes through /bin/sh -c, in the file's folder; a list is executed as it is.", "anyOf": []shape{text("", `\S`), {"type": "array", "minItems": 1, "items": plain("")}}},
+		"command":         either("Text goes through /bin/sh -c, in the file's folder; a list is executed as it is.", text("", `\S`), shape{"type": "array", "minItems": 1, "items": plain("")}),
 		"dir":             plain("The command's folder; default: that of belfry.yaml."),
 		"stdin":           plain("What the command reads; default: nothing."),
 		"env":             named("Added to the environment; values may use $NAME.", `^(?!BELFRY_)[^= \t$]+$`, plain("")),
 		"env_file":        plain("NAME=VALUE lines, read when an attempt starts; refused if others may read or write it."),
 		"secrets":         oneOrMore(text("Variables from secrets.age (belfry secrets set), read when an attempt starts.", variable)),
-		"python":          either("The command runs in a virtual environment with what the requirements file names.", plain(""), someKeys(map[string]shape{"requirements": plain("The requirements file."), "version": plain("Of the interpreter, as >=3.9,<3.14; default: python3.")})),
+		"python":          either("The command runs in a virtual environment with what the requirements file names.", plain(""), pythonShape()),
 		"timeout":         duration("Then the job gets TERM, and KILL after kill_after; default: none."),
 		"kill_after":      duration("How long after TERM a job gets KILL; default: 10s."),
 		"catch_up":        oneOfThese("After downtime: the newest firing, all of them (100 at most), or none.", job.CatchUps),
@@ -76,15 +76,40 @@ func jobShape() shape {
 		"start_within":    span("Of the firing; a later start is news (notify: late)."),
 		"finish_by":       span("After the firing; a later end is news (notify: late)."),
 		"overlap":         oneOfThese("What becomes of a firing while a run has not ended; replace ends that one.", job.Overlaps),
-		"retry":           either("How often a failed run is tried, the first time included.", attempts(""), keys("", map[string]shape{"attempts": attempts("In all."), "backoff": duration("Before the second attempt; doubled each time; default: 1m."), "max_backoff": duration("The longest wait; default: 1h."), "on_exit": oneOrMore(number("Only after these exit codes; default: after any failure.", 1, 255))})),
+		"retry":           either("How often a failed run is tried, the first time included.", attempts(""), retryShape()),
 		"pools":           oneOrMore(text("The job takes one place in each of these pools of the daemon while it runs.", name)),
 		"after":           oneOrMore(text("The job runs when all of these have succeeded for the same date.", name)),
 		"publish":         oneOrMore(either("Where the files in $BELFRY_OUTPUT are put when the job succeeds: s3://bucket/prefix/ or a folder.", text("", target), targetShape())),
-		"notify":          keys("Who is told of what.", map[string]shape{"to": oneOrMore(text("Addresses, as mailto:me@example.com; default: the mailbox of the user.", "^mailto:.")), "on": oneOrMore(oneOfThese("Default: failure, recovery and late.", job.Events))}),
+		"notify":          notifyShape(),
 		"umask":           {"description": "Of its processes, octal, as \"027\".", "type": []string{"string", "integer"}, "pattern": "^0*[0-7]{1,3}$", "minimum": 0, "maximum": 777},
 		"nice":            number("Of its processes: -20 … 19.", -20, 19),
 		"limits":          keys("Of each of its processes.", limits),
 		"log_limit":       size("Of an attempt's output the first and the last half are kept; default: 64MiB; or none.", "none"),
+	})
+}
+
+func pythonShape() shape {
+	s := keys("", map[string]shape{
+		"requirements": plain("The requirements file."),
+		"version":      plain("Of the interpreter, as >=3.9,<3.14; default: python3."),
+	})
+	s["minProperties"] = 1
+	return s
+}
+
+func retryShape() shape {
+	return keys("", map[string]shape{
+		"attempts":    attempts("In all."),
+		"backoff":     duration("Before the second attempt; doubled each time; default: 1m."),
+		"max_backoff": duration("The longest wait; default: 1h."),
+		"on_exit":     oneOrMore(number("Only after these exit codes; default: after any failure.", 1, 255)),
+	})
+}
+
+func notifyShape() shape {
+	return keys("Who is told of what.", map[string]shape{
+		"to": oneOrMore(text("Addresses, as mailto:me@example.com; default: the mailbox of the user.", "^mailto:.")),
+		"on": oneOrMore(oneOfThese("Default: failure, recovery and late.", job.Events)),
 	})
 }
 
@@ -124,13 +149,6 @@ func daemonShape() shape {
 // keys is a mapping with these keys and no others.
 func keys(description string, of map[string]shape) shape {
 	return described(description, shape{"type": "object", "properties": of, "additionalProperties": false})
-}
-
-// someKeys is keys of which there is at least one.
-func someKeys(of map[string]shape) shape {
-	s := keys("", of)
-	s["minProperties"] = 1
-	return s
 }
 
 // named is a mapping with names of one's own.

@@ -67,11 +67,22 @@ func (r *Runner) hush(j *job.Job, run Run, text string) string {
 	if text == "" {
 		return ""
 	}
-	env, err := environ(j, run, run.Attempt, r.output(run.ID, run.Attempt), r.o.Host)
+	host := r.hostOf(j)
+	env, err := environ(j, run, run.Attempt, r.output(run.ID, run.Attempt), host)
 	if err != nil {
 		return fmt.Sprintf("its command was not begun; why is not told, for its secrets cannot be read now to be hidden in that: %v", err)
 	}
-	return secrets.Veil(hidden(j, env, r.o.Host))(text)
+	return secrets.Veil(hidden(j, env, host))(text)
+}
+
+// hostOf is the host as the job's attempts find it. What is secret does not depend
+// on the user, who may be gone.
+func (r *Runner) hostOf(j *job.Job) Host {
+	host, err := r.o.Host.Of(j.Owner)
+	if err != nil {
+		return r.o.Host
+	}
+	return host
 }
 
 // Secrets gives the secrets of a run's newest attempt, from its environment as
@@ -86,10 +97,7 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := r.o.Host.Of(j.Owner)
-	if err != nil {
-		host = r.o.Host // what is secret does not depend on the user, who may be gone
-	}
+	host := r.hostOf(j)
 	env, err := environ(j, run, run.Attempt, r.output(id, run.Attempt), host)
 	if err != nil {
 		return nil, err
@@ -108,7 +116,7 @@ func (r *Runner) Secrets(ctx context.Context, id string) ([]string, error) {
 			return nil, fmt.Errorf("%s of %s is not defined any more", name, run.Name)
 		}
 	}
-	return hidden(j, env, r.o.Host), nil
+	return hidden(j, env, host), nil
 }
 
 // found says of a running attempt that was not started by this Runner, once,

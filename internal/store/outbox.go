@@ -101,8 +101,8 @@ func (s *Store) SaveProgress(ctx context.Context, id string, progress json.RawMe
 	})
 }
 
-// Again puts an item back to be tried at next, as created when it says. A run that is being published says
-// why it still is.
+// Again puts an item back to be tried at next, and keeps when it was created as it
+// is now. A run that is being published says why it still is.
 func (s *Store) Again(ctx context.Context, item outbox.Item, reason string, next time.Time) error {
 	return s.update(ctx, "put back what could not be sent", func(tx *tx) error {
 		if _, err := tx.exec(`UPDATE outbox SET state = 'pending', error = $1, next_at = $2, created_at = $3 WHERE id = $4 AND state = 'sending'`,

@@ -142,7 +142,7 @@ func (s Spec) needsPrelude() bool {
 // function, which takes as long as the process does and gives the error that
 // keeps it from the program. Its caller holds forkMu.
 func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, err error) {
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ends, err := closedOnExec(func() ([2]int, error) { return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
 	if err != nil {
 		return 0, nil, err
 	}
@@ -155,7 +155,7 @@ func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, 
 	attr.Env = slices.DeleteFunc(slices.Clone(attr.Env), func(entry string) bool {
 		return !strings.HasPrefix(entry, "BELFRY_RUN=") && !strings.HasPrefix(entry, "BELFRY_ATTEMPT=")
 	})
-	const self = "/proc/self/exe"
+	self := Self()
 	pid, err = syscall.ForkExec(self, []string{preludeName}, &attr)
 	_ = unix.Close(theirs)
 	if err != nil {
@@ -200,10 +200,10 @@ func setAttributes(spec Spec) error {
 		if limit.Value < 0 {
 			value = unix.RLIM_INFINITY
 		}
-		err := unix.Prlimit(0, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
+		err := unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
 		if errors.Is(err, unix.EPERM) {
 			var now unix.Rlimit
-			if unix.Prlimit(0, resource, nil, &now) == nil && now.Max != unix.RLIM_INFINITY {
+			if unix.Getrlimit(resource, &now) == nil && now.Max != unix.RLIM_INFINITY {
 				return fmt.Errorf("limit %s to %s: at most %d is allowed here", limit.Resource, limit, now.Max)
 			}
 		}

@@ -333,3 +333,20 @@ func (h *host) pids(s Spec) map[int]bool {
 	}
 	return found
 }
+
+// mount makes the data folder a file system of its own.
+func (h *host) mount(kind, options string) {
+	h.Helper()
+	machine.NeedsRoot(h)
+	if err := unix.Mount("none", h.data, kind, 0, options); err != nil {
+		machine.Lacks(h, "a way to mount a %s: %v", kind, err)
+	}
+	h.Cleanup(func() {
+		for _, id := range h.keepers() {
+			h.waitKeeper(id)
+		}
+		if err := unix.Unmount(h.data, unix.MNT_DETACH); err != nil {
+			h.Error(err)
+		}
+	})
+}

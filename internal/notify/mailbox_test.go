@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -382,26 +381,6 @@ func TestMissingFolderOfMailboxesIsFinal(t *testing.T) {
 }
 
 // asNobody runs f in a thread whose file accesses are those of a user without
-// rights. Only root can do that; others have none too many.
-func asNobody(t *testing.T, f func()) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		f()
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with its rights
-		if err := unix.Setfsuid(65534); err != nil {
-			t.Error(err)
-			return
-		}
-		f()
-	}()
-	<-done
-}
-
 func TestFolderWithoutDotlocksIsLockedWithFcntlAlone(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "belfry-notify-") //nolint:usetesting // t.TempDir is in a folder that only root may enter

@@ -135,7 +135,7 @@ func (c *command) hiddenValue(name string) (string, error) {
 // was afterwards, also after Ctrl-C.
 func (c *command) readHidden(prompt string) (string, error) {
 	fd := int(c.in.Fd())
-	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
 	}
@@ -144,11 +144,11 @@ func (c *command) readHidden(prompt string) (string, error) {
 	defer signal.Stop(stops)
 	quiet := *before
 	quiet.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &quiet); err != nil {
+	if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
 	}
 	defer func() {
-		_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // it may be gone
+		_ = unix.IoctlSetTermios(fd, setTermios, before) // it may be gone
 		fmt.Fprintln(c.err)
 	}()
 	fmt.Fprint(c.err, prompt) // now that it echoes no more
@@ -327,17 +327,6 @@ func (c *command) editSet(set *secrets.Set) (err error) {
 			return err
 		}
 	}
-}
-
-// privateDir is a folder whose files are in memory; empty where there is none.
-func privateDir() string {
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm"} {
-		var fs unix.Statfs_t
-		if dir != "" && unix.Statfs(dir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil {
-			return dir
-		}
-	}
-	return ""
 }
 
 // editor runs the person's editor. Ctrl-C is the editor's own affair; what ends

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,6 +196,9 @@ func setAttributes(spec Spec) error {
 		resource, known := resources[limit.Resource]
 		if !known {
 			return fmt.Errorf("limit %s: there is no such resource", limit.Resource)
+		}
+		if limit.Resource == "memory" && runtime.GOOS == "darwin" {
+			return errors.New("limit memory: macOS keeps none; without it in belfry.yaml the job can be run here")
 		}
 		value := uint64(limit.Value)
 		if limit.Value < 0 {

@@ -86,7 +86,8 @@ var bootID = sync.OnceValues(func() (string, error) {
 })
 
 // bootTicks is now in the unit of when a process started. macOS notes that by
-// the wall clock.
+// the wall clock, so a process is not found again when that was set back between
+// the two.
 func bootTicks() uint64 { return ticks(time.Now()) }
 
 func ticks(t time.Time) uint64 { return uint64(t.UnixMilli() / 10) }

@@ -342,11 +342,11 @@ func TestMailboxIsMadeForItsReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		mail, ok := mailGroup()
-		mode := uint32(0o660)
+		mode := 0o660
 		if !ok {
 			mail, mode = os.Getegid(), 0o600
 		}
-		if st.Uid != 4321 || int(st.Gid) != mail || uint32(st.Mode&0o7777) != mode {
+		if st.Uid != 4321 || int(st.Gid) != mail || int(st.Mode&0o7777) != mode {
 			t.Errorf("owner %d:%d, mode %o; want 4321:%d, %o", st.Uid, st.Gid, st.Mode&0o7777, mail, mode)
 		}
 	}
@@ -380,7 +380,6 @@ func TestMissingFolderOfMailboxesIsFinal(t *testing.T) {
 	wantFinal(t, err, "there is no folder of mailboxes "+none)
 }
 
-// asNobody runs f in a thread whose file accesses are those of a user without
 func TestFolderWithoutDotlocksIsLockedWithFcntlAlone(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "belfry-notify-") //nolint:usetesting // t.TempDir is in a folder that only root may enter

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// asNobody runs f in a thread whose file accesses are those of a user without
 // rights. Only root can do that; others have none too many.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()

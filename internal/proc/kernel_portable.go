@@ -18,8 +18,9 @@ import (
 
 var errOnlyLinux = errors.New("only Linux can")
 
-// becomeSubreaper is no more than a beginning here: those who lose their parent go
-// to process 1, and are found as those of a dead keeper are.
+// becomeSubreaper cannot be done: those who lose their parent go to process 1, and
+// are found as those of a dead keeper are. But the keeper begins to listen for
+// its own children here.
 func becomeSubreaper() error {
 	deaths() // before there is a child
 	return nil

@@ -171,7 +171,10 @@ func openStdin(spec Spec) (in, feed int, err error) {
 		in, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		return in, -1, err
 	}
-	pipe, err := closedOnExec(func() (ends [2]int, err error) { return ends, unix.Pipe(ends[:]) })
+	pipe, err := closedOnExec(func() (ends [2]int, err error) {
+		err = unix.Pipe(ends[:])
+		return ends, err
+	})
 	if err != nil {
 		return 0, -1, err
 	}

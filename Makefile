@@ -40,7 +40,9 @@ vet: ## what can be checked without running anything
 	@go mod tidy -diff
 	@CGO_ENABLED=0 GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
 	@CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -p 2 -o /dev/null ./cmd/belfry
-	@GOOS=darwin GOARCH=arm64 go vet ./cmd/... ./api ./crontab ./internal/job ./internal/project ./internal/remote/... ./internal/site
+	@CGO_ENABLED=0 GOOS=darwin GOARCH=amd64 go build -p 2 -o /dev/null ./cmd/belfry
+	@GOOS=darwin GOARCH=arm64 go vet ./...
+	@go vet -tags portable ./...
 	@$(MAKE) --no-print-directory lint
 
 check: test vet ## all that a change must pass

@@ -17,9 +17,10 @@ import (
 // imports says which of our packages each of them may import. Arrows point from
 // the process's edge to the nouns (DESIGN.md §3).
 var imports = map[string][]string{
-	"api":                        {},
+	"api":                        {"internal/socket"},
 	"crontab":                    {},
-	"internal/proc":              {},
+	"internal/proc":              {"internal/socket"},
+	"internal/socket":            {},
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},
 	"internal/machine":           {},
@@ -45,7 +46,7 @@ var imports = map[string][]string{
 	"internal/server":            {"api", "crontab", "internal/job", "internal/logs", "internal/outbox", "internal/plan", "internal/run", "internal/system"},
 	"internal/daemon": {
 		"api", "crontab", "internal/crash", "internal/job", "internal/logs", "internal/notify", "internal/outbox", "internal/plan", "internal/proc",
-		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/store", "internal/syslog", "internal/system",
+		"internal/project", "internal/publish", "internal/python", "internal/run", "internal/server", "internal/socket", "internal/store", "internal/syslog", "internal/system",
 	},
 
 	// proc, publish and python are there for the bodies of hidden commands, which

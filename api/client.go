@@ -10,10 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"belfry/internal/socket"
 )
 
 // Client talks to one daemon. Its methods return *Error for what the daemon
@@ -34,23 +35,15 @@ func New(dial func(ctx context.Context) (net.Conn, error)) *Client {
 	}}}
 }
 
-// longest is how long a unix socket's path may be, in bytes.
-const longest = 107
-
-// DialUnix connects to the daemon that owns the data folder. It goes through
-// /proc when the socket's path is too long for an address.
-func DialUnix(ctx context.Context, data string) (net.Conn, error) {
-	var dialer net.Dialer
-	path := filepath.Join(data, SocketName)
-	if len(path) <= longest {
-		return dialer.DialContext(ctx, "unix", path)
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close() //nolint:errcheck // it was only looked up through
-	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+// DialUnix connects to the daemon that owns the data folder, however long the
+// path of its socket is.
+func DialUnix(ctx context.Context, data string) (conn net.Conn, err error) {
+	err = socket.In(data, func(short string) error {
+		var dialer net.Dialer
+		conn, err = dialer.DialContext(ctx, "unix", filepath.Join(short, SocketName))
+		return err
+	})
+	return conn, err
 }
 
 // Close gives idle connections back.

@@ -38,5 +38,8 @@ BELFRY_SKIPPED=$(mktemp)
 export BELFRY_SKIPPED
 trap 'sort -u "$BELFRY_SKIPPED"; rm -f "$BELFRY_SKIPPED"' EXIT # what was not tested, and why, ends the run
 go test -p 2 -race -shuffle=on -timeout 20m "$@" ./...
+# What a Mac would run, as far as this kernel can: without what only Linux has.
+go test -p 2 -tags portable -timeout 10m ./internal/socket ./internal/proc ./internal/logs ./internal/notify ./internal/run
+go test -p 2 -tags portable -timeout 10m ./internal/cli -run 'TestScripts|Interrupt|AJobOutlives'
 # Many more schedules beside cron's own loop than the race detector has time for.
 go test ./crontab -run TestFiringsAreThoseOfTheDaemonsLoop -comparisons 100000

@@ -68,9 +68,10 @@ every run that should have happened, and publishes results whole or not at all.
 		c.initCommand(), c.runCommand(),
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.schemaCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
-		socketProxyCommand(),
+		c.secretsCommand(),
+		socketProxyCommand(), keeperCommand(), publishCommand(), c.pythonCommand(),
 	)
-	root.AddCommand(c.hereCommands()...)
+	root.AddCommand(c.machineCommands()...)
 	return root
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"belfry/internal/daemon"
 	"belfry/internal/job"
+	"belfry/internal/proc"
 	"belfry/internal/project"
 	"belfry/internal/python"
 	"belfry/internal/run"
@@ -129,7 +130,7 @@ func (c *command) makeOne(ctx context.Context, o daemon.Options, j *job.Job) err
 	}
 	only := *j
 	only.Command = job.Command{Args: []string{"true"}}
-	args := python.Args([]string{"/proc/self/exe"}, o.Data, &only, attempt)
+	args := python.Args([]string{proc.Self()}, o.Data, &only, attempt)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir, cmd.Env = j.Dir, env.Strings()
 	out, err := cmd.CombinedOutput()

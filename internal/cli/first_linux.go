@@ -18,6 +18,7 @@ import (
 
 	"belfry/internal/daemon"
 	"belfry/internal/job"
+	"belfry/internal/proc"
 )
 
 // underFirst tells the daemon that it is the child of the first process of a
@@ -41,7 +42,7 @@ var forwarded = map[os.Signal]syscall.Signal{
 func (c *command) beFirst() error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, slices.Collect(maps.Keys(forwarded))...)
-	child, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
+	child, err := os.StartProcess(proc.Self(), os.Args, &os.ProcAttr{
 		Env:   append(os.Environ(), underFirst+"=1"),
 		Files: []*os.File{c.in, c.out, c.err},
 		// A group of its own: Ctrl-C would come to it from the terminal, and from us.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -23,9 +24,9 @@ import (
 )
 
 // The test binary is belfry too: when it is called so by a script or a test,
-// and when a daemon of ours executes itself as /proc/self/exe.
+// and when a daemon of ours executes itself: go test gives it flags.
 func TestMain(m *testing.M) {
-	if name := filepath.Base(os.Args[0]); name == "exe" || name == "belfry" {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") || filepath.Base(os.Args[0]) == "belfry" {
 		os.Exit(Main(os.Args))
 	}
 	testscript.Main(m, map[string]func(){"belfry": func() { os.Exit(Main(os.Args)) }})
@@ -205,6 +206,17 @@ func (p *place) finished(ref string) api.Run {
 	}
 	if err != nil {
 		p.t.Fatalf("wait for %s: %v", ref, err)
+	}
+	return r
+}
+
+// show reads a run from the files.
+func (p *place) show(ref string) api.Run {
+	p.t.Helper()
+	out, stderr, code := p.belfry("show", ref, "--json")
+	var r api.Run
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
+		p.t.Fatalf("show %s: %d, %v\n%s%s", ref, code, err, out, stderr)
 	}
 	return r
 }

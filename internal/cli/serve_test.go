@@ -1,3 +1,5 @@
+//go:build linux
+
 package cli
 
 import (
@@ -164,17 +166,6 @@ jobs:
 	if r := p.show("stubborn"); r.State != "cancelled" {
 		t.Errorf("the run is %s (%s); want cancelled", r.State, r.Reason)
 	}
-}
-
-// show reads a run from the files.
-func (p *place) show(ref string) api.Run {
-	p.t.Helper()
-	out, stderr, code := p.belfry("show", ref, "--json")
-	var r api.Run
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
-		p.t.Fatalf("show %s: %d, %v\n%s%s", ref, code, err, out, stderr)
-	}
-	return r
 }
 
 func TestADaemonRunsWhatHasJustBeenEdited(t *testing.T) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package crontest answers whether schedules fire when the cron of Debian runs them. It is tests only.
 //
 // The daemon is the binary of Debian's package, unchanged, with its own crontab parser, main loop and queue. What it

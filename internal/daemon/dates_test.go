@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"belfry/api"
 	"belfry/internal/job"
+	"belfry/internal/plan"
 )
 
 // came waits until a run of a job, with a cause, has come to a state.
@@ -139,4 +141,13 @@ jobs:
 	for _, name := range []string{"night", "kid"} {
 		same(name+" by hand for a day that was caught up", told(name, "2025-03-31", "manual", 1), told(name, "2025-03-31", "catch-up", 1))
 	}
+}
+
+// aheadClock is the machine's clock, some time ahead.
+type aheadClock struct{ by atomic.Int64 }
+
+func (c *aheadClock) read() plan.Reading {
+	r, by := ReadClock(), time.Duration(c.by.Load())
+	r.Wall, r.Running, r.Elapsed = r.Wall.Add(by), r.Running+by, r.Elapsed+by
+	return r
 }

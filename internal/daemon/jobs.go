@@ -16,8 +16,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"belfry/crontab"
 	"belfry/internal/job"
@@ -423,18 +424,13 @@ func settingsChanged(before, after project.Daemon) string {
 }
 
 func stampOf(file string) fileStamp {
-	info, err := os.Stat(file)
-	if err != nil {
+	var there, link unix.Stat_t
+	if unix.Stat(file, &there) != nil {
 		return fileStamp{size: -1}
 	}
-	stamp := fileStamp{size: info.Size(), mtime: info.ModTime()}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		stamp.inode, stamp.ctime = stat.Ino, time.Unix(stat.Ctim.Unix())
-	}
-	if link, err := os.Lstat(file); err == nil && link.Mode()&fs.ModeSymlink != 0 {
-		if stat, ok := link.Sys().(*syscall.Stat_t); ok {
-			stamp.link = time.Unix(stat.Ctim.Unix())
-		}
+	stamp := fileStamp{size: there.Size, mtime: time.Unix(there.Mtim.Unix()), inode: there.Ino, ctime: time.Unix(there.Ctim.Unix())}
+	if unix.Lstat(file, &link) == nil && link.Mode&unix.S_IFMT == unix.S_IFLNK {
+		stamp.link = time.Unix(link.Ctim.Unix())
 	}
 	return stamp
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"belfry/api"
+	"belfry/internal/socket"
 	"belfry/internal/store"
 )
 
@@ -112,25 +113,23 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("the data folder %s was removed or replaced while it was in use", e.Dir)
 }
 
-// listen binds the socket in the data folder, for those whom its mode lets. A path
-// that is too long for an address is bound through /proc.
+// listen binds the socket in the data folder, for those whom its mode lets.
 func listen(data string, mode os.FileMode) (net.Listener, error) {
 	path := filepath.Join(data, api.SocketName)
 	// A socket of an owner that is gone: we hold the lock.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, &FolderError{data, err}
 	}
-	dir, err := os.Open(data)
-	if err != nil {
-		return nil, &FolderError{data, err}
-	}
-	defer dir.Close() //nolint:errcheck // it was only bound through
 	// Bound under another name, so that nobody can connect before chmod.
-	temporary := fmt.Sprintf("/proc/self/fd/%d/%s.new", dir.Fd(), api.SocketName)
+	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, &FolderError{data, err}
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	var listener *net.UnixListener
+	err := socket.In(data, func(short string) (err error) {
+		listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(short, filepath.Base(temporary)), Net: "unix"})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -138,7 +137,7 @@ func listen(data string, mode os.FileMode) (net.Listener, error) {
 	if err := os.Chmod(temporary, mode); err != nil {
 		return nil, errors.Join(&FolderError{data, err}, listener.Close())
 	}
-	if err := os.Rename(filepath.Join(data, api.SocketName+".new"), path); err != nil {
+	if err := os.Rename(temporary, path); err != nil {
 		return nil, errors.Join(&FolderError{data, err}, listener.Close())
 	}
 	return listener, nil

@@ -6,8 +6,6 @@ import (
 	"os/user"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
@@ -36,13 +34,12 @@ func peerOf(conn net.Conn) (uid uint32, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	var peer *unix.Ucred
 	if controlErr := raw.Control(func(fd uintptr) {
-		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		uid, err = peerUID(int(fd))
 	}); controlErr != nil || err != nil {
 		return 0, false
 	}
-	return peer.Uid, true
+	return uid, true
 }
 
 // person is who a request comes from.

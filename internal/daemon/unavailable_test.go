@@ -1,3 +1,5 @@
+//go:build linux
+
 package daemon
 
 import (
@@ -7,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,20 +17,10 @@ import (
 
 	"belfry/api"
 	"belfry/internal/machine"
-	"belfry/internal/plan"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
-
-// aheadClock is the machine's clock, some time ahead.
-type aheadClock struct{ by atomic.Int64 }
-
-func (c *aheadClock) read() plan.Reading {
-	r, by := ReadClock(), time.Duration(c.by.Load())
-	r.Wall, r.Running, r.Elapsed = r.Wall.Add(by), r.Running+by, r.Elapsed+by
-	return r
-}
 
 // smallDisk mounts a disk of a few megabytes for a test.
 func smallDisk(t *testing.T) string {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package doctor answers: what is wrong with this set-up? It looks at a data
 // folder, its daemon, the job files and the machine, and changes nothing but a
 // file that it writes and removes to see whether it can. Only the command of

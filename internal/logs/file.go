@@ -225,18 +225,6 @@ func (f *file) read(buf []byte, from, n int64, mask *Masker, final bool) (text [
 // roomFor is how long the buffer for reads of n bytes must be.
 func roomFor(n int, mask *Masker) int { return n + 2*mask.Context() }
 
-// written reports whether somebody has the file open for writing. The kernel
-// grants a read lease only when nobody has. Not all file systems have leases:
-// known says that the answer is one.
-func (f *file) written() (written, known bool) {
-	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
-	if err != nil {
-		return errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EAGAIN)
-	}
-	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-	return false, true
-}
-
 // block is what holes are made of: smaller parts of it would become zeros that
 // look like text.
 const block = 64 << 10
@@ -257,13 +245,4 @@ func (p *place) punch(from, to int64) (punched bool, err error) {
 		return false, fmt.Errorf("give disk of %s back: %w", p.path, err)
 	}
 	return punched, nil
-}
-
-func punchHole(fd int, from, length int64) error {
-	for {
-		err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, length)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

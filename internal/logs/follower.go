@@ -227,6 +227,9 @@ func (f *Follower) take() {
 	f.news = nil
 }
 
+// missed is the number of an event in place of those that the kernel dropped.
+const missed = -1
+
 // hear has those looked at that the watch has heard of.
 func (f *Follower) hear(now time.Time) {
 	for _, number := range f.watch.take() {

@@ -138,6 +138,7 @@ func TestWithoutALimitAllIsKept(t *testing.T) {
 }
 
 func TestDiskIsGivenBackWhileTheJobRuns(t *testing.T) {
+	needsLinux(t)
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{})
 	p.print(noise(1000))
@@ -292,6 +293,7 @@ func TestSecretsAreNeitherStoredNorShown(t *testing.T) {
 }
 
 func TestSecretsThatAHoleHasCutAreNotShown(t *testing.T) {
+	needsLinux(t)
 	t.Parallel()
 	const limit = 2 << 20
 	for _, secret := range []string{"hunter22", "correct horse battery staple"} {
@@ -482,6 +484,7 @@ func TestSinceAndTailFindTheirOffset(t *testing.T) {
 func TestAJobThatPrintsNothingLeavesNothing(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, logs.Attempt{})
+	needsLinux(t)
 	p.print("")
 	f, stop := p.follow()
 	f.Ended(p.a.Run, 1)

@@ -159,6 +159,7 @@ func (p *place) stored() int64 {
 
 func (p *place) closed() bool {
 	p.t.Helper()
+	needsLinux(p.t)
 	l, _, err := p.store.Log(context.Background(), p.a.Run, p.a.Number)
 	p.check(err)
 	return l.Closed
@@ -191,9 +192,4 @@ func (p *place) blocks() int64 {
 	var st unix.Stat_t
 	p.check(unix.Stat(p.log(), &st))
 	return st.Blocks * 512
-}
-
-// punch does to a log what its keeper does: from and to are of whole blocks.
-func punch(file *os.File, from, to int64) error {
-	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 }

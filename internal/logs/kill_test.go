@@ -117,6 +117,7 @@ func differ(a, b string) int {
 
 // The keeper punches the middle out of the file while others read it.
 func TestWhatTheKeeperPunchesOutIsNeverTakenForOutput(t *testing.T) {
+	needsLinux(t)
 	t.Parallel()
 	const limit = 4 << 20
 	p := newPlace(t, logs.Attempt{Limit: limit})

@@ -95,11 +95,8 @@ func (m *Mailbox) tryLock(path string, reader account, created *bool) (locked *b
 		}
 	}()
 
-	// A lock of the open file, not of the process: goroutines exclude each other
-	// too, and closing some other descriptor of the mailbox does not lose it. To a
-	// program with a traditional fcntl lock it is the same lock.
 	whole := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
-	err = unix.FcntlFlock(b.f.Fd(), unix.F_OFD_SETLK, &whole)
+	err = unix.FcntlFlock(b.f.Fd(), setLock, &whole)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return nil, "the fcntl lock of " + path, nil
 	}
@@ -233,8 +230,8 @@ func (b *box) unlock() {
 	// By hand, and not only by Close: a child that is just being started still has
 	// the descriptor until its exec, and would hold the lock so long.
 	unlock := unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart}
-	_ = unix.FcntlFlock(b.f.Fd(), unix.F_OFD_SETLK, &unlock) // Close does it else
-	_ = b.f.Close()                                          // what was written is on the disk already
+	_ = unix.FcntlFlock(b.f.Fd(), setLock, &unlock) // Close does it else
+	_ = b.f.Close()                                 // what was written is on the disk already
 }
 
 // append writes mail, whole or not at all, and returns when it is on the disk. A

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -100,7 +99,7 @@ func TestSendDoesNotWaitForEverForAMailboxThatIsLocked(t *testing.T) {
 		}
 		began := time.Now()
 		_, err = m.Send(t.Context(), item(t, "1", note("ours\n")), noSave)
-		if err == nil || outbox.IsFinal(err) || !strings.Contains(err.Error(), "wait for the fcntl lock of") {
+		if err == nil || outbox.IsFinal(err) || !strings.Contains(err.Error(), waitsFor) {
 			t.Errorf("Send: %v, want one that is tried again", err)
 		}
 		if waited := time.Since(began); waited != lockPatience {
@@ -343,11 +342,11 @@ func TestMailboxIsMadeForItsReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		mail, ok := mailGroup()
-		mode := uint32(0o660)
+		mode := 0o660
 		if !ok {
 			mail, mode = os.Getegid(), 0o600
 		}
-		if st.Uid != 4321 || int(st.Gid) != mail || st.Mode&0o7777 != mode {
+		if st.Uid != 4321 || int(st.Gid) != mail || int(st.Mode&0o7777) != mode {
 			t.Errorf("owner %d:%d, mode %o; want 4321:%d, %o", st.Uid, st.Gid, st.Mode&0o7777, mail, mode)
 		}
 	}
@@ -379,27 +378,6 @@ func TestMissingFolderOfMailboxesIsFinal(t *testing.T) {
 	m.spool = func() string { return none }
 	_, err := m.Send(t.Context(), item(t, "1", note("ours\n")), noSave)
 	wantFinal(t, err, "there is no folder of mailboxes "+none)
-}
-
-// asNobody runs f in a thread whose file accesses are those of a user without
-// rights. Only root can do that; others have none too many.
-func asNobody(t *testing.T, f func()) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		f()
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with its rights
-		if err := unix.Setfsuid(65534); err != nil {
-			t.Error(err)
-			return
-		}
-		f()
-	}()
-	<-done
 }
 
 func TestFolderWithoutDotlocksIsLockedWithFcntlAlone(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-
-	"golang.org/x/sys/unix"
 )
 
 // As has cmd, which is not started yet, run as a user of the machine; where its
@@ -25,12 +23,11 @@ func As(cmd *exec.Cmd, user *Credential) (refusal func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// In memory, and not through a pipe: nobody has to wait until it is read.
-	fd, err := unix.MemfdCreate("order", unix.MFD_CLOEXEC)
+	// In a file, and not through a pipe: nobody has to wait until it is read.
+	file, err := scratch()
 	if err != nil {
 		return nil, fmt.Errorf("hand over what is to be started: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "order")
 	_, err = file.Write(order)
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
@@ -38,7 +35,7 @@ func As(cmd *exec.Cmd, user *Credential) (refusal func() error, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("hand over what is to be started: %w", err), file.Close())
 	}
-	cmd.Path, cmd.Args, cmd.Env, cmd.Dir = "/proc/self/exe", []string{preludeName}, []string{}, "/"
+	cmd.Path, cmd.Args, cmd.Env, cmd.Dir = Self(), []string{preludeName}, []string{}, "/"
 	cmd.ExtraFiles = []*os.File{file} // 3
 	return func() error {
 		defer func() { _ = file.Close() }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,7 +143,7 @@ func (s Spec) needsPrelude() bool {
 // function, which takes as long as the process does and gives the error that
 // keeps it from the program. Its caller holds forkMu.
 func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, err error) {
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ends, err := closedOnExec(func() ([2]int, error) { return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0) })
 	if err != nil {
 		return 0, nil, err
 	}
@@ -155,7 +156,7 @@ func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, 
 	attr.Env = slices.DeleteFunc(slices.Clone(attr.Env), func(entry string) bool {
 		return !strings.HasPrefix(entry, "BELFRY_RUN=") && !strings.HasPrefix(entry, "BELFRY_ATTEMPT=")
 	})
-	const self = "/proc/self/exe"
+	self := Self()
 	pid, err = syscall.ForkExec(self, []string{preludeName}, &attr)
 	_ = unix.Close(theirs)
 	if err != nil {
@@ -196,14 +197,17 @@ func setAttributes(spec Spec) error {
 		if !known {
 			return fmt.Errorf("limit %s: there is no such resource", limit.Resource)
 		}
+		if limit.Resource == "memory" && runtime.GOOS == "darwin" {
+			return errors.New("limit memory: macOS keeps none; without it in belfry.yaml the job can be run here")
+		}
 		value := uint64(limit.Value)
 		if limit.Value < 0 {
 			value = unix.RLIM_INFINITY
 		}
-		err := unix.Prlimit(0, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
+		err := unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
 		if errors.Is(err, unix.EPERM) {
 			var now unix.Rlimit
-			if unix.Prlimit(0, resource, nil, &now) == nil && now.Max != unix.RLIM_INFINITY {
+			if unix.Getrlimit(resource, &now) == nil && now.Max != unix.RLIM_INFINITY {
 				return fmt.Errorf("limit %s to %s: at most %d is allowed here", limit.Resource, limit, now.Max)
 			}
 		}

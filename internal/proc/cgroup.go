@@ -35,40 +35,6 @@ type cgroups struct {
 	off  bool // guarded by keeper.forkMu: children cannot be started in one after all
 }
 
-// ownCgroup gives the folder of the cgroup v2 that this process is in.
-func ownCgroup() (string, error) {
-	self, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	var own string
-	for line := range strings.Lines(string(self)) {
-		if path, found := strings.CutPrefix(strings.TrimSpace(line), "0::"); found {
-			own = path
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		before, after, _ := strings.Cut(line, " - ")
-		fields := strings.Fields(before)
-		if !strings.HasPrefix(after, "cgroup2 ") || len(fields) < 5 {
-			continue
-		}
-		if rel, err := filepath.Rel(fields[3], own); err == nil && filepath.IsLocal(rel) {
-			return filepath.Join(unescapeMount(fields[4]), rel), nil
-		}
-	}
-	return "", errors.New("no cgroup v2 of ours is mounted")
-}
-
-// unescapeMount reads a path of mountinfo, where a blank is \040.
-func unescapeMount(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
-}
-
 func newCgroups(keeper string) (*cgroups, error) {
 	own, err := ownCgroup()
 	if err != nil {
@@ -139,7 +105,7 @@ func (c *cgroups) open(path string) (int, error) {
 	if err := unix.Mkdirat(c.fd, name, 0o755); err != nil {
 		return -1, &fs.PathError{Op: "make", Path: path, Err: err}
 	}
-	fd, err := unix.Openat(c.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(c.fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -239,12 +205,11 @@ func killCgroup(path string) {
 // cgroup gives that of the attempt, if the record names one that a keeper can
 // have made: a job may be able to write its own record.
 func (s startRecord) cgroup() string {
-	var info unix.Statfs_t
 	switch {
 	case s.Cgroup == "" || !filepath.IsAbs(s.Cgroup) || filepath.Clean(s.Cgroup) != s.Cgroup:
 	case filepath.Base(s.Cgroup) != s.Run+"."+strconv.Itoa(s.Attempt):
 	case filepath.Base(filepath.Dir(s.Cgroup)) != cgroupPrefix+s.Keeper:
-	case unix.Statfs(s.Cgroup, &info) != nil || info.Type != unix.CGROUP2_SUPER_MAGIC:
+	case !isCgroup(s.Cgroup):
 	default:
 		return s.Cgroup
 	}

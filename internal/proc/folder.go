@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"belfry/internal/socket"
 )
 
 // A keeper's folder, DATA/keeper/ID, holds its socket and its lock. It appears
@@ -61,14 +63,14 @@ func (f *folder) fill(temp string) (err error) {
 	if err := unix.Flock(int(f.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("lock %s: %w", f.lock.Name(), err)
 	}
-	err = throughFD(temp, func(short string) error {
-		f.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	err = socket.In(temp, func(short string) (err error) {
+		f.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(short, socketName), Net: "unix"})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	f.listener.SetUnlinkOnClose(false) // the address is /proc/self/fd/N/sock, and N is closed
+	f.listener.SetUnlinkOnClose(false) // the folder has another name by then
 	if err := os.Chmod(filepath.Join(temp, socketName), 0o600); err != nil {
 		return err
 	}
@@ -95,22 +97,11 @@ func (f *folder) close() error {
 // dialKeeper connects to the keeper whose folder is path.
 func dialKeeper(path string) (*net.UnixConn, error) {
 	var conn *net.UnixConn
-	err := throughFD(path, func(short string) (err error) {
-		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: short, Net: "unix"})
+	err := socket.In(path, func(short string) (err error) {
+		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(short, socketName), Net: "unix"})
 		return err
 	})
 	return conn, err
-}
-
-// throughFD gives do an address of the socket in dir that is short enough: a
-// socket's address has room for 107 bytes, a path may have 4,095.
-func throughFD(dir string, do func(short string) error) error {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	return do(fmt.Sprintf("/proc/self/fd/%d/%s", fd, socketName))
 }
 
 // keeperAlive reports whether the keeper whose folder is path lives.

@@ -241,8 +241,8 @@ func becomeKeeper() error {
 		return err
 	}
 	unix.Umask(0o022)
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become a subreaper: %w", err)
+	if err := becomeSubreaper(); err != nil {
+		return err
 	}
 	return closeInherited()
 }
@@ -250,7 +250,7 @@ func becomeKeeper() error {
 // closeInherited closes what our parent had left open for its children,
 // perhaps without knowing: all of our own is close-on-exec.
 func closeInherited() error {
-	entries, err := os.ReadDir("/proc/self/fd")
+	entries, err := os.ReadDir(fdFolder)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (k *keeper) run() error {
 	for {
 		select {
 		case <-k.ctx.Done():
-			err := errors.Join(k.folder.remove(), k.alarm.file.Close()) // ends accept and enforceLeases
+			err := errors.Join(k.folder.remove(), k.alarm.close()) // ends accept and enforceLeases
 			k.mu.Lock()
 			for p := range k.peers {
 				p.finish()
@@ -394,7 +394,7 @@ func signalTo(c chan struct{}) {
 func (k *keeper) spawnAll() {
 	// A child begins with the signal mask of the thread that forks.
 	runtime.LockOSThread()
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil); err != nil {
+	if err := unblockSignals(); err != nil {
 		k.log.Error("unblock signals", "error", err)
 	}
 	k.oom.spare(true)

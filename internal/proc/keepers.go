@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -94,21 +93,4 @@ func greetKeeper(ctx context.Context, path string) (pid int, err error) {
 		return answer, answer.refusal()
 	})
 	return hello.PID, err
-}
-
-// residentSize is how much memory a process has, in bytes; 0 when it is gone.
-func residentSize(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
 }

@@ -15,10 +15,10 @@ import (
 // out, the daemon is dead or frozen, and the keeper ends the attempt with
 // KILL, its whole tree, before anybody else may begin it.
 
-// bootTime is CLOCK_BOOTTIME.
+// bootTime is a reading of the clock that goes on while the machine sleeps.
 func bootTime() time.Duration {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+	if err := unix.ClockGettime(bootClock, &now); err != nil {
 		return 0
 	}
 	return time.Duration(now.Nano())
@@ -30,37 +30,6 @@ func leaseEnd(lease time.Duration) time.Duration {
 		return 0
 	}
 	return bootTime() + lease
-}
-
-// bootAlarm rings at a reading of CLOCK_BOOTTIME, at once after a suspend that
-// went past it. A timer of Go's would sleep with the machine.
-type bootAlarm struct{ file *os.File }
-
-func newBootAlarm() (bootAlarm, error) {
-	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
-	if err != nil {
-		return bootAlarm{}, os.NewSyscallError("timerfd_create", err)
-	}
-	return bootAlarm{os.NewFile(uintptr(fd), "alarm")}, nil
-}
-
-// set makes it ring at a reading, or never for 0.
-func (b bootAlarm) set(at time.Duration) error {
-	conn, err := b.file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(at))}
-	return errors.Join(conn.Control(func(fd uintptr) {
-		err = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME, &spec, nil)
-	}), err)
-}
-
-// wait blocks until it rings; the error is os.ErrClosed after close.
-func (b bootAlarm) wait() error {
-	var count [8]byte
-	_, err := b.file.Read(count[:])
-	return err
 }
 
 // enforceLeases ends attempts whose lease has run out.

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -187,15 +186,6 @@ func (log *limitedLog) punch(size, block int64) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return punchHole(fd, begin, end-begin)
-}
-
-func punchHole(fd int, from, length int64) error {
-	for {
-		err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, length)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // CanPunch tries whether files below dir can be given holes. Where they cannot,

@@ -1,3 +1,5 @@
+//go:build linux && !portable
+
 package proc
 
 import (
@@ -203,21 +205,4 @@ func TestLogThatCannotBeKeptSmallIsSaidOnce(t *testing.T) {
 	if n := strings.Count(string(said), "logs are not kept within their limits here"); err != nil || n != 1 {
 		t.Errorf("it was said %d times, %v; want once", n, err)
 	}
-}
-
-// mount makes the data folder a file system of its own.
-func (h *host) mount(kind, options string) {
-	h.Helper()
-	machine.NeedsRoot(h)
-	if err := unix.Mount("none", h.data, kind, 0, options); err != nil {
-		machine.Lacks(h, "a way to mount a %s: %v", kind, err)
-	}
-	h.Cleanup(func() {
-		for _, id := range h.keepers() {
-			h.waitKeeper(id)
-		}
-		if err := unix.Unmount(h.data, unix.MNT_DETACH); err != nil {
-			h.Error(err)
-		}
-	})
 }

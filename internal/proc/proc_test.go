@@ -1,3 +1,5 @@
+//go:build linux
+
 package proc
 
 import (
@@ -21,20 +23,17 @@ import (
 
 const testLimit = 4 << 20 // of the frames that test keepers take
 
+// bodies are the commands that make the test binary a job.
+var bodies = map[string]func(args []string) error{
+	"nobody":          becomeNobody,
+	"limit-processes": func(args []string) error { return limitProcesses(args[0], args[1]) },
+}
+
 // TestMain makes the test binary a keeper, or a job, when it is called as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
-		var body func() error
-		switch os.Args[1] {
-		case "witness":
-			body = func() error { return witness(os.Stdout) }
-		case "nobody":
-			body = func() error { return becomeNobody(os.Args[2:]) }
-		case "limit-processes":
-			body = func() error { return limitProcesses(os.Args[2], os.Args[3]) }
-		}
-		if body != nil {
-			if err := body(); err != nil {
+		if body := bodies[os.Args[1]]; body != nil {
+			if err := body(os.Args[2:]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}

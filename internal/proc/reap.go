@@ -18,7 +18,7 @@ func (k *keeper) reapAll() {
 	var last time.Time
 	for {
 		// Look without taking away: that happens under the locks.
-		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := awaitDead()
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -94,7 +94,7 @@ func (k *keeper) ended(a *attempt, status unix.WaitStatus, usage unix.Rusage) {
 		Wall:      now.Sub(a.begun),
 		UserCPU:   time.Duration(usage.Utime.Nano()),
 		SystemCPU: time.Duration(usage.Stime.Nano()),
-		MaxRSS:    int64(usage.Maxrss) << 10, //nolint:unconvert // an int32 on 32-bit machines
+		MaxRSS:    int64(usage.Maxrss) * rssUnit, //nolint:unconvert // an int32 on 32-bit machines
 	}
 	if status.Signaled() {
 		a.outcome.Signal = unix.SignalName(status.Signal())
@@ -155,7 +155,6 @@ func (k *keeper) seeOut(a *attempt) {
 	deadline := time.NewTimer(a.killAfter)
 	defer deadline.Stop()
 	var killing bool
-	var tick <-chan time.Time
 	var since time.Time
 	kill := a.kill
 	for {
@@ -183,6 +182,13 @@ func (k *keeper) seeOut(a *attempt) {
 			}
 		}
 
+		var tick <-chan time.Time
+		switch {
+		case killing:
+			tick = time.After(glance)
+		case reaped && !orphansAreOurs: // nobody tells that they have gone
+			tick = time.After(5 * glance)
+		}
 		select {
 		case <-reaps:
 			// A tree is read at most so often, however fast others end.
@@ -193,35 +199,10 @@ func (k *keeper) seeOut(a *attempt) {
 		case <-kill:
 			kill, killing = nil, true
 		}
-		if killing {
-			if since.IsZero() {
-				since = time.Now()
-			}
-			tick = time.After(glance)
+		if killing && since.IsZero() {
+			since = time.Now()
 		}
 	}
-}
-
-// tree gives the living processes of an attempt: of its cgroup, of its
-// session, with its environment, and all below them. But for those of its
-// cgroup all are below the keeper, so a number that was given to a stranger
-// meanwhile misleads nobody.
-func (k *keeper) tree(a *attempt) ([]process, error) {
-	inCgroup := members(a.cgroup)
-	all, err := processes()
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	others := make(map[int]bool, len(k.byPID))
-	for pid, other := range k.byPID {
-		others[pid] = other != a
-	}
-	k.mu.Unlock()
-	own := descendants(all, func(p process) bool { return p.parent == k.pid || inCgroup[p.pid] })
-	return living(descendants(own, func(p process) bool {
-		return inCgroup[p.pid] || p.session == a.pid || !others[p.session] && isOf(p.pid, a.key)
-	})), nil
 }
 
 func (k *keeper) killAll(a *attempt, left []process) {

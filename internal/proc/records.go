@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,7 +88,7 @@ func Prepare(dir string) error {
 func createStart(dir string, start startRecord) (record, error) {
 	path := dir + "/" + startName
 	flags := unix.O_WRONLY | unix.O_APPEND | unix.O_CLOEXEC
-	err := unix.Renameat2(unix.AT_FDCWD, dir+"/"+blankName, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	err := renameNew(dir+"/"+blankName, path)
 	if err != nil { // nobody has prepared it, it is there, or the file system cannot do that
 		flags |= unix.O_CREAT | unix.O_EXCL
 	}
@@ -214,23 +212,4 @@ func readExit(dir, run string, attempt int) (*Exit, error) {
 			filepath.Join(dir, exitName), record.Attempt, record.Run, attempt, run)
 	}
 	return &record.Exit, nil
-}
-
-// bootID tells this boot of the machine from all others.
-var bootID = sync.OnceValues(func() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
-})
-
-// bootTicks is now in the unit of field 22 of /proc/PID/stat, which Linux
-// shows in hundredths of a second on every architecture.
-func bootTicks() uint64 {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return 0
-	}
-	return uint64(now.Nano() / int64(10*time.Millisecond))
 }

@@ -56,8 +56,9 @@ func spawn(ctx context.Context, stdin *sync.WaitGroup, spec Spec, cgroup int) (p
 		Dir:   spec.Cwd,
 		Env:   env,
 		Files: []uintptr{uintptr(in), uintptr(out), uintptr(out)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: cgroup >= 0, CgroupFD: max(cgroup, 0)},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
+	startIn(attr.Sys, cgroup)
 	if spec.needsPrelude() {
 		pid, talk, err = forkPrelude(spec, attr)
 	} else {
@@ -170,8 +171,11 @@ func openStdin(spec Spec) (in, feed int, err error) {
 		in, err = unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		return in, -1, err
 	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	pipe, err := closedOnExec(func() (ends [2]int, err error) {
+		err = unix.Pipe(ends[:])
+		return ends, err
+	})
+	if err != nil {
 		return 0, -1, err
 	}
 	if len(spec.Stdin) == 0 {
@@ -185,6 +189,18 @@ func openStdin(spec Spec) (in, feed int, err error) {
 		return 0, -1, err
 	}
 	return pipe[0], pipe[1], nil
+}
+
+// closedOnExec makes two descriptors that no program inherits.
+func closedOnExec(pair func() ([2]int, error)) ([2]int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	ends, err := pair()
+	if err == nil {
+		unix.CloseOnExec(ends[0])
+		unix.CloseOnExec(ends[1])
+	}
+	return ends, err
 }
 
 // feedStdin writes data and closes feed. What fits into the pipe at once, so

@@ -7,10 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // process is what /proc/PID/stat says of one.
@@ -25,60 +22,6 @@ type process struct {
 // the first thread that has ended.
 func (p process) alive() bool {
 	return p.state != 'Z' && p.state != 'X' || p.threads > 1
-}
-
-// readProcess reads /proc/PID/stat.
-func readProcess(pid int) (process, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return process{}, err
-	}
-	return parseStat(pid, string(data))
-}
-
-func parseStat(pid int, stat string) (process, error) {
-	// The name, field 2, is in parentheses and may contain anything.
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return process{}, fmt.Errorf("read /proc/%d/stat: %d fields after the name", pid, len(fields))
-	}
-	p := process{pid: pid, state: fields[0][0]}
-	var errs [5]error
-	p.parent, errs[0] = strconv.Atoi(fields[4-3])
-	p.group, errs[1] = strconv.Atoi(fields[5-3])
-	p.session, errs[2] = strconv.Atoi(fields[6-3])
-	p.threads, errs[3] = strconv.Atoi(fields[20-3])
-	p.started, errs[4] = strconv.ParseUint(fields[22-3], 10, 64)
-	if err := errors.Join(errs[:]...); err != nil {
-		return process{}, fmt.Errorf("read /proc/%d/stat: %w", pid, err)
-	}
-	return p, nil
-}
-
-// processes lists all that are in /proc. It is no snapshot: a process that
-// forks and ends while the list is read can be missed together with its
-// child, so who needs to know that there is none asks twice.
-func processes() ([]process, error) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = dir.Close() }()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]process, 0, len(names))
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		if p, err := readProcess(pid); err == nil { // else it has ended
-			all = append(all, p)
-		}
-	}
-	return all, nil
 }
 
 // descendants gives the processes for which root holds and all below them.
@@ -112,14 +55,10 @@ func living(all []process) []process {
 // isOf reports whether the environment that pid was executed with is that of
 // the attempt. What cannot be read is not.
 func isOf(pid int, k key) bool {
-	environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return false
-	}
 	run := []byte("BELFRY_RUN=" + k.run)
 	attempt := []byte("BELFRY_ATTEMPT=" + strconv.Itoa(k.attempt))
 	var hasRun, hasAttempt bool
-	for entry := range bytes.SplitSeq(environ, []byte{0}) {
+	for entry := range bytes.SplitSeq(environ(pid), []byte{0}) {
 		hasRun = hasRun || bytes.Equal(entry, run)
 		hasAttempt = hasAttempt || bytes.Equal(entry, attempt)
 	}
@@ -152,33 +91,6 @@ func survivors(record startRecord) ([]process, error) {
 		}
 		return inCgroup[p.pid] || session != 0 && p.session == session || isOf(p.pid, k)
 	})), nil
-}
-
-// kill sends KILL to exactly the process that was seen: not to one that got
-// its pid since.
-func (p process) kill() error {
-	fd, err := unix.PidfdOpen(p.pid, 0)
-	switch {
-	case errors.Is(err, unix.ESRCH):
-		return nil
-	case err != nil:
-		fd = -1 // a kernel before 5.3
-	default:
-		defer func() { _ = unix.Close(fd) }()
-	}
-	now, err := readProcess(p.pid)
-	if err != nil || now.started != p.started {
-		return nil
-	}
-	if fd >= 0 {
-		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-	} else {
-		err = unix.Kill(p.pid, unix.SIGKILL)
-	}
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	return err
 }
 
 // KillSurvivors sends KILL to every process of an attempt whose keeper is

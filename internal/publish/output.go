@@ -69,16 +69,6 @@ func (o *output) open(rel string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path.Join(o.path, rel)), nil
 }
 
-func openBeneath(root int, rel string, flags int) (int, error) {
-	how := unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-	for {
-		fd, err := unix.Openat2(root, rel, &how)
-		if err != unix.EINTR && err != unix.EAGAIN { // EAGAIN: something was renamed meanwhile
-			return fd, err
-		}
-	}
-}
-
 // walkBeneath is openBeneath with what every Linux has: one openat a component.
 func walkBeneath(root int, rel string, flags int) (int, error) {
 	if rel != "." && !fs.ValidPath(rel) {

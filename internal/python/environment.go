@@ -157,7 +157,7 @@ func (e environment) finish(with string) error {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil { // thousands of files that others wrote
+	if err := syncFileSystem(dir); err != nil { // thousands of files that others wrote
 		return err
 	}
 	text, err := json.MarshalIndent(mark{Python: e.python.path, Version: e.python.version, Requirements: e.requirements, With: with, At: time.Now().UTC()}, "", "  ")

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -125,7 +124,7 @@ func (i *installer) run(what, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = i.env, i.out, io.MultiWriter(i.out, words)
 	cmd.ExtraFiles = []*os.File{i.held}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = diesWithUs
 	cmd.WaitDelay = 10 * time.Second // for what it leaves running
 	runtime.LockOSThread()           // the kernel means the thread that started it
 	defer runtime.UnlockOSThread()

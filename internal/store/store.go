@@ -206,7 +206,7 @@ const immutable = "immutable"
 
 // open opens a database file. Pragmas come after those that all have.
 func open(path, mode string, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "temp_store(MEMORY)"}, pragmas...)}
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)", "foreign_keys(1)", "synchronous(FULL)", "fullfsync(1)", "temp_store(MEMORY)"}, pragmas...)}
 	if mode == "rw" {
 		query.Add("_pragma", "journal_mode(WAL)")
 		// What a long reader made of the log is given back at the checkpoint after it.

@@ -199,11 +199,14 @@ func wrongOwner(path string, uid uint32, user string) *Refusal {
 	return refuse(path, "WRONG FILE OWNER", fmt.Sprintf("it belongs to user %d, and must be of %s", uid, right), "if its lines are right: chown root "+path)
 }
 
-func writable(path string, mode uint32) *Refusal {
+// modeBits is how wide st_mode is: on Linux and on macOS.
+type modeBits interface{ uint32 | uint16 }
+
+func writable[M modeBits](path string, mode M) *Refusal {
 	return refuse(path, "INSECURE MODE (group/other writable)", fmt.Sprintf("others can write it (mode %04o)", mode), "chmod go-w "+path)
 }
 
-func badMode(path string, mode uint32) *Refusal {
+func badMode[M modeBits](path string, mode M) *Refusal {
 	return refuse(path, "BAD FILE MODE", fmt.Sprintf("its mode is %04o, and must be 0600 or 0644", mode), "chmod 600 "+path)
 }
 

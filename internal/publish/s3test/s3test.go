@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,7 +59,7 @@ func Start(t testing.TB, flags ...string) *Server {
 	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &said, &said
 	// The server goes when this process does, even when that is killed. The kernel
 	// goes by the thread that started it, which must live as long.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = diesWithUs
 	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
@@ -201,30 +200,3 @@ var gateway = sync.OnceValues(func() (string, error) {
 	}
 	return binary, os.Rename(binary+".new", binary)
 })
-
-// listening is the TCP port on which the process listens, 0 while there is none.
-func listening(pid int) int {
-	sockets := map[string]bool{}
-	fds := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, _ := os.ReadDir(fds)
-	for _, e := range entries {
-		link, _ := os.Readlink(filepath.Join(fds, e.Name()))
-		if inode, ok := strings.CutPrefix(link, "socket:["); ok {
-			sockets[strings.TrimSuffix(inode, "]")] = true
-		}
-	}
-	table, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
-	for line := range strings.Lines(string(table)) {
-		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
-		f := strings.Fields(line)
-		const listen = "0A"
-		if len(f) < 10 || f[3] != listen || !sockets[f[9]] {
-			continue
-		}
-		_, port, _ := strings.Cut(f[1], ":")
-		if n, err := strconv.ParseInt(port, 16, 32); err == nil {
-			return int(n)
-		}
-	}
-	return 0
-}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"syscall"
 
@@ -21,6 +22,9 @@ const (
 
 // systemOptions are those of the machine's cron.
 func (c *command) systemOptions(o daemon.Options) (daemon.Options, error) {
+	if runtime.GOOS != "linux" {
+		return o, notHere("looks after the machine's cron")
+	}
 	dialect := system.Dialect(c.dialect)
 	if dialect != "" && !slices.Contains(system.Dialects, dialect) {
 		return o, usage("there is no dialect %q", c.dialect).hint("there are cronie and debian")

@@ -1,3 +1,5 @@
+//go:build !portable
+
 package proc
 
 import (
@@ -13,6 +15,8 @@ import (
 
 	"belfry/internal/machine"
 )
+
+func init() { bodies["witness"] = func([]string) error { return witness(os.Stdout) } }
 
 // witness prints all that a program can see of how it was executed.
 func witness(out io.Writer) error {

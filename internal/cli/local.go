@@ -32,7 +32,7 @@ import (
 // the nearest folder upward that has one of the two, else the machine's cron, if
 // it runs.
 func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, error) {
-	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{"/proc/self/exe"}}
+	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{proc.Self()}}
 	if c.system {
 		return c.systemOptions(o)
 	}
@@ -272,12 +272,9 @@ func (c *command) dataHere() (string, error) {
 	return o.Data, err
 }
 
-// hereCommands are the commands that need a daemon's parts.
-func (c *command) hereCommands() []*cobra.Command {
-	return []*cobra.Command{
-		c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.serveCommand(), c.secretsCommand(), c.crontabCommand(),
-		keeperCommand(), publishCommand(), c.pythonCommand(), c.siteCommand(),
-	}
+// notHere is for what belfry does on Linux only.
+func notHere(does string) *problem {
+	return &problem{err: fmt.Errorf("belfry %s on Linux only, not on this machine", does), next: "belfry deploy USER@HOST puts this project on a host, -H USER@HOST talks to it there", code: exitUnavailable}
 }
 
 // keeperCommand is the parent of the jobs. The daemon starts it.

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -137,7 +136,7 @@ func (c *command) hiddenValue(name string) (string, error) {
 // was afterwards, also after Ctrl-C.
 func (c *command) readHidden(prompt string) (string, error) {
 	fd := int(c.in.Fd())
-	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
 	}
@@ -146,11 +145,11 @@ func (c *command) readHidden(prompt string) (string, error) {
 	defer signal.Stop(stops)
 	quiet := *before
 	quiet.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &quiet); err != nil {
+	if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
 		return "", fmt.Errorf("ask on the terminal: %w", err)
 	}
 	defer func() {
-		_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // it may be gone
+		_ = unix.IoctlSetTermios(fd, setTermios, before) // it may be gone
 		fmt.Fprintln(c.err)
 	}()
 	fmt.Fprint(c.err, prompt) // now that it echoes no more
@@ -365,22 +364,6 @@ func removeKilledEdits() {
 			}
 		}
 	}
-}
-
-// memoryDirs are the folders whose files may be in memory.
-func memoryDirs() []string {
-	return slices.DeleteFunc([]string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm"}, func(dir string) bool { return dir == "" })
-}
-
-// privateDir is a folder whose files are in memory; empty where there is none.
-func privateDir() string {
-	for _, dir := range memoryDirs() {
-		var fs unix.Statfs_t
-		if unix.Statfs(dir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && unix.Access(dir, unix.W_OK) == nil {
-			return dir
-		}
-	}
-	return ""
 }
 
 // editor runs the person's editor. Ctrl-C is the editor's own affair; what ends

@@ -1,3 +1,5 @@
+//go:build !portable
+
 package logs
 
 import (
@@ -19,9 +21,6 @@ type watch struct {
 	mu    sync.Mutex
 	heard []int32 // guarded by mu; numbers of logs
 }
-
-// missed is the number of an event in place of those that the kernel dropped.
-const missed = -1
 
 // newWatch begins to listen, and calls wake when something was heard.
 func newWatch(wake func()) *watch {

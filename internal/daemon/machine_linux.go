@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is asked of Linux, and of macOS in other words: machine_darwin.go.
+
+const (
+	runningClock = unix.CLOCK_MONOTONIC
+	elapsedClock = unix.CLOCK_BOOTTIME
+)
+
+// boot names this boot: the kernel's boot id and the start time of process 1,
+// so that the restart of a container counts as one. It outlives this process.
+var boot = sync.OnceValue(func() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	stat, err := os.ReadFile("/proc/1/stat")
+	if err != nil {
+		return strings.TrimSpace(string(id))
+	}
+	// Field 22, counted behind the name, which may hold anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return strings.TrimSpace(string(id))
+	}
+	return fmt.Sprintf("%s-%s", strings.TrimSpace(string(id)), fields[19])
+})
+
+// peerUID is the user of the process at the other end of a socket.
+func peerUID(fd int) (uint32, error) {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return 0, err
+	}
+	return peer.Uid, nil
+}

@@ -28,7 +28,11 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, output string, targets []job
 	order.Release, _, _ = project.ReleaseAt(j.Dir)
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
-		item.Targets = append(item.Targets, publish.Place(t.To))
+		place := publish.Place(t.To)
+		if d.o.System != nil { // who halts their publisher holds up no other user's, wherever that goes
+			place = j.Owner + " " + place
+		}
+		item.Targets = append(item.Targets, place)
 	}
 	item.Payload = mustJSON(order)
 	return item

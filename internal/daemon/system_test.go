@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"belfry/api"
+	"belfry/internal/job"
 	"belfry/internal/machine"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/project"
@@ -208,6 +209,24 @@ func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
 		if err := alices.Retry(t.Context(), r.ID, publish); err == nil || !strings.Contains(err.Error(), "another user's now") {
 			t.Errorf("tried again, publish %v: %v", publish, err)
 		}
+	}
+}
+
+func TestAUserHoldsUpNobodyElsesPublish(t *testing.T) {
+	t.Parallel()
+	places := func(d *Daemon, owner, to string) []string {
+		j := &job.Job{Settings: &job.Settings{Owner: owner}}
+		return d.publishItem(j, run.Run{}, "/output", []job.Target{{To: to}}).Targets
+	}
+	machines := &Daemon{o: Options{System: &System{}}}
+	if a, b := places(machines, "alice", "/lake"), places(machines, "root", "/lake"); slices.Equal(a, b) {
+		t.Errorf("alice's publish to /lake takes %q, and root's the same", a)
+	}
+	if a, b := places(machines, "alice", "/lake"), places(machines, "alice", "/lake/"); !slices.Equal(a, b) {
+		t.Errorf("two publishes of alice's to one folder take %q and %q", a, b)
+	}
+	if a, b := places(&Daemon{}, "alice", "/lake"), places(&Daemon{}, "root", "/lake"); !slices.Equal(a, b) {
+		t.Errorf("two publishes of one daemon to one folder take %q and %q", a, b)
 	}
 }
 

@@ -231,6 +231,7 @@ func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 		{"#belfry: catch_up_window=0", `ops:1:10: "0" is no time at all; write it as 30m or 2h, or leave it out`},
 		{"#belfry: overlap=never", `ops:1:10: "never" is not one of skip, queue, replace, allow`},
 		{"#belfry: colour=red", `ops:1:10: "colour" is not an option; there are ` + all},
+		{"#belfry: after=backup", `ops:1:10: "after" is not an option; there are ` + all},
 		{"#belfry: timout=1m", `ops:1:10: "timout" is not an option; did you mean "timeout"?`},
 		{"#belfry: pools=gpu,apis", `ops:1:10: "apis" is not a pool; did you mean "api"?`},
 		{"#belfry: pools=gpu,gpu", `ops:1:10: the pool "gpu" stands twice; a run takes one place in each`},

@@ -24,6 +24,8 @@ type Backend interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	// Zone gives the name of the time zone that a run's job is in.
 	Zone(ctx context.Context, r run.Run) string
+	// Meant gives the user and the command that a run is of, whatever its job is now.
+	Meant(ctx context.Context, r run.Run) (owner, command string, err error)
 	// EachRun gives each the runs that match, what was queued last first, until it
 	// gives an error.
 	EachRun(ctx context.Context, f RunFilter, each func(run.Run) error) error

@@ -95,6 +95,10 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 	return []server.Job{out, {Job: plan.Job{Job: paused, Key: "K2", Paused: true}}}, h.fail
 }
 
+func (h *house) Meant(context.Context, run.Run) (owner, command string, err error) {
+	return "alice", "true", nil
+}
+
 func (h *house) Zone(context.Context, run.Run) string { return "Asia/Seoul" }
 
 func (h *house) EachRun(_ context.Context, f server.RunFilter, each func(run.Run) error) error {

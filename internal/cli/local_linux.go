@@ -19,6 +19,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/daemon"
+	"belfry/internal/notify"
 	"belfry/internal/proc"
 	"belfry/internal/project"
 	"belfry/internal/publish"
@@ -276,7 +277,7 @@ func (c *command) dataHere() (string, error) {
 func (c *command) hereCommands() []*cobra.Command {
 	return []*cobra.Command{
 		c.importCommand(), c.shadowCommand(), c.installCommand(), c.uninstallCommand(), c.serveCommand(), c.secretsCommand(), c.crontabCommand(),
-		keeperCommand(), publishCommand(), c.pythonCommand(), c.siteCommand(),
+		keeperCommand(), publishCommand(), deliverCommand(), c.pythonCommand(), c.siteCommand(),
 	}
 }
 
@@ -304,6 +305,16 @@ func publishCommand() *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// deliverCommand is the child that writes a mailbox. The daemon starts it.
+func deliverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "deliver",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return notify.Child(os.Stdin, os.Stdout) },
 	}
 }
 

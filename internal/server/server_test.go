@@ -734,6 +734,21 @@ func TestAnyoneLearnsOnlyWhetherTheDaemonIsWell(t *testing.T) {
 	}
 }
 
+func TestAUserIsToldWhoMayAskAboutTheWholeMachine(t *testing.T) {
+	t.Parallel()
+	h := &house{dir: t.TempDir(), changed: make(chan struct{})}
+	for _, c := range []struct{ method, path string }{{http.MethodGet, "/audit"}, {http.MethodPost, "/db/backup"}, {http.MethodGet, "/db/check"}, {http.MethodPost, "/db/vacuum"}} {
+		w := httptest.NewRecorder()
+		server.New(server.Options{Backend: h, Access: server.User, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(w, httptest.NewRequest(c.method, api.Path+c.path, nil))
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "only root may ask for it") {
+			t.Errorf("%s %s gives %d %s; want %d, and who may", c.method, c.path, w.Code, w.Body, http.StatusForbidden)
+		}
+	}
+	if len(h.asked) != 0 {
+		t.Errorf("the daemon was asked %q", h.asked)
+	}
+}
+
 func TestRequestsThatWaitAreBrokenOffWhenTheDaemonEnds(t *testing.T) {
 	t.Parallel()
 	h, _, _ := serve(t)

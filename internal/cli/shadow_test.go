@@ -309,10 +309,19 @@ func TestTheMachinesCronIsFoundFromAFolderThatIsClosedToTheUser(t *testing.T) {
 	t.Parallel()
 	machine.NeedsRoot(t)
 	p := newPlace(t, "user", "", "system", "", "log", "")
-	out := p.besideCron("", `mkdir -m 755 /run/belfry; : >/run/belfry/sock; mkdir -m 700 /run/closed; cd /run/closed
-		cp "$(readlink -f "$(command -v belfry)")" /run/belfry/belfry; setpriv --reuid 65534 --clear-groups /run/belfry/belfry jobs || echo "exit $?"`)
-	if !strings.Contains(out, "the machine's cron is not running") || !strings.Contains(out, fmt.Sprint("exit ", exitUnavailable)) {
-		t.Errorf("in a folder of root's a user is told\n%s", out)
+	out := p.besideCron("", `mkdir -m 755 /run/belfry; : >/run/belfry/sock; chmod 666 /run/belfry/sock; mkdir -m 700 /run/closed; cd /run/closed
+		cp "$(readlink -f "$(command -v belfry)")" /run/belfry/belfry
+		user() { setpriv --reuid 65534 --regid 65534 --clear-groups /run/belfry/belfry "$@" || echo "exit $?"; }
+		user jobs; user crontab -l
+		rm /run/belfry/sock; mount -t tmpfs -o mode=755 none /var/lib; user runs
+		mkdir -m 711 /var/lib/belfry; : >/var/lib/belfry/installed.json; user runs`)
+	cron := "belfry: the machine's cron is not running, and without it only root can look at its account or run its jobs\n  belfry serve --system starts it, as root\n" + fmt.Sprintf("exit %d\n", exitUnavailable)
+	want := cron +
+		"crontab: you cannot write the crontabs yourself, and the machine's belfry, which does it for you, does not answer on /run/belfry/sock: connection refused; root starts it with systemctl start belfry, or with belfry serve --system\nexit 1\n" +
+		"belfry: look for belfry.yaml in this folder: stat .: permission denied\n  go to your project's folder: this one is closed to you\n" + fmt.Sprintf("exit %d\n", exitNotFound) +
+		cron
+	if out != want {
+		t.Errorf("in a folder of root's a user is told\n%s\nwant\n%s", out, want)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // publishItem makes what a run owes to its targets.
@@ -101,6 +102,9 @@ func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bo
 	environ := run.CronEnviron(n.Job, host)
 	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
+	if host.Debian && d.cron.level&system.LogFailures != 0 && n.State != run.Succeeded && n.State != run.Publishing {
+		message.Command += " (failed)"
+	}
 	message.Dir, _ = environ.Lookup("HOME")
 	message.From, _ = environ.Lookup("MAILFROM")
 	if message.From != "" && !notify.SafeAddress(message.From, host.Debian) {

@@ -235,7 +235,7 @@ func TestAUserHoldsUpNobodyElsesPublish(t *testing.T) {
 
 func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
 	t.Parallel()
-	o := systemOptions(t) // its alice is not in this machine's own /etc/passwd
+	o := systemOptions(t)     // its alice is not in this machine's own /etc/passwd
 	o.MailSpool = t.TempDir() // in which she may make no file
 	if err := errors.Join(os.Chmod(o.MailSpool, 0o755), os.Chmod(filepath.Dir(o.MailSpool), 0o711)); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,8 @@ import (
 var imports = map[string][]string{
 	"api":                        {},
 	"crontab":                    {},
-	"internal/proc":              {},
+	"internal/proc":              {"internal/proc/early"},
+	"internal/proc/early":        {},
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},
 	"internal/machine":           {},

@@ -29,15 +29,20 @@ var shellIsDash = sync.OnceValue(func() bool {
 // command of spec with, when that is all it would do. env is the environment
 // that dash would get.
 func direct(spec Spec, env []string) (args, dashEnv []string, ok bool) {
-	if len(spec.Args) != 3 || spec.Args[0] != "/bin/sh" || spec.Args[1] != "-c" || !shellIsDash() {
-		return nil, nil, false
-	}
-	args, ok = plainWords(spec.Args[2])
+	args, ok = directWords(spec)
 	if !ok {
 		return nil, nil, false
 	}
 	dashEnv, ok = dashEnviron(env, spec.Cwd)
 	return args, dashEnv, ok
+}
+
+// directWords gives the arguments alone.
+func directWords(spec Spec) ([]string, bool) {
+	if len(spec.Args) != 3 || spec.Args[0] != "/bin/sh" || spec.Args[1] != "-c" || !shellIsDash() {
+		return nil, false
+	}
+	return plainWords(spec.Args[2])
 }
 
 // plainWords gives the words of a command in which the shell has nothing to
@@ -65,8 +70,17 @@ func plainWords(command string) ([]string, bool) {
 // what it was given is another name of the folder it is in. It is not ok where
 // dash would change a variable, or the folder cannot be told.
 func dashEnviron(env []string, cwd string) (_ []string, ok bool) {
-	kept := make([]string, 0, len(env)+1)
-	var pwd string
+	kept, pwd, ok := shellEnviron(env)
+	if !ok {
+		return nil, false
+	}
+	pwd, ok = dashPWD(pwd, cwd)
+	return append(kept, "PWD="+pwd), ok
+}
+
+// shellEnviron gives all of them but PWD, and that.
+func shellEnviron(env []string) (kept []string, pwd string, ok bool) {
+	kept = make([]string, 0, len(env)+1)
 	for _, entry := range env {
 		name, value, found := strings.Cut(entry, "=")
 		switch {
@@ -74,13 +88,12 @@ func dashEnviron(env []string, cwd string) (_ []string, ok bool) {
 		case name == "PWD":
 			pwd = value
 		case name == "IFS" || name == "OPTIND" || name == "PPID" || name == "LINENO":
-			return nil, false
+			return nil, "", false
 		default:
 			kept = append(kept, entry)
 		}
 	}
-	pwd, ok = dashPWD(pwd, cwd)
-	return append(kept, "PWD="+pwd), ok
+	return kept, pwd, true
 }
 
 func isShellName(name string) bool {

@@ -131,7 +131,7 @@ func read() *Order {
 func fill(b []byte) bool {
 	for len(b) > 0 {
 		n, err := syscall.Read(descriptor, b)
-		if err == syscall.EINTR { //nolint:errorlint // it is the kernel's own number
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil || n == 0 {

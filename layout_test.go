@@ -19,7 +19,8 @@ import (
 var imports = map[string][]string{
 	"api":                        {"internal/socket"},
 	"crontab":                    {},
-	"internal/proc":              {"internal/socket"},
+	"internal/proc":              {"internal/proc/early", "internal/socket"},
+	"internal/proc/early":        {},
 	"internal/socket":            {},
 	"internal/crash":             {},
 	"internal/proc/proctest":     {},

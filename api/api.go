@@ -41,6 +41,8 @@ type Run struct {
 	Published  []Target   `json:"published"`
 	Publishing *Progress  `json:"publishing,omitempty"` // how far that is, while it is under way
 	Timezone   string     `json:"timezone"`             // the job's, in which people read its times
+	Owner      string     `json:"owner,omitempty"`      // the user that it is of; lists have it, and Command, with RunFilter.Commands
+	Command    string     `json:"command,omitempty"`    // what was to be run, whatever the job's is now
 	Backfill   string     `json:"backfill,omitempty"`   // id of the backfill it belongs to
 	Attempts   []Attempt  `json:"attempts,omitempty"`
 	Waits      []string   `json:"waits_for,omitempty"` // ids of the runs it comes after

@@ -65,6 +65,7 @@ type RunFilter struct {
 	State    string
 	Backfill string
 	Limit    int
+	Commands bool // with the user and the command of each
 }
 
 // Runs lists runs, what was queued last first.
@@ -92,6 +93,9 @@ func (c *Client) EachRun(ctx context.Context, f RunFilter, each func(Run) error)
 	}
 	if f.Limit > 0 {
 		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	if f.Commands {
+		query.Set("commands", "true")
 	}
 	return eachOf(ctx, c, "/runs?"+query.Encode(), each)
 }

@@ -235,11 +235,15 @@ func (l *linter) misspelledName() {
 
 func (l *linter) fixedName() {
 	for _, v := range l.vars {
-		if v.Name != "LOGNAME" && v.Name != "USER" {
+		who, but := "cron", ""
+		switch {
+		case v.Name == "USER" && !l.o.Debian: // to Debian's it is a variable like others
+			who, but = "cronie", "; Debian's cron does not"
+		case v.Name != "LOGNAME":
 			continue
 		}
 		l.report(v.line, v.name.pos,
-			fmt.Sprintf("cron sets %s to the user that the command runs as, whatever stands here", v.Name),
+			fmt.Sprintf("%s sets %s to the user that the command runs as, whatever stands here%s", who, v.Name, but),
 			"remove the line; give the value another name if the command needs it")
 	}
 }

@@ -43,7 +43,7 @@ func machine() LintOptions {
 	}
 }
 
-// lintExample lints src as the words in its mode say: whole, system, portable, bare (no machine is known), escaped, zone=,
+// lintExample lints src as the words in its mode say: whole, system, debian, portable, bare (no machine is known), escaped, zone=,
 // name=, and silence= for a rule that is silenced at the top of the file.
 func lintExample(t testing.TB, mode, src string) []Finding {
 	o, name := machine(), "ops"
@@ -55,6 +55,8 @@ func lintExample(t testing.TB, mode, src string) []Finding {
 			whole = true
 		case "system":
 			o.System = true
+		case "debian":
+			o.Debian = true
 		case "portable":
 			o.Portable = true
 		case "bare":
@@ -220,6 +222,9 @@ var lintCases = []struct {
 	{"misspelled-name", "", "MAILER=x\nmy_path=x\n@hourly /x\n", "", "other names"},
 
 	{"fixed-name", "", "LOGNAME=ana\n@hourly /x\n", "1:1", "cron sets it"},
+	{"fixed-name", "", "USER=ana\n@hourly /x\n", "1:1", "cronie sets it"},
+	{"fixed-name", "debian", "USER=ana\n@hourly /x\n", "", "Debian's cron does not"},
+	{"fixed-name", "debian", "LOGNAME=ana\n@hourly /x\n", "1:1", "but this"},
 	{"fixed-name", "", "USERNAME=ana\n@hourly /x\n", "", "another name"},
 
 	{"dead-assignment", "", "@hourly /x\nA=1\n", "2:1", "below"},

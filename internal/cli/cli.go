@@ -69,7 +69,7 @@ every run that should have happened, and publishes results whole or not at all.
 		c.jobsCommand(), c.runsCommand(), c.showCommand(), c.logsCommand(), c.publishedCommand(), c.stopCommand(), c.retryCommand(), c.pauseCommand(), c.resumeCommand(), c.backfillCommand(), c.auditCommand(),
 		c.explainCommand(), c.nextCommand(), c.lintCommand(), c.schemaCommand(), c.doctorCommand(), c.dbCommand(), c.deployCommand(),
 		c.secretsCommand(),
-		socketProxyCommand(), keeperCommand(), publishCommand(), c.pythonCommand(),
+		socketProxyCommand(), keeperCommand(), publishCommand(), deliverCommand(), c.pythonCommand(),
 	)
 	root.AddCommand(c.machineCommands()...)
 	return root

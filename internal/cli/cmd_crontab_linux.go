@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -127,7 +128,11 @@ func fromDaemon(err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &answer):
-		return fmt.Errorf("you cannot write the crontabs yourself, and the system's belfry does not answer on %s/%s: %w", systemSockets, api.SocketName, err)
+		if cause := syscall.Errno(0); errors.As(err, &cause) {
+			err = cause
+		}
+		return fmt.Errorf("you cannot write the crontabs yourself, and the machine's belfry, which does it for you, does not answer on %s/%s: %w; root starts it with systemctl start belfry, or with belfry serve --system",
+			systemSockets, api.SocketName, err)
 	case answer.Code == api.Forbidden && answer.Message == system.ErrNotPrivileged.Error():
 		return system.ErrNotPrivileged
 	case answer.Code == api.Forbidden:

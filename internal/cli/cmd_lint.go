@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -146,11 +147,30 @@ func (c *command) printRules(asJSON bool) error {
 	return t.print(c.out)
 }
 
+// readFile reads a file, or what comes out of a pipe, as of <(crontab -l). One
+// that nobody writes to is not waited for.
 func (c *command) readFile(name string) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(c.in)
 	}
-	return os.ReadFile(name)
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it has been read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	pipe := info.Mode()&fs.ModeNamedPipe != 0
+	if !pipe && !info.IsDir() && !info.Mode().IsRegular() { // reading says what is wrong with a folder
+		return nil, errors.New(`it is not a file; "-" is standard input`)
+	}
+	text, err := io.ReadAll(file)
+	if err == nil && pipe && len(text) == 0 {
+		err = errors.New("it is a pipe, and nobody writes to it")
+	}
+	return text, err
 }
 
 // durations tells how long the entries of a crontab took when they last ran,

@@ -1,16 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,9 +63,9 @@ func (c *command) shadowDiffCommand() *cobra.Command {
 		Short: "List what cron started and belfry did not plan, and the reverse",
 		Long: `Compare the firings that "belfry serve --shadow" has accounted for with what cron says
 that it started, in its lines "(user) CMD (command)": of /var/log/syslog, /var/log/cron.log
-or /var/log/cron, whichever is there first, with the one before it (.1), or else of the
-journal. The two meet when user and command are the same and cron's line is of the
-firing's minute.
+or /var/log/cron, whichever is there first and has lines of that time, with those that were
+rotated away (.1, .2.gz, -20260709), or else of the journal. The two meet when user and
+command, as they were then, are the same and cron's line is of the firing's minute.
 
 It compares from the first firing of the shadow (or --since), or the beginning of the log,
 until two minutes ago (or --until). What runs at @reboot is left out.
@@ -109,13 +103,12 @@ compare yet. Otherwise those of "belfry --help".`,
 			if err != nil {
 				return err
 			}
-			var started []system.Started
-			var begins time.Time
-			if started, begins, d.Log, err = c.cronLog(cmd.Context(), log, zone, d.From); err != nil {
+			started, err := c.cronLog(cmd.Context(), log, zone, d.From)
+			if err != nil {
 				return err
 			}
-			if begins.After(d.From) {
-				d.From = begins
+			if d.Log = started.log; started.begins.After(d.From) {
+				d.From = started.begins
 			}
 			if !d.Until.After(d.From) {
 				return &problem{
@@ -123,7 +116,7 @@ compare yet. Otherwise those of "belfry --help".`,
 					next: "ask again in a few minutes, or name the time with --since and --until", code: exitNotFound,
 				}
 			}
-			d.compare(planned, started, allowed)
+			d.compare(planned, started.list, allowed)
 			d.From, d.Until = d.From.UTC(), d.Until.UTC()
 			if asJSON {
 				err = printJSON(c.out, d)
@@ -162,16 +155,11 @@ func plannedBy(ctx context.Context, client *api.Client, d *difference) (map[firi
 	if err != nil {
 		return nil, err
 	}
-	byID := map[string]api.Job{}
-	for _, j := range jobs {
-		byID[j.Project+"/"+j.Name] = j
-	}
 	list := map[firingOf][]*planned{}
 	first := time.Time{}
-	err = client.EachRun(ctx, api.RunFilter{}, func(r api.Run) error {
-		j, known := byID[r.Project+"/"+r.Job]
+	err = client.EachRun(ctx, api.RunFilter{Commands: true}, func(r api.Run) error {
 		last := cmpTime(r.FiresUntil, r.FiresAt)
-		if !known || r.Cause == "manual" || r.Cause == "backfill" || r.Cause == "reboot" {
+		if r.Cause == "manual" || r.Cause == "backfill" || r.Cause == "reboot" {
 			return nil
 		}
 		if r.Reason == "shadow" && (first.IsZero() || r.FiresAt.Before(first)) {
@@ -180,9 +168,9 @@ func plannedBy(ctx context.Context, client *api.Client, d *difference) (map[firi
 		if last.Before(d.From) || r.FiresAt.After(d.Until) {
 			return nil
 		}
-		key := firingOf{j.Owner, syslog.Printable(j.Command)}
+		key := firingOf{r.Owner, syslog.Printable(r.Command)}
 		list[key] = append(list[key], &planned{
-			belfryOnly: belfryOnly{r.FiresAt.UTC(), r.Project, r.Job, j.Owner, j.Command, r.ID}, until: last, missed: r.State == "missed",
+			belfryOnly: belfryOnly{r.FiresAt.UTC(), r.Project, r.Job, r.Owner, r.Command, r.ID}, until: last, missed: r.State == "missed",
 		})
 		return nil
 	})
@@ -253,51 +241,6 @@ func (d *difference) compare(list map[firingOf][]*planned, started []system.Star
 	}
 	slices.SortFunc(d.Cron, func(a, b cronOnly) int { return a.At.Compare(b.At) })
 	slices.SortFunc(d.Belfry, func(a, b belfryOnly) int { return a.FiresAt.Compare(b.FiresAt) })
-}
-
-// cronLogs are where syslog puts cron's lines.
-var cronLogs = []string{"/var/log/syslog", "/var/log/cron.log", "/var/log/cron"}
-
-// cronLog reads what cron has started, and says since when and from where.
-func (c *command) cronLog(ctx context.Context, file string, zone *time.Location, from time.Time) (list []system.Started, begins time.Time, name string, err error) {
-	var log io.Reader
-	refuse := func(err error, next string, code int) ([]system.Started, time.Time, string, error) {
-		return nil, begins, "", &problem{err: err, next: next, code: code}
-	}
-	switch {
-	case file == "-":
-		log, file = c.in, "standard input"
-	case file != "":
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return refuse(fmt.Errorf("read cron's log %s: %w", file, reason(err)), "check the path", exitNotFound)
-		}
-		log = bytes.NewReader(text)
-	default:
-		for _, path := range cronLogs {
-			text, err := os.ReadFile(path)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return refuse(fmt.Errorf("read cron's log %s: %w", path, reason(err)), "ask as root", exitFailed)
-			}
-			older, _ := os.ReadFile(path + ".1") // there is none, or it is compressed
-			log, file = io.MultiReader(bytes.NewReader(older), bytes.NewReader(text)), path
-			break
-		}
-	}
-	if log == nil {
-		out, err := exec.CommandContext(ctx, "journalctl", "--no-pager", "--output=short-iso", "--identifier=CRON", "--identifier=CROND", "--identifier=crond", fmt.Sprintf("--since=@%d", from.Unix())).Output()
-		if err != nil {
-			return refuse(fmt.Errorf("there is no log of cron's: neither %s, nor does journalctl answer", strings.Join(cronLogs, ", ")), "name it with --log FILE", exitNotFound)
-		}
-		log, file = bytes.NewReader(out), "the journal"
-	}
-	if list, begins, err = system.ReadCronLog(log, zone, time.Now()); err != nil {
-		return nil, begins, "", fmt.Errorf("read cron's log: %w", err)
-	}
-	return list, begins, file, nil
 }
 
 func (c *command) printDifference(d difference, zone *time.Location) error {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -55,9 +56,11 @@ func (c *command) beFirst() error {
 	if err := child.Release(); err != nil { // it is reaped with all others
 		return err
 	}
+	var last atomic.Int64 // signal that was forwarded
 	go func() {
 		for told := range signals {
 			if number, known := forwarded[told]; known {
+				last.Store(int64(number))
 				_ = syscall.Kill(pid, number) // it may just have ended
 			}
 		}
@@ -69,13 +72,23 @@ func (c *command) beFirst() error {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
 			return fmt.Errorf("wait for the daemon: %w", err)
-		case ended != pid:
-		case status.Signaled():
-			return exitCode(128 + int(status.Signal()))
-		default:
-			return exitCode(status.ExitStatus())
+		case ended == pid:
+			return asItEnded(status, syscall.Signal(last.Load()))
 		}
 	}
+}
+
+// asItEnded is how the first process ends when its child has. told is the signal
+// that was forwarded last. Who is told to end and dies of just that was told before
+// it knew what to do then: it had begun nothing, and has ended as it was told.
+func asItEnded(status syscall.WaitStatus, told syscall.Signal) error {
+	switch {
+	case !status.Signaled():
+		return exitCode(status.ExitStatus())
+	case status.Signal() == told && told != syscall.SIGHUP: // which does not mean to end
+		return nil
+	}
+	return exitCode(128 + int(status.Signal()))
 }
 
 // takeUnderFirst reports whether the first process of a container started this

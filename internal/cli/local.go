@@ -19,6 +19,7 @@ import (
 
 	"belfry/api"
 	"belfry/internal/daemon"
+	"belfry/internal/notify"
 	"belfry/internal/proc"
 	"belfry/internal/project"
 	"belfry/internal/publish"
@@ -26,11 +27,12 @@ import (
 	"belfry/internal/run"
 	"belfry/internal/secrets"
 	"belfry/internal/site"
+	"belfry/internal/system"
 )
 
 // options finds out which project and which data folder are meant: those of
 // the nearest folder upward that has one of the two, else the machine's cron, if
-// it runs.
+// belfry is that.
 func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, error) {
 	o := daemon.Options{Crontabs: crontabs, Clock: daemon.ReadClock, Version: Version, Log: log, Self: []string{proc.Self()}}
 	if c.system {
@@ -57,8 +59,12 @@ func (c *command) options(crontabs []string, log *slog.Logger) (daemon.Options, 
 	case o.Data == "" && len(crontabs) > 0:
 		o.Data = filepath.Join(here, dataName)
 	case o.Data == "":
-		if _, err := os.Stat(filepath.Join(systemSockets, api.SocketName)); err == nil {
+		_, err := os.Stat(filepath.Join(systemSockets, api.SocketName))
+		if err == nil || (&system.Installation{Places: system.At("", "")}).Installed() { // it may just not run
 			return c.systemOptions(o)
+		}
+		if errors.Is(none, fs.ErrPermission) {
+			none = &problem{err: none, next: "go to your project's folder: this one is closed to you", code: exitNotFound}
 		}
 		return o, none
 	}
@@ -301,6 +307,16 @@ func publishCommand() *cobra.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// deliverCommand is the child that writes a mailbox. The daemon starts it.
+func deliverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "deliver",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return notify.Child(os.Stdin, os.Stdout) },
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,7 +56,8 @@ type machineLog struct {
 	text strings.Builder // guarded by mu
 }
 
-func listenLog(t *testing.T, path string) *machineLog {
+// listenLog puts it at path, and hands all that comes on to others.
+func listenLog(t *testing.T, path string, to ...*net.UnixConn) *machineLog {
 	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -68,6 +71,11 @@ func listenLog(t *testing.T, path string) *machineLog {
 			n, err := conn.Read(buf)
 			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			for _, other := range to {
+				if _, err := other.Write(buf[:n]); err != nil {
+					t.Errorf("hand a line of the log on: %v", err)
+				}
 			}
 			l.mu.Lock()
 			fmt.Fprintf(&l.text, "%s\n", strings.TrimRight(string(buf[:n]), "\x00\n"))
@@ -97,8 +105,10 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 	p := newPlace(t,
 		"user", fmt.Sprintf("* * * * * cat >%s%%input\n%d %d * * * : 밤\té \\%% $((1 + 2))\n* * * * * :\n* * * * * :\n0 %d * * * : never\n", newFile(t), at.Minute(), at.Hour(), (at.Hour()+2)%24),
 		"system", "MAILTO=\"\"\n* * * * * root : as root\n* * * * * nobody : as nobody\n@reboot root : at the start\n")
-	log := listenLog(t, p.path("log"))
-	p.serveMachine("CRON=/usr/sbin/cron", "--shadow").until(": it is a shadow")
+	journal, journald := p.startJournal()
+	log := listenLog(t, p.path("log"), journal)
+	serve := p.serveMachine("CRON=/usr/sbin/cron", "--shadow")
+	serve.until(": it is a shadow")
 
 	client := api.Unix(p.path("data"))
 	t.Cleanup(client.Close)
@@ -134,6 +144,30 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 		t.Errorf("diff exits with %d and says\n%s%s\nof\n%s", code, out, said, log)
 	}
 
+	// On a machine whose only log is systemd's journal.
+	cmd := exec.Command("nsenter", "--target", fmt.Sprint(journald), "--mount", "--", p.path("belfry"), "shadow", "diff", "--data", p.path("data"), since, until)
+	cmd.Dir, cmd.Env = p.dir, p.env
+	text, err := cmd.CombinedOutput()
+	if out := string(text); err != nil || !strings.HasPrefix(out, "6 firings are the same from ") || !strings.Contains(out, ", by the journal\n") {
+		t.Errorf("of the journal diff says %v\n%s", err, out)
+	}
+
+	// What is edited since then changes nothing of it; nor does it that the log is compressed.
+	tab := fmt.Sprintf("/proc/%d/root/var/spool/cron/crontabs/root", serve.cmd.Process.Pid)
+	if err := os.WriteFile(tab, []byte("0 1 * * * another\n* * * * * true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if jobs, err := client.Jobs(context.Background()); err != nil || !slices.ContainsFunc(jobs, func(j api.Job) bool { return j.Command == "another" }) {
+		t.Fatalf("after the edit the jobs are %+v, %v", jobs, err)
+	}
+	if text, err := exec.Command("gzip", "--keep", p.path("cron.log")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	out, said, code = p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log.gz"), since, until)
+	if code != 0 || !strings.HasPrefix(out, "6 firings are the same from ") {
+		t.Errorf("after an edit diff exits with %d and says\n%s%s\nof\n%s", code, out, said, log)
+	}
+
 	// One that cron did not start, one that it started twice, and one of others.
 	var lines []string
 	for line := range strings.Lines(log.String()) {
@@ -161,6 +195,74 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 	if out, _, _ := p.belfry("shadow", "diff", "--data", p.path("data"), "--log", p.path("cron.log"), since, until); !strings.Contains(out, "cron started, and belfry did not plan:\n") ||
 		!strings.Contains(out, "belfry planned, and cron did not start:\n  "+at.Format("2006-01-02 15:04:05 MST")+"  nobody  cron.d/sample/") {
 		t.Errorf("in words it says\n%s", out)
+	}
+}
+
+// besideJournal gives systemd's journal a machine of its own.
+const besideJournal = `set -e
+mount -t tmpfs none /run
+mount -t tmpfs none /var/log
+mkdir -p /run/log/journal
+exec /lib/systemd/systemd-journald`
+
+// startJournal starts a journal, and gives what it hears on and its pid.
+func (p *place) startJournal() (*net.UnixConn, int) {
+	p.t.Helper()
+	if _, err := os.Stat("/lib/systemd/systemd-journald"); err != nil {
+		p.t.Fatal("Debian's package systemd is missing: tools/test.sh installs it")
+	}
+	cmd := exec.Command("sh", "-c", besideJournal)
+	p.startCommand(cmd)
+	socket := fmt.Sprintf("/proc/%d/root/run/systemd/journal/dev-log", cmd.Process.Pid)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+		if err == nil {
+			p.t.Cleanup(func() { _ = conn.Close() })
+			return conn, cmd.Process.Pid
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the journal does not listen: %v", err)
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestALogIsReadAsFarBackAsItCanBe(t *testing.T) {
+	t.Parallel()
+	from := time.Date(2026, 7, 9, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct{ why, files, want string }{ // files: name, days after from that it was last written
+		{"by number", "syslog 5, syslog.1 4, syslog.2.gz 2, syslog.3.gz -1", "syslog.2.gz syslog.1 syslog"},
+		{"by date", "syslog 5, syslog-20260712 3, syslog-20260710.gz 1, syslog-20260708 -1", "syslog-20260710.gz syslog-20260712 syslog"},
+		{"what cannot be read ends it", "syslog 5, syslog.1 4, syslog.2.xz 3, syslog.3.gz 2", "syslog.1 syslog"},
+		{"other files are none of it", "syslog 5, syslog.conf 4, syslog-ng 4, syslog2 4", "syslog"},
+		{"one that nobody writes any more says nothing", "syslog -3, syslog.1 -9", ""},
+		{"there is none", "", ""},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			for file := range strings.SplitSeq(c.files, ", ") {
+				name, days, _ := strings.Cut(file, " ")
+				after, _ := strconv.Atoi(days)
+				if name == "" {
+					continue
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chtimes(filepath.Join(dir, name), time.Time{}, from.AddDate(0, 0, after)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			for _, path := range sinceRotated(filepath.Join(dir, "syslog"), from) {
+				got = append(got, filepath.Base(path))
+			}
+			if have := strings.Join(got, " "); have != c.want {
+				t.Errorf("of %s since %s are read %q; want %q", c.files, from, have, c.want)
+			}
+		})
 	}
 }
 
@@ -209,10 +311,19 @@ func TestTheMachinesCronIsFoundFromAFolderThatIsClosedToTheUser(t *testing.T) {
 	t.Parallel()
 	machine.NeedsRoot(t)
 	p := newPlace(t, "user", "", "system", "", "log", "")
-	out := p.besideCron("", `mkdir -m 755 /run/belfry; : >/run/belfry/sock; mkdir -m 700 /run/closed; cd /run/closed
-		cp "$(readlink -f "$(command -v belfry)")" /run/belfry/belfry; setpriv --reuid 65534 --clear-groups /run/belfry/belfry jobs || echo "exit $?"`)
-	if !strings.Contains(out, "the machine's cron is not running") || !strings.Contains(out, fmt.Sprint("exit ", exitUnavailable)) {
-		t.Errorf("in a folder of root's a user is told\n%s", out)
+	out := p.besideCron("", `mkdir -m 755 /run/belfry; : >/run/belfry/sock; chmod 666 /run/belfry/sock; mkdir -m 700 /run/closed; cd /run/closed
+		cp "$(readlink -f "$(command -v belfry)")" /run/belfry/belfry
+		user() { setpriv --reuid 65534 --regid 65534 --clear-groups /run/belfry/belfry "$@" || echo "exit $?"; }
+		user jobs; user crontab -l
+		rm /run/belfry/sock; mount -t tmpfs -o mode=755 none /var/lib; user runs
+		mkdir -m 711 /var/lib/belfry; : >/var/lib/belfry/installed.json; user runs`)
+	cron := "belfry: the machine's cron is not running, and without it only root can look at its account or run its jobs\n  belfry serve --system starts it, as root\n" + fmt.Sprintf("exit %d\n", exitUnavailable)
+	want := cron +
+		"crontab: you cannot write the crontabs yourself, and the machine's belfry, which does it for you, does not answer on /run/belfry/sock: connection refused; root starts it with systemctl start belfry, or with belfry serve --system\nexit 1\n" +
+		"belfry: look for belfry.yaml in this folder: stat .: permission denied\n  go to your project's folder: this one is closed to you\n" + fmt.Sprintf("exit %d\n", exitNotFound) +
+		cron
+	if out != want {
+		t.Errorf("in a folder of root's a user is told\n%s\nwant\n%s", out, want)
 	}
 }
 

@@ -38,7 +38,7 @@ var attacks = []struct {
 		[]string{"Permission denied"},
 		[]string{"secret-of-root", "SQLite"},
 	},
-	{"a user may look after no database", "alice", `belfry --system db check; belfry --system db backup /tmp/copy`, []string{"there is no route"}, []string{"is whole"}},
+	{"a user may look after no database", "alice", `belfry --system db check; belfry --system db backup /tmp/copy`, []string{"only root may ask for it"}, []string{"is whole"}},
 	{
 		"a job cannot put a link in the place of its log", "alice", `belfry run swaps; belfry logs swaps; echo log:; belfry show swaps`,
 		[]string{"rm says no", "ln says no", "mv says no", "pipe says no", "still heard"},

@@ -110,6 +110,10 @@ var cronieCases = []tabCase{
 		name: "remove, asking: yes", user: "alice", before: everyOK + cronieTab, line: `echo yes | crontab -rib`,
 		want: "crontab: really delete alice's crontab? -- -- 0\n",
 	},
+	{
+		name: "a pipe that nobody writes to", user: "alice", before: everyOK + cronieTab + `mkfifo -m 666 /run/pipe; `, line: `crontab /run/pipe`,
+		want: "-- /run/pipe: it is a pipe, and nobody writes to it\n-- 1\n" + kept,
+	},
 	{name: "remove nothing", user: "alice", before: everyOK, line: `crontab -r`, want: "-- no crontab for alice\n-- 1\n"},
 	{name: "one's own by name", user: "alice", before: everyOK, line: `crontab -u alice -l`, want: "-- must be privileged to use -u\n-- 1\n"},
 	{name: "an unknown user's", line: `crontab -u nobodyatall -l`, want: "-- crontab:  user `nobodyatall' unknown\n-- 1\n"},

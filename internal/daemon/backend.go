@@ -75,15 +75,10 @@ func (h *history) sees(ctx context.Context, r run.Run) (bool, error) {
 	}
 	owner, known := h.owners[r.Definition]
 	if !known {
-		text, err := h.store.Definition(ctx, r.Definition)
-		if err != nil {
-			return false, fmt.Errorf("read the definition of run %s: %w", r.ID, err)
-		}
-		j, err := job.ParseDefinition(text)
-		if err != nil {
+		var err error
+		if owner, _, err = h.Meant(ctx, r); err != nil {
 			return false, err
 		}
-		owner = j.Owner
 		h.owners[r.Definition] = owner
 	}
 	return owner == h.owner, nil
@@ -126,12 +121,28 @@ func (h *history) Zone(ctx context.Context, r run.Run) string {
 	if j, ok := h.byKey(r.Job); ok {
 		return j.Zone.String()
 	}
-	if text, err := h.store.Definition(ctx, r.Definition); err == nil {
-		if j, err := job.ParseDefinition(text); err == nil {
-			return j.Zone.String()
-		}
+	if j, err := h.definition(ctx, r); err == nil {
+		return j.Zone.String()
 	}
 	return time.UTC.String()
+}
+
+// Meant gives whose run it is and what its command is, whatever its job is now.
+func (h *history) Meant(ctx context.Context, r run.Run) (owner, command string, err error) {
+	j, err := h.definition(ctx, r)
+	if err != nil {
+		return "", "", err
+	}
+	return j.Owner, j.Command.String(), nil
+}
+
+// definition is the job of a run as it was when that was recorded, or begun.
+func (h *history) definition(ctx context.Context, r run.Run) (*job.Job, error) {
+	text, err := h.store.Definition(ctx, r.Definition)
+	if err != nil {
+		return nil, fmt.Errorf("read the definition of run %s: %w", r.ID, err)
+	}
+	return job.ParseDefinition(text)
 }
 
 // findAny finds a job as find does, or else one that was removed: it still has

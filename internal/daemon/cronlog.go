@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"belfry/internal/job"
 	"belfry/internal/plan"
@@ -20,13 +23,14 @@ import (
 type cronLog struct {
 	log     *syslog.Log // nil: nobody is told
 	dialect system.Dialect
+	level   int       // of Debian's: what of its jobs is told
 	since   time.Time // what was started before was told by the daemon before this
 
 	mu      sync.Mutex
-	running map[string]process // guarded by mu; run → its process, once it was told
+	running map[string]process // guarded by mu; run → its process
 }
 
-// process is a command that was told.
+// process is a command that was started.
 type process struct {
 	attempt, pid int
 	user, text   string
@@ -37,7 +41,7 @@ func newCronLog(o Options, since time.Time) *cronLog {
 		return &cronLog{}
 	}
 	socket := filepath.Join(o.System.Root, syslog.Socket)
-	return &cronLog{log: syslog.New(socket), dialect: o.System.Dialect, since: since, running: map[string]process{}}
+	return &cronLog{log: syslog.New(socket), dialect: o.System.Dialect, level: o.System.LogLevel(), since: since, running: map[string]process{}}
 }
 
 // names are what a dialect's daemon calls itself in the log, and its children.
@@ -62,29 +66,64 @@ func (c *cronLog) child(pid int, user, event, detail string) {
 
 // started tells of a command that has its process, once.
 func (c *cronLog) started(r run.Run, j *job.Job, s proc.Started) {
-	if c.log == nil || j.NoLog || s.At.Before(c.since) {
+	if c.log == nil || j.NoLog {
 		return
 	}
 	c.mu.Lock()
-	if p, told := c.running[r.ID]; told && p.attempt == r.Attempt {
-		c.mu.Unlock()
-		return
-	}
-	p := process{r.Attempt, s.PID, j.Owner, syslog.Printable(j.Command.String())}
+	p, told := c.running[r.ID]
+	told = told && p.attempt == r.Attempt || s.At.Before(c.since)
+	p = c.process(r, j, s.PID)
 	c.running[r.ID] = p
 	c.mu.Unlock()
-	c.child(p.pid, p.user, "CMD", p.text)
+	if !told && (c.dialect == system.Cronie || c.level&system.LogStarts != 0) {
+		c.child(p.pid, p.user, "CMD", p.text)
+	}
 }
 
-// ended tells of the end of a command whose start was told, as cronie does.
-func (c *cronLog) ended(id string, attempt int) {
-	c.mu.Lock()
-	p, told := c.running[id]
-	delete(c.running, id)
-	c.mu.Unlock()
-	if told && p.attempt == attempt && c.dialect == system.Cronie {
-		c.child(p.pid, p.user, "CMDEND", p.text)
+// ended tells of the end of a command, and with Debian's of how it failed. One that
+// nobody saw start, because it ended while no daemon was there, has our pid, as the
+// process that tells of it. j is nil when the job was removed.
+func (c *cronLog) ended(r run.Run, j *job.Job, how run.Attempt) {
+	if c.log == nil {
+		return
 	}
+	c.mu.Lock()
+	p, seen := c.running[r.ID]
+	delete(c.running, r.ID)
+	c.mu.Unlock()
+	if how.ExitCode == nil && how.Signal == "" { // it was not started, or is lost
+		return
+	}
+	if !seen || p.attempt != r.Attempt {
+		if j == nil || j.NoLog {
+			return
+		}
+		p = c.process(r, j, os.Getpid())
+	}
+	if c.dialect == system.Cronie {
+		c.child(p.pid, p.user, "CMDEND", p.text)
+		return
+	}
+	if c.level&system.LogFailures != 0 {
+		switch {
+		case how.Signal != "":
+			c.child(p.pid, "CRON", "error", fmt.Sprintf("grandchild #%d terminated by signal %d", p.pid, unix.SignalNum(how.Signal)))
+		case *how.ExitCode != 0:
+			c.child(p.pid, "CRON", "error", fmt.Sprintf("grandchild #%d failed with exit status %d", p.pid, *how.ExitCode))
+		}
+	}
+	if c.level&system.LogEnds != 0 {
+		c.child(p.pid, p.user, "END", p.text)
+	}
+}
+
+// process is a run's command as it stands in the log.
+func (c *cronLog) process(r run.Run, j *job.Job, pid int) process {
+	text := syslog.Printable(j.Command.String())
+	if c.dialect == system.Debian && c.level&system.LogProcesses != 0 {
+		text = fmt.Sprintf("[%d] %s", pid, text)
+	}
+	return process{r.Attempt, pid, j.Owner, text}
 }
 
 // reloaded tells of a crontab that has changed.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -197,7 +198,10 @@ func (d *Daemon) wire() {
 		Store: d.store,
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: d.publisher,
-			outbox.Notice:  notify.New(notify.Options{Spool: d.spool, Mailer: d.mailer, Lookup: d.o.lookup(), Output: d.output, Log: d.o.Log.With("component", "notify")}),
+			outbox.Notice: notify.New(notify.Options{
+				Spool: d.spool, Mailer: d.mailer, Lookup: d.o.lookup(), Output: d.output, Log: d.o.Log.With("component", "notify"),
+				As: deliverAs, Child: slices.Concat(d.o.Self, []string{"deliver"}),
+			}),
 		},
 		Settled: func(ctx context.Context, item outbox.Item, err error) error {
 			if item.Kind == outbox.Publish {

@@ -11,6 +11,7 @@ import (
 
 	"belfry/internal/logs"
 	"belfry/internal/run"
+	"belfry/internal/store"
 )
 
 // Line is a line that an attempt printed, without its end and its secrets. One
@@ -47,6 +48,7 @@ type echo struct {
 type speaker struct {
 	line   Line // what all of its lines have
 	ended  bool // guarded by echo.mu
+	failed bool // it could not be read when it was last listened to
 	reader *logs.Reader
 	rest   []byte // of a line whose end has not come yet
 	wait   time.Duration
@@ -97,20 +99,20 @@ func (e *echo) run(ctx context.Context) error {
 		case <-ctx.Done():
 			rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 			defer cancel()
-			e.pass(rest)
+			e.pass(rest, true)
 			return nil
 		case <-e.kick:
 		case <-timer.C:
 		}
-		if e.pass(ctx) {
+		if e.pass(ctx, false) {
 			timer.Reset(echoHot)
 		}
 	}
 }
 
-// pass listens to every speaker whose time it is, and reports whether there are
-// any.
-func (e *echo) pass(ctx context.Context) bool {
+// pass listens to every speaker whose time it is, or, the last time, to all, and
+// reports whether there are any.
+func (e *echo) pass(ctx context.Context, last bool) bool {
 	e.mu.Lock()
 	all := slices.Clone(e.speakers)
 	e.mu.Unlock()
@@ -118,12 +120,13 @@ func (e *echo) pass(ctx context.Context) bool {
 		e.mu.Lock()
 		ended := s.ended // asked before reading: what was printed before the end is not missed
 		e.mu.Unlock()
-		if now := time.Now(); !ended && now.Before(s.due) {
+		if !last && (!ended || s.failed) && time.Now().Before(s.due) {
 			continue
 		}
 		said, err := e.listen(ctx, s, ended)
+		s.failed = err != nil
 		switch {
-		case ended && err == nil:
+		case ended && (err == nil || errors.Is(err, store.ErrNotFound)): // or it is kept no longer
 			e.mu.Lock()
 			e.speakers = slices.DeleteFunc(e.speakers, func(other *speaker) bool { return other == s })
 			e.mu.Unlock()

@@ -1,11 +1,54 @@
 package daemon
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"belfry/internal/logs"
+	"belfry/internal/run"
+	"belfry/internal/store"
 )
+
+func TestWhatCannotBeReadIsTriedAgainNowAndThenUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why  string
+		err  error
+		most int // looks in a minute
+		left int // speakers behind it
+	}{
+		{"the account cannot be read", errors.New("the disk is gone"), 70, 1},
+		{"the run is kept no longer", fmt.Errorf("read run R: %w", store.ErrNotFound), 1, 0},
+	} {
+		t.Run(c.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				looks := 0
+				e := newEcho(func([]Line) {}, func(context.Context, string, int) (*logs.Reader, error) {
+					looks++
+					return nil, c.err
+				}, time.Now())
+				e.begin(run.Run{ID: "R", Attempt: 1})
+				e.end("R", 1)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				_ = e.run(ctx) // it gives no error
+				looks--        // the last, when the daemon ends
+				if c.left == 0 {
+					looks++
+				}
+				if looks < 1 || looks > c.most || len(e.speakers) != c.left {
+					t.Errorf("it was looked at %d times in a minute, and %d are left; want %d at most, and %d", looks, len(e.speakers), c.most, c.left)
+				}
+			})
+		})
+	}
+}
 
 func TestWhatAJobPrintsComesLineByLine(t *testing.T) {
 	t.Parallel()

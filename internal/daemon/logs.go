@@ -31,10 +31,11 @@ func (d *Daemon) began(r run.Run, j *job.Job, secrets []string, err error) {
 }
 
 // ended is told of an attempt whose end is durable.
-func (d *Daemon) ended(id string, attempt int) {
-	d.logs.Ended(id, attempt)
-	d.echo.end(id, attempt)
-	d.cron.ended(id, attempt)
+func (d *Daemon) ended(r run.Run, how run.Attempt) {
+	d.logs.Ended(r.ID, r.Attempt)
+	d.echo.end(r.ID, r.Attempt)
+	j, _ := d.jobs.byKey(r.Job)
+	d.cron.ended(r, j.Job, how)
 }
 
 // started is told of an attempt that has its process.

@@ -17,6 +17,7 @@ import (
 	"belfry/internal/project"
 	"belfry/internal/publish"
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 // publishItem makes what a run owes to its targets.
@@ -29,7 +30,11 @@ func (d *Daemon) publishItem(j *job.Job, r run.Run, began time.Time, output stri
 	order.Release, _, _ = project.ReleaseAt(j.Dir)
 	item := outbox.Item{Run: r.ID, Kind: outbox.Publish}
 	for _, t := range targets {
-		item.Targets = append(item.Targets, publish.Place(t.To))
+		place := publish.Place(t.To)
+		if d.o.System != nil { // who halts their publisher holds up no other user's, wherever that goes
+			place = j.Owner + " " + place
+		}
+		item.Targets = append(item.Targets, place)
 	}
 	item.Payload = mustJSON(order)
 	return item
@@ -98,6 +103,9 @@ func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bo
 	environ := run.CronEnviron(n.Job, host)
 	message.Debian = host.Debian
 	message.Command = n.Job.Command.Text
+	if host.Debian && d.cron.level&system.LogFailures != 0 && n.State != run.Succeeded && n.State != run.Publishing {
+		message.Command += " (failed)"
+	}
 	message.Dir, _ = environ.Lookup("HOME")
 	message.From, _ = environ.Lookup("MAILFROM")
 	if message.From != "" && !notify.SafeAddress(message.From, host.Debian) {

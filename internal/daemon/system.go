@@ -196,6 +196,12 @@ func (o Options) lookup() func(name string) (uid, gid int, err error) {
 	}
 }
 
+// deliverAs has a mailbox written as its user, whose one group is the one of
+// mailboxes.
+func deliverAs(cmd *exec.Cmd, uid, gid int) (refusal func() error, err error) {
+	return proc.As(cmd, &proc.Credential{UID: uint32(uid), GID: uint32(gid), Groups: []uint32{uint32(gid)}})
+}
+
 // sendmail is the machine's mailer, whichever it is: its other programs have links
 // of that name.
 const sendmail = "/usr/sbin/sendmail"

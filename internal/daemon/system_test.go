@@ -2,20 +2,24 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"belfry/api"
+	"belfry/internal/job"
 	"belfry/internal/machine"
 	"belfry/internal/proc/proctest"
 	"belfry/internal/project"
@@ -211,10 +215,31 @@ func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
 	}
 }
 
+func TestAUserHoldsUpNobodyElsesPublish(t *testing.T) {
+	t.Parallel()
+	places := func(d *Daemon, owner, to string) []string {
+		j := &job.Job{Settings: &job.Settings{Owner: owner}}
+		return d.publishItem(j, run.Run{}, time.Time{}, "/output", []job.Target{{To: to}}).Targets
+	}
+	machines := &Daemon{o: Options{System: &System{}}}
+	if a, b := places(machines, "alice", "/lake"), places(machines, "root", "/lake"); slices.Equal(a, b) {
+		t.Errorf("alice's publish to /lake takes %q, and root's the same", a)
+	}
+	if a, b := places(machines, "alice", "/lake"), places(machines, "alice", "/lake/"); !slices.Equal(a, b) {
+		t.Errorf("two publishes of alice's to one folder take %q and %q", a, b)
+	}
+	if a, b := places(&Daemon{}, "alice", "/lake"), places(&Daemon{}, "root", "/lake"); !slices.Equal(a, b) {
+		t.Errorf("two publishes of one daemon to one folder take %q and %q", a, b)
+	}
+}
+
 func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
 	t.Parallel()
-	o := systemOptions(t) // its alice is not in this machine's own /etc/passwd
-	o.MailSpool = t.TempDir()
+	o := systemOptions(t)     // its alice is not in this machine's own /etc/passwd
+	o.MailSpool = t.TempDir() // in which she may make no file
+	if err := errors.Join(os.Chmod(o.MailSpool, 0o755), os.Chmod(filepath.Dir(o.MailSpool), 0o711)); err != nil {
+		t.Fatal(err)
+	}
 	inPlace(t, filepath.Join(o.System.Root, "etc/cron.d/ops"), "MAILTO=alice\n#belfry: name=report\n0 1 * * * root echo printed\n")
 	d, client, _ := serveDaemon(t, o)
 	runs, err := client.Start(t.Context(), api.RunRequest{Job: "report"})
@@ -227,7 +252,10 @@ func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
 		if r, err = client.Run(t.Context(), r.ID); err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Notices) > 0 && (r.Notices[0].State == "sent" || r.Notices[0].State == "refused") {
+		if len(r.Notices) > 0 && r.Notices[0].State == "refused" {
+			t.Fatalf("the mail is %+v", r.Notices[0])
+		}
+		if len(r.Notices) > 0 && r.Notices[0].State == "sent" {
 			break
 		}
 		<-changed
@@ -238,6 +266,69 @@ func TestMailGoesToTheUsersThatTheMachineKnows(t *testing.T) {
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != 4001 {
 		t.Errorf("it is not alice's: %+v", info.Sys())
+	}
+}
+
+func TestRootWritesNoMailboxThatItsUserMayNotWrite(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	o.MailSpool = filepath.Join(o.System.Root, "mail")
+	group, err := user.LookupGroup("mail")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As Debian has it, but that only the group may make files: so it is the user's
+	// child, in that group, who makes the dotlock.
+	if err := errors.Join(os.Chmod(filepath.Dir(o.System.Root), 0o711), os.Mkdir(o.MailSpool, 0o700), os.Chown(o.MailSpool, 0, gid), os.Chmod(o.MailSpool, 0o775|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	box := filepath.Join(o.MailSpool, "alice")
+	inPlace(t, filepath.Join(o.System.Root, "etc/cron.d/ops"), "MAILTO=alice\n#belfry: name=report\n0 1 * * * root echo printed\n")
+	d, client, _ := serveDaemon(t, o)
+	told := func() api.Notice {
+		t.Helper()
+		runs, err := client.Start(t.Context(), api.RunRequest{Job: "report"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			changed := d.changes.next()
+			r, err := client.Run(t.Context(), runs[0].ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Notices) > 0 && (r.Notices[0].State == "sent" || r.Notices[0].State == "refused") {
+				return r.Notices[0]
+			}
+			<-changed
+		}
+	}
+	if n := told(); n.State != "sent" {
+		t.Fatalf("the first mail is %+v", n)
+	}
+	info, err := os.Stat(box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); st.Uid != 4001 || int(st.Gid) != gid || info.Mode() != 0o660 {
+		t.Errorf("the mailbox is %d:%d, %s; want 4001:%d, 0660", st.Uid, st.Gid, info.Mode(), gid)
+	}
+	if err := os.Chmod(box, 0o400); err != nil { // root could
+		t.Fatal(err)
+	}
+	if n := told(); n.State != "refused" || !strings.Contains(n.Error, "permission denied") {
+		t.Errorf("with a mailbox that she may not write the mail is %+v; want it refused", n)
+	}
+	if now, err := os.Stat(box); err != nil || now.Size() != info.Size() {
+		t.Errorf("it has %d bytes, %v; want %d as before", now.Size(), err, info.Size())
+	}
+	left, err := os.ReadDir(o.MailSpool)
+	if err != nil || len(left) != 1 {
+		t.Errorf("beside the mailbox are %v, %v", left, err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -87,6 +89,10 @@ type Options struct {
 	// Lookup finds a local user, or is a user.UnknownUserError; nil: in /etc/passwd
 	// alone.
 	Lookup func(name string) (uid, gid int, err error)
+	// As has a command run as a user, with a group. Child is how to execute Child: by
+	// it root writes the mailboxes of others. Without As this process does.
+	As    func(cmd *exec.Cmd, uid, gid int) (refusal func() error, err error)
+	Child []string
 	// Output gives what an attempt printed, without its secrets: all of it as
 	// head when it is no longer than limit bytes, else its first and last half of
 	// that. length is that of the whole.
@@ -101,6 +107,8 @@ type Mailbox struct {
 	log    *slog.Logger
 	output func(ctx context.Context, run string, attempt int, limit int64) (head, tail []byte, length int64, err error)
 	lookup func(name string) (account, error)
+	as     func(cmd *exec.Cmd, uid, gid int) (refusal func() error, err error)
+	child  []string
 	// waiting, when set, hears each time what Send waits for. For tests.
 	waiting func(what string)
 
@@ -117,6 +125,8 @@ func New(o Options) *Mailbox {
 		log:    cmp.Or(o.Log, slog.Default()),
 		output: o.Output,
 		lookup: lookup,
+		as:     o.As,
+		child:  o.Child,
 	}
 	if o.Lookup != nil {
 		m.lookup = func(name string) (account, error) {
@@ -192,7 +202,11 @@ func (m *Mailbox) Send(ctx context.Context, item outbox.Item, save func(progress
 	for _, reader := range readers {
 		path := filepath.Join(m.spool(), reader.name)
 		if !slices.Contains(state.Done, reader.name) {
-			if err := m.deliver(ctx, reader, path, id, mail); err != nil {
+			deliver := m.deliver
+			if m.as != nil && os.Geteuid() == 0 && reader.uid != 0 {
+				deliver = m.deliverAs
+			}
+			if err := deliver(ctx, reader, path, id, mail); err != nil {
 				errs = append(errs, fmt.Errorf("mail to %s: %w", reader.name, err))
 				continue
 			}

@@ -19,7 +19,7 @@ import (
 // refusal is called once, when cmd has ended or could not be started, and says
 // what kept the process from becoming the program.
 func As(cmd *exec.Cmd, user *Credential) (refusal func() error, err error) {
-	order, err := json.Marshal(toWire(Spec{Args: cmd.Args, Env: cmd.Env, Cwd: cmd.Dir, CwdElse: "/", Credential: user}))
+	order, err := preludeOrder(Spec{Args: cmd.Args, Env: cmd.Env, Cwd: cmd.Dir, CwdElse: "/", Credential: user})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"belfry/internal/proc/early"
 )
 
 // Limit bounds a resource of each process of an attempt, soft and hard.
@@ -43,7 +45,10 @@ var resources = map[string]int{
 // would wait for that user, who may halt the process, or have a home that never
 // answers: so long nobody's job would start. Nothing stands between the keeper and
 // all other jobs.
-const preludeName = "belfry-prelude"
+//
+// A process that has no more to do than to become its user and enter the folder has
+// become the program before this package is initialized: package early.
+const preludeName = early.Name
 
 // preludeError is what it answers when it does not execute the program.
 type preludeError struct {
@@ -54,18 +59,20 @@ type preludeError struct {
 // name, the tests' too, and before it has prepared for anything else.
 func init() {
 	if len(os.Args) == 1 && os.Args[0] == preludeName {
-		unix.CloseOnExec(3)
 		keeper := os.NewFile(3, "keeper")
-		err := becomeProgram(keeper)
+		err := becomeProgram()
 		_ = json.NewEncoder(keeper).Encode(preludeError{err.Error()}) // else the keeper is dead
 		os.Exit(1)                                                    //nolint:forbidigo // the main function must not begin
 	}
 }
 
 // becomeProgram returns only when it fails.
-func becomeProgram(keeper io.Reader) error {
+func becomeProgram() error {
+	if early.Taken == nil {
+		return errors.New("what is to be started was not told whole")
+	}
 	var wire wireSpec
-	if err := json.NewDecoder(keeper).Decode(&wire); err != nil {
+	if err := json.Unmarshal(early.Taken.Rest, &wire); err != nil {
 		return err
 	}
 	spec := wire.spec()
@@ -74,8 +81,10 @@ func becomeProgram(keeper io.Reader) error {
 		return err
 	}
 	// From here on nothing is done that its user could not do.
-	if err := becomeUser(spec.Credential); err != nil {
-		return err
+	if !early.Became {
+		if err := becomeUser(spec.Credential); err != nil {
+			return err
+		}
 	}
 	// On this thread, the main one, which is the one that executes.
 	if err := setAttributes(spec); err != nil {
@@ -148,8 +157,11 @@ func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, 
 		return 0, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(ends[0]), "prelude"), ends[1]
-	wire := toWire(spec)
-	wire.Stdin, wire.Env = nil, convert[text](attr.Env)
+	spec.Stdin, spec.Env = nil, attr.Env
+	told, err := preludeOrder(spec)
+	if err != nil {
+		return 0, nil, errors.Join(err, ours.Close(), unix.Close(theirs))
+	}
 	attr.Files = append(slices.Clone(attr.Files), uintptr(theirs))
 	attr.Dir = "/"
 	// The job's own environment is not for us; by these it is found again.
@@ -165,7 +177,7 @@ func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, 
 	}
 	return pid, func() error {
 		defer func() { _ = ours.Close() }()
-		_ = json.NewEncoder(ours).Encode(wire) // if it is dead, its end tells more
+		_, _ = ours.Write(told) // if it is dead, its end tells more
 		var answer preludeError
 		// It may be the user who speaks.
 		if json.NewDecoder(io.LimitReader(ours, 1<<20)).Decode(&answer) != nil {
@@ -173,6 +185,22 @@ func forkPrelude(spec Spec, attr syscall.ProcAttr) (pid int, talk func() error, 
 		}
 		return errors.New(answer.Text)
 	}, nil
+}
+
+// preludeOrder is what such a process is told. Where that is all there is to it, it
+// is also told what to execute: the shell, or what that would, unless the user's
+// folders must be looked at to know.
+func preludeOrder(spec Spec) ([]byte, error) {
+	rest, err := json.Marshal(toWire(spec))
+	if err != nil {
+		return nil, err
+	}
+	order := early.Order{Cwd: spec.Cwd, CwdElse: spec.CwdElse, Rest: rest}
+	if c := spec.Credential; c != nil && spec.Umask == "" && spec.Nice == 0 && len(spec.Limits) == 0 {
+		order.UID, order.GID, order.Groups = c.UID, c.GID, c.Groups
+		order.Args, order.Env, order.PWD = simply(spec)
+	}
+	return order.Bytes(), nil
 }
 
 // setAttributes sets them on this process, of niceness on this thread.

@@ -31,15 +31,35 @@ var shellIsDash = sync.OnceValue(func() bool {
 // command of spec with, when that is all it would do. env is the environment
 // that dash would get.
 func direct(spec Spec, env []string) (args, dashEnv []string, ok bool) {
-	if len(spec.Args) != 3 || spec.Args[0] != "/bin/sh" || spec.Args[1] != "-c" || !shellIsDash() {
-		return nil, nil, false
-	}
-	args, ok = plainWords(spec.Args[2])
+	args, ok = directWords(spec)
 	if !ok {
 		return nil, nil, false
 	}
 	dashEnv, ok = dashEnviron(env, spec.Cwd)
 	return args, dashEnv, ok
+}
+
+// simply gives what a process executes that has no more to do before than to become
+// its user and enter the folder, and whether PWD, its name, is to be added to the
+// environment; no arguments where more must be known.
+func simply(spec Spec) (args, env []string, pwd bool) {
+	words, plain := directWords(spec)
+	kept, was, ok := shellEnviron(spec.Env)
+	switch {
+	case plain && ok && was == "":
+		return words, kept, true
+	case !plain && len(spec.Args) > 0 && strings.HasPrefix(spec.Args[0], "/"):
+		return spec.Args, spec.Env, false
+	}
+	return nil, nil, false
+}
+
+// directWords gives the arguments alone.
+func directWords(spec Spec) ([]string, bool) {
+	if len(spec.Args) != 3 || spec.Args[0] != "/bin/sh" || spec.Args[1] != "-c" || !shellIsDash() {
+		return nil, false
+	}
+	return plainWords(spec.Args[2])
 }
 
 // plainWords gives the words of a command in which the shell has nothing to
@@ -67,8 +87,17 @@ func plainWords(command string) ([]string, bool) {
 // what it was given is another name of the folder it is in. It is not ok where
 // dash would change a variable, or the folder cannot be told.
 func dashEnviron(env []string, cwd string) (_ []string, ok bool) {
-	kept := make([]string, 0, len(env)+1)
-	var pwd string
+	kept, pwd, ok := shellEnviron(env)
+	if !ok {
+		return nil, false
+	}
+	pwd, ok = dashPWD(pwd, cwd)
+	return append(kept, "PWD="+pwd), ok
+}
+
+// shellEnviron gives all of them but PWD, and that.
+func shellEnviron(env []string) (kept []string, pwd string, ok bool) {
+	kept = make([]string, 0, len(env)+1)
 	for _, entry := range env {
 		name, value, found := strings.Cut(entry, "=")
 		switch {
@@ -76,13 +105,12 @@ func dashEnviron(env []string, cwd string) (_ []string, ok bool) {
 		case name == "PWD":
 			pwd = value
 		case name == "IFS" || name == "OPTIND" || name == "PPID" || name == "LINENO":
-			return nil, false
+			return nil, "", false
 		default:
 			kept = append(kept, entry)
 		}
 	}
-	pwd, ok = dashPWD(pwd, cwd)
-	return append(kept, "PWD="+pwd), ok
+	return kept, pwd, true
 }
 
 func isShellName(name string) bool {

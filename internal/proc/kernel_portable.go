@@ -69,6 +69,9 @@ func isCgroup(string) bool { return false }
 
 func startIn(*syscall.SysProcAttr, int) {}
 
+// simply leaves all to the prelude.
+func simply(Spec) (args, env []string, pwd bool) { return nil, nil, false }
+
 // direct leaves all commands to the shell.
 func direct(Spec, []string) (args, env []string, ok bool) { return nil, nil, false }
 

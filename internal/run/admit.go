@@ -12,7 +12,7 @@ import (
 // Limits bound how many attempts run at once.
 type Limits struct {
 	Slots int            // of the jobs of a belfry.yaml
-	Pools map[string]int // places in each named pool; a pool that is not there has none
+	Pools map[string]int // places of each owner in each named pool; a pool that is not there has none
 }
 
 // admission is what is to become of the runs that wait.
@@ -34,7 +34,8 @@ const replacedReason = "replaced by run "
 // job that was removed jobOf may still give what it was.
 func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limits, now time.Time) admission {
 	a := admission{waits: map[string]string{}}
-	p := places{limits: limits, busy: map[string][]Run{}, pools: map[string]int{}, newest: map[string]Run{}}
+	owners := map[string]string{} // of the runs that start
+	p := places{limits: limits, busy: map[string][]Run{}, pools: map[pool]int{}, newest: map[string]Run{}}
 	for _, r := range running {
 		j, _ := jobOf(r)
 		p.occupy(r, j)
@@ -84,10 +85,25 @@ func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limi
 			}
 		default:
 			a.start = append(a.start, r)
+			owners[r.ID] = j.Owner
 			p.occupy(r, j)
 		}
 	}
+	a.start = inTurns(a.start, owners)
 	return a
+}
+
+// inTurns has the first run of each owner before the second of any: whoever has
+// ten thousand jobs at one minute keeps nobody else's waiting. Those of one owner
+// stay in their order.
+func inTurns(runs []Run, owners map[string]string) []Run {
+	turn, before := map[string]int{}, map[string]int{} // run → how many of its owner's are before it
+	for _, r := range runs {
+		turn[r.ID] = before[owners[r.ID]]
+		before[owners[r.ID]]++
+	}
+	slices.SortStableFunc(runs, func(x, y Run) int { return turn[x.ID] - turn[y.ID] })
+	return runs
 }
 
 func (a *admission) drop(r Run, to State, reason string, now time.Time) {
@@ -99,9 +115,14 @@ type places struct {
 	limits Limits
 	busy   map[string][]Run // job → its runs that count for overlap
 	slots  int              // taken
-	pools  map[string]int   // taken in each
+	pools  map[pool]int     // taken in each
 	newest map[string]Run   // job that replaces → its newest run that waits to begin
 }
+
+// pool is one of an owner's. Of the machine's users each has pools of their own: a
+// job that never ends takes a place from nobody else, and who waits learns of
+// nobody else's.
+type pool struct{ owner, name string }
 
 func (p *places) occupy(r Run, j plan.Job) {
 	r.State = Running
@@ -113,8 +134,8 @@ func (p *places) occupy(r Run, j plan.Job) {
 	if !j.Crontab {
 		p.slots++
 	}
-	for _, pool := range j.Pools {
-		p.pools[pool]++
+	for _, name := range j.Pools {
+		p.pools[pool{j.Owner, name}]++
 	}
 }
 
@@ -144,9 +165,9 @@ func (p *places) judge(j plan.Job, r Run) verdict {
 	if !j.Crontab && p.slots >= p.limits.Slots {
 		return verdict{wait: fmt.Sprintf("slot: all %d are taken", p.limits.Slots)}
 	}
-	for _, pool := range j.Pools {
-		if n := p.limits.Pools[pool]; p.pools[pool] >= n {
-			return verdict{wait: fmt.Sprintf("pool: all %d of %s are taken", n, pool)}
+	for _, name := range j.Pools {
+		if n := p.limits.Pools[name]; p.pools[pool{j.Owner, name}] >= n {
+			return verdict{wait: fmt.Sprintf("pool: all %d of %s are taken", n, name)}
 		}
 	}
 	return verdict{}

@@ -90,6 +90,8 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 		{why: "of two that want it the first gets it", overlap: allow, waiting: []Run{waits("h1", 0), waits("g1", 0)}, start: "h1", waits: "g1=pool: all 1 of gpu are taken"},
 		{why: "others pass by those that wait for a pool", overlap: allow, waiting: []Run{waits("g2", 0), waits("a1", 0)}, running: []Run{runs("h1", 0)}, start: "a1", waits: "g2=pool: all 1 of gpu are taken"},
 		{why: "a crontab's job needs its pools too", overlap: allow, crontab: true, waiting: []Run{waits("g2", 1)}, running: []Run{runs("g1", 0)}, waits: "g2=pool: all 1 of gpu are taken"},
+		{why: "another user's pool is another", overlap: allow, crontab: true, waiting: []Run{waits("k1", 1), waits("g2", 1)}, running: []Run{runs("g1", 0)}, start: "k1", waits: "g2=pool: all 1 of gpu are taken"},
+		{why: "each user's first goes before the second of any", overlap: allow, crontab: true, waiting: []Run{waits("a1", 0), waits("a2", 1), waits("b1", 1), waits("z1", 2), waits("z2", 3)}, start: "a1 z1 a2 z2 b1"},
 
 		{why: "paused: a firing is skipped", overlap: skip, paused: true, waiting: []Run{waits("a1", 0)}, skip: "a1=paused"},
 		{why: "paused: a retry waits", overlap: skip, paused: true, waiting: []Run{retry("a1", 0, 0)}, waits: "a1=paused: the retry comes when the job is resumed"},
@@ -137,6 +139,10 @@ func TestAdmitDecidesWhatMayStart(t *testing.T) {
 					j.Pools = []string{"gpu"}
 				case "h":
 					j.Pools = []string{"gpu", "net"}
+				case "k":
+					j.Owner, j.Pools = "another", []string{"gpu"}
+				case "z":
+					j.Owner = "another"
 				}
 				return plan.Job{Job: j, Paused: c.paused}, true
 			}

@@ -213,7 +213,7 @@ func (r *Runner) end(ctx context.Context, list []ending) {
 		delete(r.killed, e.run.ID)
 		delete(r.told, e.run.ID)
 		r.forget(e.run.ID, e.run.Attempt)
-		r.finished(e.run.ID, e.run.Attempt)
+		r.finished(e.run, *e.move.Ended)
 	}
 	crash.Point(crash.Forgotten)
 	r.o.Changed()

@@ -63,7 +63,7 @@ type Options struct {
 	// they are not known now. Ended is called when its end is durable. Either may
 	// be nil.
 	Began func(run Run, j *job.Job, secrets []string, err error)
-	Ended func(run string, attempt int)
+	Ended func(run Run, how Attempt)
 	// Started is called when an attempt has its process, at least once; nil: nobody
 	// asks.
 	Started func(run Run, started proc.Started)

@@ -249,7 +249,7 @@ func (s *scene) begin() {
 		Began: func(r run.Run, _ *job.Job, secrets []string, err error) {
 			s.hear(fmt.Sprintf("began %s/%d %q %v", r.Name, r.Attempt, secrets, err != nil))
 		},
-		Ended:   func(_ string, attempt int) { s.hear(fmt.Sprintf("ended %d", attempt)) },
+		Ended:   func(r run.Run, _ run.Attempt) { s.hear(fmt.Sprintf("ended %d", r.Attempt)) },
 		Changed: func() {}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -141,9 +141,9 @@ func (r *Runner) began(run Run, j *job.Job, secrets []string, err error) {
 }
 
 // finished says that the end of an attempt is durable.
-func (r *Runner) finished(run string, attempt int) {
-	delete(r.begun, run)
+func (r *Runner) finished(run Run, how Attempt) {
+	delete(r.begun, run.ID)
 	if r.o.Ended != nil {
-		r.o.Ended(run, attempt)
+		r.o.Ended(run, how)
 	}
 }

@@ -20,9 +20,22 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request) error {
 	if f.Limit, err = limitOf(r); err != nil {
 		return err
 	}
+	commands := query.Get("commands") != ""
+	meant := map[string][2]string{} // hash of a definition → owner and command
 	return s.stream(w, func(each func(any) error) error {
 		return s.backend.EachRun(r.Context(), f, func(found run.Run) error {
-			return each(runOf(found, s.backend.Zone(r.Context(), found)))
+			out := runOf(found, s.backend.Zone(r.Context(), found))
+			if commands {
+				m, known := meant[found.Definition]
+				if !known {
+					if m[0], m[1], err = s.backend.Meant(r.Context(), found); err != nil {
+						return err
+					}
+					meant[found.Definition] = m
+				}
+				out.Owner, out.Command = m[0], m[1]
+			}
+			return each(out)
 		})
 	})
 }
@@ -111,6 +124,10 @@ func await[T any](w http.ResponseWriter, r *http.Request, changes func() <-chan 
 func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 	out := runOf(r, s.backend.Zone(ctx, r))
 	out.Waits, out.Publishing = r.Parents, s.publishing(r)
+	var err error
+	if out.Owner, out.Command, err = s.backend.Meant(ctx, r); err != nil {
+		return api.Run{}, err
+	}
 	attempts, err := s.backend.Attempts(ctx, r.ID)
 	if err != nil {
 		return api.Run{}, err

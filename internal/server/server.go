@@ -24,6 +24,8 @@ type Backend interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	// Zone gives the name of the time zone that a run's job is in.
 	Zone(ctx context.Context, r run.Run) string
+	// Meant gives the user and the command that a run is of, whatever its job is now.
+	Meant(ctx context.Context, r run.Run) (owner, command string, err error)
 	// EachRun gives each the runs that match, what was queued last first, until it
 	// gives an error.
 	EachRun(ctx context.Context, f RunFilter, each func(run.Run) error) error
@@ -157,7 +159,10 @@ func New(o Options) http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {
-			continue
+			if o.Access < User { // not even that it is there is anyone's business
+				continue
+			}
+			route.handle = notYours
 		}
 		mux.HandleFunc(route.pattern, func(w http.ResponseWriter, r *http.Request) {
 			if route.waits {
@@ -182,6 +187,11 @@ func New(o Options) http.Handler {
 
 func (s *server) unknown(_ http.ResponseWriter, r *http.Request) error {
 	return &api.Error{Code: api.NotFound, Message: "there is no route " + r.Method + " " + r.URL.Path}
+}
+
+// notYours answers a user of the machine what is about all of it.
+func notYours(http.ResponseWriter, *http.Request) error {
+	return &api.Error{Code: api.Forbidden, Message: "this is about the whole machine, and only root may ask for it", Hint: "sudo, and the same again"}
 }
 
 func answer(w http.ResponseWriter, status int, body any) error {

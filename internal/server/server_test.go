@@ -95,6 +95,10 @@ func (h *house) Jobs(context.Context) ([]server.Job, error) {
 	return []server.Job{out, {Job: plan.Job{Job: paused, Key: "K2", Paused: true}}}, h.fail
 }
 
+func (h *house) Meant(context.Context, run.Run) (owner, command string, err error) {
+	return "alice", "true", nil
+}
+
 func (h *house) Zone(context.Context, run.Run) string { return "Asia/Seoul" }
 
 func (h *house) EachRun(_ context.Context, f server.RunFilter, each func(run.Run) error) error {
@@ -730,6 +734,21 @@ func TestAnyoneLearnsOnlyWhetherTheDaemonIsWell(t *testing.T) {
 		if status != c.status || !strings.Contains(body, c.want) || strings.Contains(body, c.hidden) {
 			t.Errorf("%s: %s %s gives %d %s; want %d with %q and without %q", c.why, c.method, c.path, status, body, c.status, c.want, c.hidden)
 		}
+	}
+}
+
+func TestAUserIsToldWhoMayAskAboutTheWholeMachine(t *testing.T) {
+	t.Parallel()
+	h := &house{dir: t.TempDir(), changed: make(chan struct{})}
+	for _, c := range []struct{ method, path string }{{http.MethodGet, "/audit"}, {http.MethodPost, "/db/backup"}, {http.MethodGet, "/db/check"}, {http.MethodPost, "/db/vacuum"}} {
+		w := httptest.NewRecorder()
+		server.New(server.Options{Backend: h, Access: server.User, Log: slog.New(slog.DiscardHandler)}).ServeHTTP(w, httptest.NewRequest(c.method, api.Path+c.path, nil))
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "only root may ask for it") {
+			t.Errorf("%s %s gives %d %s; want %d, and who may", c.method, c.path, w.Code, w.Body, http.StatusForbidden)
+		}
+	}
+	if len(h.asked) != 0 {
+		t.Errorf("the daemon was asked %q", h.asked)
 	}
 }
 

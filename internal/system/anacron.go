@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -39,7 +38,7 @@ var (
 // Anacrontab reads the machine's anacrontab; nil when there is none.
 func (p Places) Anacrontab() (*Anacrontab, error) {
 	path := filepath.Join(p.Root, "etc/anacrontab")
-	text, err := os.ReadFile(path)
+	text, err := readRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -136,9 +136,9 @@ func (c *Command) carryOut() error {
 	case setHost, getHost:
 		return errors.New("cronie's clusters, in which one of several hosts runs the crontabs of a shared folder, are not Belfry's: let the hosts share a database instead")
 	}
-	text, err := io.ReadAll(c.options.text)
+	text, err := c.read()
 	if err != nil {
-		return c.fail("%s: %s", c.options.file, strerror(err))
+		return err
 	}
 	if err := c.install(c.options.file, text); err != nil {
 		return exit(1)
@@ -300,9 +300,9 @@ func (c *Command) install(from string, text []byte) error {
 
 // test is cronie's -T.
 func (c *Command) test() error {
-	text, err := io.ReadAll(c.options.text)
+	text, err := c.read()
 	if err != nil {
-		return c.fail("%s: %s", c.options.file, strerror(err))
+		return err
 	}
 	var mistakes *Mistakes
 	if err := c.Dialect.Check(c.options.file, text, c.options.user); errors.As(err, &mistakes) {
@@ -343,6 +343,22 @@ func (c *Command) open() error {
 		return c.fail("invalid crontab file: '%s' is a directory", name)
 	}
 	return nil
+}
+
+// read gives the text of the file. Nothing out of a pipe, as of <(make-crontab), is
+// no empty crontab: nobody writes to it, and cron's own command would wait for ever.
+func (c *Command) read() ([]byte, error) {
+	text, err := io.ReadAll(c.options.text)
+	if err == nil && len(text) == 0 && c.options.file != "-" {
+		var info os.FileInfo
+		if info, err = c.options.text.Stat(); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+			err = errors.New("it is a pipe, and nobody writes to it")
+		}
+	}
+	if err != nil {
+		return nil, c.fail("%s: %s", c.options.file, strerror(err))
+	}
+	return text, nil
 }
 
 // strerror is an error of the kernel in the C library's words.

@@ -278,6 +278,8 @@ type Health struct {
 	Release string    `json:"release,omitempty"` // that it runs, where the project was deployed
 	// Releases are those that running attempts began with.
 	Releases []string `json:"releases,omitempty"`
+	// ReleasesError is why there may be others, which must not be taken away either.
+	ReleasesError string `json:"releases_error,omitempty"`
 	Problem  string   `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
 	Error    string   `json:"error,omitempty"`   // why it is not well, in a sentence; empty: it is
 	Hint     string   `json:"hint,omitempty"`    // what can be done about Error

@@ -35,7 +35,8 @@ The host is looked at first, and what is to be done is printed and then ticked o
 is there already is not sent again; without a change nothing is done. The new release
 takes over at once or not at all: if the daemon does not run it well, the one before
 runs again. Jobs that are running end on the release they began with. A command that was
-cut short goes on where it was when it is given again.
+cut short goes on where it was when it is given again. One that meets another deploy of
+the project to the host says whose it is and waits until that has ended (--wait).
 
 Left out is what .gitignore and .belfryignore say, .env, *.pem and the key, but for what belfry.yaml
 names (env_file is sent for its owner alone). Folders that jobs publish into outlive the
@@ -43,7 +44,7 @@ releases, in ~/belfry/PROJECT/shared.
 
 Exit codes: 0 it runs; 1 it does not, and what ran before does; 65 the project is wrong;
 66 a key or a file is not there; 69 the host does not answer, or cannot be trusted; 75 the
-host lacks something that is named. With --run those of belfry run.`,
+host lacks something that is named, or another deploy of the project is at work there. With --run those of belfry run.`,
 		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy music --dry-run\n  belfry deploy music --run top-tracks\n  belfry deploy rollback music",
 		Args:    oneHost,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,6 +57,7 @@ host lacks something that is named. With --run those of belfry run.`,
 	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other")
 	cmd.Flags().StringVar(&o.run, "run", "", "then run this `JOB` once, and show its output")
 	cmd.Flags().DurationVar(&o.patience, "patience", time.Minute, "how long the daemon may take to run well")
+	waitFlag(cmd, &o.wait)
 	cmd.AddCommand(c.deployRollbackCommand(), c.deployStatusCommand(), c.deployRemoveCommand())
 	return cmd
 }
@@ -63,7 +65,12 @@ host lacks something that is named. With --run those of belfry run.`,
 type deployOptions struct {
 	dryRun, asJSON       bool
 	binary, profile, run string
-	patience             time.Duration
+	patience, wait       time.Duration
+}
+
+// waitFlag is for what only one at a time does to a project on a host.
+func waitFlag(cmd *cobra.Command, wait *time.Duration) {
+	cmd.Flags().DurationVar(wait, "wait", 10*time.Minute, "how long another deploy of this project to the host is waited for")
 }
 
 func oneHost(cmd *cobra.Command, args []string) error {
@@ -105,7 +112,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	if o.run != "" && !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return j.Name == o.run }) {
 		return &problem{err: fmt.Errorf("--run: there is no job %q in %s", o.run, relative(p.File)), next: "belfry jobs lists the jobs", code: exitNotFound}
 	}
-	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
+	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Wait: o.wait, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
 		return remote.FindBinary(ctx, o.binary, arch, Version)
 	}}
 	if o.profile != "" {
@@ -286,7 +293,7 @@ func (c *command) printNext(ctx context.Context, client *api.Client) error {
 }
 
 func (c *command) deployRollbackCommand() *cobra.Command {
-	var patience time.Duration
+	var patience, wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "rollback USER@HOST",
 		Short: "Go back to the release before the one that runs",
@@ -298,7 +305,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			if err != nil {
 				return err
 			}
-			r, err := h.Rollback(cmd.Context(), name, patience)
+			r, err := h.Rollback(cmd.Context(), name, patience, wait)
 			if err != nil {
 				return c.lastWords(err)
 			}
@@ -307,6 +314,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 		},
 	}
 	cmd.Flags().DurationVar(&patience, "patience", time.Minute, "how long the daemon may take to run well")
+	waitFlag(cmd, &wait)
 	return cmd
 }
 
@@ -354,6 +362,7 @@ func (c *command) deployStatusCommand() *cobra.Command {
 
 func (c *command) deployRemoveCommand() *cobra.Command {
 	var all bool
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "remove USER@HOST",
 		Short: "Take this project from a host",
@@ -366,7 +375,7 @@ unless all is to go. While jobs are running nothing is done (1).`,
 			if err != nil {
 				return err
 			}
-			if err := h.Remove(cmd.Context(), name, all); err != nil {
+			if err := h.Remove(cmd.Context(), name, all, wait); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.out, "%s is no longer on %s\n", name, h.Name())
@@ -374,6 +383,7 @@ unless all is to go. While jobs are running nothing is done (1).`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "the account of runs and what was published there, too")
+	waitFlag(cmd, &wait)
 	return cmd
 }
 

@@ -108,6 +108,7 @@ func explainError(err error) *problem {
 		key     *remote.KeyError
 		cut     *remote.CutError
 		binary  *remote.BinaryError
+		busy    *remote.BusyError
 	)
 	if p := explainHere(err); p != nil {
 		return p
@@ -127,6 +128,8 @@ func explainError(err error) *problem {
 		return &problem{err: connect, next: connect.Hint, code: exitUnavailable}
 	case errors.As(err, &binary):
 		return &problem{err: binary, next: binary.Hint, code: exitNotFound}
+	case errors.As(err, &busy):
+		return &problem{err: busy, next: "the same command again waits for it anew; --wait says for how long", code: exitRefused}
 	case errors.As(err, &cut):
 		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNotDeployed):

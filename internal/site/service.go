@@ -127,7 +127,7 @@ func (v Service) install(ctx context.Context, s *Site) error {
 			err = v.linger(ctx)
 		}
 	case Background:
-		err = v.atReboot(ctx, s, true)
+		err = s.atHome(ctx, func() error { return v.atReboot(ctx, s, true) })
 	default:
 		err = fmt.Errorf("%q is no kind of service", v.Kind)
 	}
@@ -181,7 +181,7 @@ func (v Service) remove(ctx context.Context, s *Site) error {
 	var err error
 	switch v.Kind {
 	case Background:
-		err = errors.Join(v.atReboot(ctx, s, false), stopSupervisor(ctx, s))
+		err = errors.Join(s.atHome(ctx, func() error { return v.atReboot(ctx, s, false) }), stopSupervisor(ctx, s))
 	default:
 		file := filepath.Join("/etc/systemd/system", v.UnitName(s))
 		if v.Kind == User {

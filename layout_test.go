@@ -64,7 +64,6 @@ var modules = map[string][]string{
 	"github.com/klauspost/compress":    {"internal/logs"},
 	"github.com/pressly/goose/v3":      {"internal/store"},
 	"github.com/spf13/cobra":           {"internal/cli"},
-	"github.com/kevinburke/ssh_config": {"internal/remote"},
 	"github.com/skeema/knownhosts":     {"internal/remote"},
 	"golang.org/x/crypto":              {"internal/remote"},
 	"golang.org/x/term":                {"internal/cli"},

@@ -25,12 +25,15 @@ func (a *away) colleague(files ...string) *away {
 	return b
 }
 
-// until polls for a file on the host.
+// until polls for a file on the host, which may be there for a moment only, or for
+// the end of the deploy that makes it.
 func (a *away) until(pattern string) {
 	a.t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
-		if there, err := filepath.Glob(a.site(pattern)); err != nil || len(there) > 0 {
-			return
+		for _, pattern := range []string{pattern, "history.json"} {
+			if there, err := filepath.Glob(a.site(pattern)); err != nil || len(there) > 0 {
+				return
+			}
 		}
 		if time.Now().After(end) {
 			a.t.Fatalf("there is no %s", pattern)

@@ -136,11 +136,14 @@ func (h *Host) proxy(ctx context.Context, data string) (net.Conn, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	p.detach()
-	return &channel{p}, nil
+	return &channel{process: p}, nil
 }
 
 // channel is a process as a connection.
-type channel struct{ *process }
+type channel struct {
+	*process
+	noDeadlines
+}
 
 func (c *channel) Read(p []byte) (int, error)  { return c.out.Read(p) }
 func (c *channel) Write(p []byte) (int, error) { return c.in.Write(p) }
@@ -148,13 +151,18 @@ func (c *channel) Write(p []byte) (int, error) { return c.in.Write(p) }
 // Close ends the process.
 func (c *channel) Close() error { return c.close() }
 
-type address struct{}
+func (*channel) LocalAddr() net.Addr  { return address("belfry") }
+func (*channel) RemoteAddr() net.Addr { return address("belfry") }
 
-func (address) Network() string { return "ssh" }
-func (address) String() string  { return "belfry" }
+// address is the end of a connection that is a process.
+type address string
 
-func (c *channel) LocalAddr() net.Addr              { return address{} }
-func (c *channel) RemoteAddr() net.Addr             { return address{} }
-func (c *channel) SetDeadline(time.Time) error      { return nil }
-func (c *channel) SetReadDeadline(time.Time) error  { return nil }
-func (c *channel) SetWriteDeadline(time.Time) error { return nil }
+func (address) Network() string  { return "ssh" }
+func (a address) String() string { return string(a) }
+
+// noDeadlines is for connections that know none: closing them ends what waits.
+type noDeadlines struct{}
+
+func (noDeadlines) SetDeadline(time.Time) error      { return nil }
+func (noDeadlines) SetReadDeadline(time.Time) error  { return nil }
+func (noDeadlines) SetWriteDeadline(time.Time) error { return nil }

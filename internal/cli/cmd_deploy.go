@@ -194,9 +194,9 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 		to = c.out
 	}
 	f := plan.Facts
-	fmt.Fprintf(to, "%s@%s: %s, %s, %s free, clock in %s\n", f.User, h.Name(), f.Distribution, f.Machine, size(f.Free), f.Zone)
+	fmt.Fprintf(to, "%s@%s: %s, %s, %s free, clock in %s\n", harmlessly(f.User), h.Name(), harmlessly(f.Distribution), harmlessly(f.Machine), size(f.Free), harmlessly(f.Zone))
 	for _, note := range plan.Notes {
-		fmt.Fprintf(to, "  %s\n", note)
+		fmt.Fprintf(to, "  %s\n", harmlessly(note))
 	}
 	if len(plan.Steps) == 0 && len(plan.Lacks) == 0 {
 		fmt.Fprintf(to, "%s runs there as it is here, release %s: nothing to do\n", p.Name, plan.Name)
@@ -208,7 +208,7 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 	}
 	fmt.Fprintf(to, "%s, release %s (%s):\n", p.Name, plan.Name, now)
 	for i, step := range plan.Steps {
-		fmt.Fprintf(to, "  %d  %s\n", i+1, step.Text)
+		fmt.Fprintf(to, "  %d  %s\n", i+1, harmlessly(step.Text))
 	}
 }
 
@@ -231,7 +231,7 @@ func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
 			if !shows {
 				return nil
 			}
-			fmt.Fprintf(c.err, "\r\x1b[K… %d  %s", i+1, plan.Steps[i].Text)
+			fmt.Fprintf(c.err, "\r\x1b[K… %d  %s", i+1, harmlessly(plan.Steps[i].Text))
 			return func(done, total int64) {
 				if time.Since(told) < 100*time.Millisecond {
 					return
@@ -241,7 +241,7 @@ func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
 			}
 		},
 		func(i int, said string, err error) {
-			text := plan.Steps[i].Text
+			text := harmlessly(plan.Steps[i].Text)
 			if said != "" {
 				text += ": " + said
 			}
@@ -259,7 +259,7 @@ func (c *command) lastWords(err error) error {
 	if errors.As(err, &failed) && failed.Result.Log != "" {
 		fmt.Fprintln(c.err, "the daemon said last:")
 		for line := range strings.Lines(failed.Result.Log) {
-			fmt.Fprintf(c.err, "  %s\n", strings.TrimSuffix(line, "\n"))
+			fmt.Fprintf(c.err, "  %s\n", harmlessly(strings.TrimSuffix(line, "\n")))
 		}
 	}
 	return err
@@ -336,21 +336,22 @@ func (c *command) deployStatusCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(c.out, st)
 			}
-			fmt.Fprintf(c.out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
+			out := &harmless{w: c.out}
+			fmt.Fprintf(out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
 			switch {
 			case st.Health == nil:
-				fmt.Fprintf(c.out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
+				fmt.Fprintf(out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
 			case st.Health.Error != "" || st.Health.Problem != "":
-				fmt.Fprintf(c.out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
+				fmt.Fprintf(out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
 			default:
-				fmt.Fprintf(c.out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
+				fmt.Fprintf(out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
 			}
 			if st.Health != nil && st.Health.Next != nil {
-				fmt.Fprintf(c.out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
+				fmt.Fprintf(out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
 			}
 			for _, d := range slices.Backward(st.History) {
 				if slices.Contains(st.Releases, d.Release) {
-					fmt.Fprintf(c.out, "  %s  since %s\n", d.Release, shown(d.At))
+					fmt.Fprintf(out, "  %s  since %s\n", d.Release, shown(d.At))
 				}
 			}
 			return nil

@@ -83,14 +83,14 @@ func (c *command) exit(err error) int {
 		return int(code)
 	}
 	p := explainError(err)
-	text := strings.TrimSpace(p.Error())
+	text := harmlessly(strings.TrimSpace(p.Error()))
 	if strings.Contains(text, "\n") { // a file's errors, a line each
 		fmt.Fprintln(c.err, text)
 	} else {
 		fmt.Fprintf(c.err, "belfry: %s\n", text)
 	}
 	if p.next != "" {
-		fmt.Fprintf(c.err, "  %s\n", p.next)
+		fmt.Fprintf(c.err, "  %s\n", harmlessly(p.next))
 	}
 	return p.code
 }

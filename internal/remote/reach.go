@@ -102,12 +102,12 @@ func (h *Host) auth(s *station, signers []ssh.Signer, ask func(string, bool) (st
 	if s.keyboard {
 		methods = append(methods, ssh.KeyboardInteractive(func(_, instruction string, questions []string, echos []bool) ([]string, error) {
 			if instruction != "" {
-				h.o.Tell(printable(instruction))
+				h.o.Tell(instruction)
 			}
 			answers := make([]string, len(questions))
 			for i, q := range questions {
 				var err error
-				if answers[i], err = ask(fmt.Sprintf("%s asks: %s", s.name, printable(q)), !echos[i]); err != nil {
+				if answers[i], err = ask(fmt.Sprintf("%s asks: %s", s.name, q), !echos[i]); err != nil {
 					return nil, err
 				}
 			}
@@ -275,14 +275,4 @@ func explainHandshake(s *station, err error, offered []ssh.Signer, late bool, pr
 		e.Err, e.Hint = fmt.Errorf("%s closed the connection during the handshake (%v)", s.address, err), "is it an ssh server, and does it let you in (MaxStartups, fail2ban)?"
 	}
 	return e
-}
-
-// printable makes what a host says harmless for a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, text)
 }

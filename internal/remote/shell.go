@@ -195,4 +195,4 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string { return strings.TrimSpace(printable(string(t.text))) }
+func (t *tail) String() string { return strings.TrimSpace(string(t.text)) }

@@ -177,7 +177,7 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 		return nil
 	}
 	if err := json.Unmarshal([]byte(out), answer); err != nil {
-		return fmt.Errorf("the belfry on the host answered %q to %s", out, action)
+		return fmt.Errorf("the belfry on the host answered %q to %s", out[:min(len(out), 1000)], action)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ var imports = map[string][]string{
 	"internal/project":           {"crontab", "internal/job", "internal/secrets"},
 	"internal/python":            {"internal/job", "internal/secrets"},
 	"internal/python/pythontest": {},
-	"internal/site":              {"api", "internal/project", "internal/secrets"},
+	"internal/site":              {"api", "internal/project", "internal/secrets", "internal/service"},
 	"internal/remote":            {"api", "internal/project", "internal/site"},
 	"internal/remote/sshtest":    {"internal/machine"},
 	"internal/run":               {"crontab", "internal/crash", "internal/job", "internal/outbox", "internal/plan", "internal/proc", "internal/python", "internal/secrets"},

@@ -157,7 +157,7 @@ func TestAHostIsKnownByWhateverTheFilesSay(t *testing.T) {
 	p.config(t, "HashKnownHosts yes")
 	p.connects(t)
 	text, err := os.ReadFile(filepath.Join(p.o.Home, ".ssh", "known_hosts"))
-	if err != nil || !strings.HasPrefix(string(text), "|1|") {
+	if err != nil || !strings.HasPrefix(string(text), "|1|") || !strings.HasSuffix(string(text), " "+public("ed25519")+"\n") {
 		t.Errorf("a name that is to be hashed: %q, %v", text, err)
 	}
 	p.o.AcceptNew = false

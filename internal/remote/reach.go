@@ -120,6 +120,10 @@ func (h *Host) auth(s *station, signers []ssh.Signer, ask func(string, bool) (st
 	return methods
 }
 
+// unknownKeys are the keys that a host is asked for which is not known, in ssh's
+// order. A certificate is not among them: it says nothing where no authority is known.
+var unknownKeys = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+
 // trust says which key of the host will do.
 func (h *Host) trust(s *station, config *ssh.ClientConfig, ask func(string, bool) (string, error)) error {
 	var files []string
@@ -133,8 +137,8 @@ func (h *Host) trust(s *station, config *ssh.ClientConfig, ask func(string, bool
 		return fmt.Errorf("read the keys of known hosts: %w", err)
 	}
 	config.HostKeyAlgorithms = db.HostKeyAlgorithms(s.known)
-	if len(config.HostKeyAlgorithms) == 0 { // a certificate says nothing where no authority is known
-		config.HostKeyAlgorithms = slices.DeleteFunc(ssh.SupportedAlgorithms().HostKeys, func(name string) bool { return strings.Contains(name, "-cert-") })
+	if len(config.HostKeyAlgorithms) == 0 {
+		config.HostKeyAlgorithms = unknownKeys
 	}
 	check := db.HostKeyCallback()
 	config.HostKeyCallback = func(name string, address net.Addr, key ssh.PublicKey) error {

@@ -21,7 +21,7 @@ type sshConfig struct {
 	o     Options
 	user  string // as it was given; empty: it was not
 	port  string // as it was given; empty: it was not
-	ctx   context.Context
+	ctx   context.Context // of the reading, for what Match exec executes
 	final bool // the second reading, for what Match final says
 	again bool // there is such a Match
 

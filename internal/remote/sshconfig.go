@@ -19,11 +19,11 @@ import (
 type sshConfig struct {
 	host  string // as it was given
 	o     Options
-	user  string // as it was given; empty: it was not
-	port  string // as it was given; empty: it was not
+	user  string          // as it was given; empty: it was not
+	port  string          // as it was given; empty: it was not
 	ctx   context.Context // of the reading, for what Match exec executes
-	final bool // the second reading, for what Match final says
-	again bool // there is such a Match
+	final bool            // the second reading, for what Match final says
+	again bool            // there is such a Match
 
 	values map[string][]string // by the setting's name in lower case
 }
@@ -129,7 +129,7 @@ func (c *sshConfig) include(patterns []string, dir string, active bool, depth in
 		}
 		names, err := filepath.Glob(pattern)
 		if err != nil {
-			return fmt.Errorf("Include %s: %w", pattern, err)
+			return fmt.Errorf("the pattern %s of Include: %w", pattern, err)
 		}
 		for _, name := range names {
 			if err := c.file(name, dir, active, depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +160,7 @@ func (c *sshConfig) match(words []string) (bool, error) {
 		default:
 			if !has {
 				if i++; i == len(words) {
-					return false, fmt.Errorf("Match %s is without a value", name)
+					return false, fmt.Errorf("the criterion %s of Match is without a value", name)
 				}
 				pattern = words[i]
 			}
@@ -186,7 +186,7 @@ func (c *sshConfig) match(words []string) (bool, error) {
 				}
 			default:
 				if holds {
-					return false, fmt.Errorf("Match %s is not understood by belfry", name)
+					return false, fmt.Errorf("the criterion %s of Match is not understood by belfry", name)
 				}
 			}
 		}

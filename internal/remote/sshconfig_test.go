@@ -96,8 +96,8 @@ func TestTheConfigurationIsReadAsSSHReadsIt(t *testing.T) {
 func TestWhatIsWrongInTheConfigurationIsSaidWithItsLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{
-		{"Port 1\nMatch localnetwork 10.0.0.0/8\n", "config:2: Match localnetwork is not understood"},
-		{"Match host\n", "config:1: Match host is without a value"},
+		{"Port 1\nMatch localnetwork 10.0.0.0/8\n", "config:2: the criterion localnetwork of Match is not understood"},
+		{"Match host\n", "config:1: the criterion host of Match is without a value"},
 		{"Host \"music\n", "config:1: a quote does not end"},
 		{"Include config\n", "includes itself"},
 		{"Port x\n", `the ssh configuration of music: "x" is not a port`},

@@ -82,9 +82,10 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer cancel()
 	err = flock(waits, file, func() error {
 		text := make([]byte, 4096)
-		n, _ := file.ReadAt(text, 0) // it may not be written yet
+		n, _ := file.ReadAt(text, 0) // to its end
 		var other Deploying
-		if json.Unmarshal(text[:n], &other) != nil || other == told {
+		written := json.Unmarshal(text[:n], &other) == nil
+		if !written || other == told {
 			return nil
 		}
 		told = other

@@ -66,8 +66,8 @@ func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) {
 			}
 		}
 		select {
-		case <-over:
-			t.Fatal("the site was let go although there were signs")
+		case err := <-over:
+			t.Fatalf("the site was let go although there were signs: %v", err)
 		default:
 		}
 		var work sync.WaitGroup

@@ -280,15 +280,17 @@ type Health struct {
 	Release string    `json:"release,omitempty"` // that it runs, where the project was deployed
 	// Releases are those that running attempts began with.
 	Releases []string `json:"releases,omitempty"`
-	Problem  string   `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
-	Error    string   `json:"error,omitempty"`   // why it is not well, in a sentence; empty: it is
-	Hint     string   `json:"hint,omitempty"`    // what can be done about Error
-	Parts    []Part   `json:"parts,omitempty"`
-	Keepers  []Keeper `json:"keepers,omitempty"`
-	Jobs     int      `json:"jobs"`
-	Next     *Firing  `json:"next,omitempty"`
-	Listen   string   `json:"listen,omitempty"` // where it answers anyone
-	Spool    string   `json:"spool,omitempty"`  // the folder of mailboxes that it puts mail into
+	// ReleasesError is why there may be others, which must not be taken away either.
+	ReleasesError string   `json:"releases_error,omitempty"`
+	Problem       string   `json:"problem,omitempty"` // what keeps it from using the newest definition of its jobs
+	Error         string   `json:"error,omitempty"`   // why it is not well, in a sentence; empty: it is
+	Hint          string   `json:"hint,omitempty"`    // what can be done about Error
+	Parts         []Part   `json:"parts,omitempty"`
+	Keepers       []Keeper `json:"keepers,omitempty"`
+	Jobs          int      `json:"jobs"`
+	Next          *Firing  `json:"next,omitempty"`
+	Listen        string   `json:"listen,omitempty"` // where it answers anyone
+	Spool         string   `json:"spool,omitempty"`  // the folder of mailboxes that it puts mail into
 	// Owed counts the publishes and messages that could not be sent yet, and are
 	// tried again.
 	Owed      int    `json:"owed,omitempty"`

@@ -35,7 +35,8 @@ The host is looked at first, and what is to be done is printed and then ticked o
 is there already is not sent again; without a change nothing is done. The new release
 takes over at once or not at all: if the daemon does not run it well, the one before
 runs again. Jobs that are running end on the release they began with. A command that was
-cut short goes on where it was when it is given again.
+cut short goes on where it was when it is given again. One that meets another deploy of
+the project to the host says whose it is and waits until that has ended (--wait).
 
 Left out is what .gitignore and .belfryignore say, .env, *.pem and the key, but for what belfry.yaml
 names (env_file is sent for its owner alone). Folders that jobs publish into outlive the
@@ -43,7 +44,7 @@ releases, in ~/belfry/PROJECT/shared.
 
 Exit codes: 0 it runs; 1 it does not, and what ran before does; 65 the project is wrong;
 66 a key or a file is not there; 69 the host does not answer, or cannot be trusted; 75 the
-host lacks something that is named. With --run those of belfry run.`,
+host lacks something that is named, or another deploy of the project is at work there. With --run those of belfry run.`,
 		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy music --dry-run\n  belfry deploy music --run top-tracks\n  belfry deploy rollback music",
 		Args:    oneHost,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,6 +57,7 @@ host lacks something that is named. With --run those of belfry run.`,
 	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other")
 	cmd.Flags().StringVar(&o.run, "run", "", "then run this `JOB` once, and show its output")
 	cmd.Flags().DurationVar(&o.patience, "patience", time.Minute, "how long the daemon may take to run well")
+	waitFlag(cmd, &o.wait)
 	cmd.AddCommand(c.deployRollbackCommand(), c.deployStatusCommand(), c.deployRemoveCommand())
 	return cmd
 }
@@ -63,7 +65,12 @@ host lacks something that is named. With --run those of belfry run.`,
 type deployOptions struct {
 	dryRun, asJSON       bool
 	binary, profile, run string
-	patience             time.Duration
+	patience, wait       time.Duration
+}
+
+// waitFlag is for what only one at a time does to a project on a host.
+func waitFlag(cmd *cobra.Command, wait *time.Duration) {
+	cmd.Flags().DurationVar(wait, "wait", 10*time.Minute, "how long another deploy of this project to the host is waited for")
 }
 
 func oneHost(cmd *cobra.Command, args []string) error {
@@ -105,7 +112,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	if o.run != "" && !slices.ContainsFunc(p.Jobs, func(j *job.Job) bool { return j.Name == o.run }) {
 		return &problem{err: fmt.Errorf("--run: there is no job %q in %s", o.run, relative(p.File)), next: "belfry jobs lists the jobs", code: exitNotFound}
 	}
-	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
+	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Wait: o.wait, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
 		return remote.FindBinary(ctx, o.binary, arch, Version)
 	}}
 	if o.profile != "" {
@@ -187,9 +194,9 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 		to = c.out
 	}
 	f := plan.Facts
-	fmt.Fprintf(to, "%s@%s: %s, %s, %s free, clock in %s\n", f.User, h.Name(), f.Distribution, f.Machine, size(f.Free), f.Zone)
+	fmt.Fprintf(to, "%s@%s: %s, %s, %s free, clock in %s\n", harmlessly(f.User), h.Name(), harmlessly(f.Distribution), harmlessly(f.Machine), size(f.Free), harmlessly(f.Zone))
 	for _, note := range plan.Notes {
-		fmt.Fprintf(to, "  %s\n", note)
+		fmt.Fprintf(to, "  %s\n", harmlessly(note))
 	}
 	if len(plan.Steps) == 0 && len(plan.Lacks) == 0 {
 		fmt.Fprintf(to, "%s runs there as it is here, release %s: nothing to do\n", p.Name, plan.Name)
@@ -201,7 +208,7 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 	}
 	fmt.Fprintf(to, "%s, release %s (%s):\n", p.Name, plan.Name, now)
 	for i, step := range plan.Steps {
-		fmt.Fprintf(to, "  %d  %s\n", i+1, step.Text)
+		fmt.Fprintf(to, "  %d  %s\n", i+1, harmlessly(step.Text))
 	}
 }
 
@@ -224,7 +231,7 @@ func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
 			if !shows {
 				return nil
 			}
-			fmt.Fprintf(c.err, "\r\x1b[K… %d  %s", i+1, plan.Steps[i].Text)
+			fmt.Fprintf(c.err, "\r\x1b[K… %d  %s", i+1, harmlessly(plan.Steps[i].Text))
 			return func(done, total int64) {
 				if time.Since(told) < 100*time.Millisecond {
 					return
@@ -234,7 +241,7 @@ func (c *command) tickOff(ctx context.Context, plan *remote.Plan) error {
 			}
 		},
 		func(i int, said string, err error) {
-			text := plan.Steps[i].Text
+			text := harmlessly(plan.Steps[i].Text)
 			if said != "" {
 				text += ": " + said
 			}
@@ -252,7 +259,7 @@ func (c *command) lastWords(err error) error {
 	if errors.As(err, &failed) && failed.Result.Log != "" {
 		fmt.Fprintln(c.err, "the daemon said last:")
 		for line := range strings.Lines(failed.Result.Log) {
-			fmt.Fprintf(c.err, "  %s\n", strings.TrimSuffix(line, "\n"))
+			fmt.Fprintf(c.err, "  %s\n", harmlessly(strings.TrimSuffix(line, "\n")))
 		}
 	}
 	return err
@@ -286,7 +293,7 @@ func (c *command) printNext(ctx context.Context, client *api.Client) error {
 }
 
 func (c *command) deployRollbackCommand() *cobra.Command {
-	var patience time.Duration
+	var patience, wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "rollback USER@HOST",
 		Short: "Go back to the release before the one that runs",
@@ -298,7 +305,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			if err != nil {
 				return err
 			}
-			r, err := h.Rollback(cmd.Context(), name, patience)
+			r, err := h.Rollback(cmd.Context(), name, patience, wait)
 			if err != nil {
 				return c.lastWords(err)
 			}
@@ -307,6 +314,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 		},
 	}
 	cmd.Flags().DurationVar(&patience, "patience", time.Minute, "how long the daemon may take to run well")
+	waitFlag(cmd, &wait)
 	return cmd
 }
 
@@ -328,21 +336,22 @@ func (c *command) deployStatusCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(c.out, st)
 			}
-			fmt.Fprintf(c.out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
+			out := &harmless{w: c.out}
+			fmt.Fprintf(out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
 			switch {
 			case st.Health == nil:
-				fmt.Fprintf(c.out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
+				fmt.Fprintf(out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
 			case st.Health.Error != "" || st.Health.Problem != "":
-				fmt.Fprintf(c.out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
+				fmt.Fprintf(out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
 			default:
-				fmt.Fprintf(c.out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
+				fmt.Fprintf(out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
 			}
 			if st.Health != nil && st.Health.Next != nil {
-				fmt.Fprintf(c.out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
+				fmt.Fprintf(out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
 			}
 			for _, d := range slices.Backward(st.History) {
 				if slices.Contains(st.Releases, d.Release) {
-					fmt.Fprintf(c.out, "  %s  since %s\n", d.Release, shown(d.At))
+					fmt.Fprintf(out, "  %s  since %s\n", d.Release, shown(d.At))
 				}
 			}
 			return nil
@@ -354,6 +363,7 @@ func (c *command) deployStatusCommand() *cobra.Command {
 
 func (c *command) deployRemoveCommand() *cobra.Command {
 	var all bool
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "remove USER@HOST",
 		Short: "Take this project from a host",
@@ -366,7 +376,7 @@ unless all is to go. While jobs are running nothing is done (1).`,
 			if err != nil {
 				return err
 			}
-			if err := h.Remove(cmd.Context(), name, all); err != nil {
+			if err := h.Remove(cmd.Context(), name, all, wait); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.out, "%s is no longer on %s\n", name, h.Name())
@@ -374,6 +384,7 @@ unless all is to go. While jobs are running nothing is done (1).`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "the account of runs and what was published there, too")
+	waitFlag(cmd, &wait)
 	return cmd
 }
 

@@ -36,6 +36,8 @@ func (c *command) siteCommand() *cobra.Command {
 			s := &site.Site{Root: root, Check: c.checkRelease}
 			ctx := cmd.Context()
 			switch args[0] {
+			case "hold":
+				return s.Hold(ctx, c.in, c.out)
 			case "lacks":
 				return answer(c, func(r project.Release) (any, error) { return s.Lacks(r) })
 			case "receive":
@@ -51,11 +53,11 @@ func (c *command) siteCommand() *cobra.Command {
 			case "remove":
 				return answer(c, func(r site.Removal) (any, error) { return nil, s.Remove(ctx, r.All) })
 			case "profile":
-				return answer(c, func(p site.Profile) (any, error) { return site.WriteProfile(p) })
+				return answer(c, func(p site.Profile) (any, error) { return s.WriteProfile(ctx, p) })
 			case "python":
 				return answer(c, func(change site.Change) (any, error) { return nil, c.makePython(ctx, s, change.Release) })
 			case "key":
-				return answer(c, func(k site.Key) (any, error) { return site.WriteKey(k) })
+				return answer(c, func(k site.Key) (any, error) { return s.WriteKey(ctx, k) })
 			case "start":
 				return s.Start()
 			case "supervise":

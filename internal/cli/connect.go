@@ -14,7 +14,7 @@ import (
 const dataName = ".belfry"
 
 // tell says a sentence, or several lines of them, to the person.
-func (c *command) tell(sentence string) { fmt.Fprintf(c.err, "belfry: %s\n", sentence) }
+func (c *command) tell(sentence string) { fmt.Fprintf(c.err, "belfry: %s\n", harmlessly(sentence)) }
 
 // hostZone is the machine's time zone.
 func hostZone() (*time.Location, error) {

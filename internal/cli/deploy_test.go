@@ -126,8 +126,21 @@ jobs:
 
 func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
 	t.Parallel()
-	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "cat 'odd $(name) of \"songs\".txt' > $BELFRY_OUTPUT/songs.txt\necho got them\n", `odd $(name) of "songs".txt`, "아이유\n")
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "cat 'odd $(name) of \"songs\".txt' > $BELFRY_OUTPUT/songs.txt\necho got them\n", `odd $(name) of "songs".txt`, "아이유\n", "two\nlines'; touch harm; $(touch harm)", "x")
+	dry, said, code := a.deploy(a.host.Address(), "--dry-run")
+	if left, err := os.ReadDir(a.host.Home); code != 0 || err != nil || len(left) > 0 {
+		t.Errorf("a dry run: exit code %d, %v leaves %v\n%s", code, err, left, said)
+	}
 	out, said := a.deploys("--run", "tracks")
+	if !strings.Contains(said, dry) {
+		t.Errorf("what is done is not what the dry run said:\n%s\n%s", said, dry)
+	}
+	if harm, err := filepath.Glob(a.site("*", "harm")); err != nil || len(harm) > 0 {
+		t.Errorf("the name of a file did harm: %v %v", harm, err)
+	}
+	if text, err := os.ReadFile(a.site("current", "two\nlines'; touch harm; $(touch harm)")); err != nil || string(text) != "x" {
+		t.Errorf("the file with an odd name is %q, %v", text, err)
+	}
 	t.Log(said)
 	for _, want := range []string{"1  send belfry for linux/", "✓ 1", "✓ 3", "got them"} {
 		if !strings.Contains(out+said, want) {
@@ -515,8 +528,8 @@ func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
 	if runtime.GOARCH == "arm64" {
 		other, otherName = "amd64", "x86_64"
 	}
-	machineIs("riscv64")
-	if _, said, code := a.deploy(a.host.Address()); code != exitFailed || !strings.Contains(said, "is a riscv64 machine") {
+	machineIs("'\x1b[2Jriscv64'")
+	if _, said, code := a.deploy(a.host.Address()); code != exitFailed || !strings.Contains(said, "is a ^[[2Jriscv64 machine") {
 		t.Errorf("riscv64: %d\n%s", code, said)
 	}
 	machineIs(otherName)

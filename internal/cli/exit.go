@@ -83,14 +83,14 @@ func (c *command) exit(err error) int {
 		return int(code)
 	}
 	p := explainError(err)
-	text := strings.TrimSpace(p.Error())
+	text := harmlessly(strings.TrimSpace(p.Error()))
 	if strings.Contains(text, "\n") { // a file's errors, a line each
 		fmt.Fprintln(c.err, text)
 	} else {
 		fmt.Fprintf(c.err, "belfry: %s\n", text)
 	}
 	if p.next != "" {
-		fmt.Fprintf(c.err, "  %s\n", p.next)
+		fmt.Fprintf(c.err, "  %s\n", harmlessly(p.next))
 	}
 	return p.code
 }
@@ -108,6 +108,7 @@ func explainError(err error) *problem {
 		key     *remote.KeyError
 		cut     *remote.CutError
 		binary  *remote.BinaryError
+		busy    *remote.BusyError
 	)
 	if p := explainHere(err); p != nil {
 		return p
@@ -127,6 +128,8 @@ func explainError(err error) *problem {
 		return &problem{err: connect, next: connect.Hint, code: exitUnavailable}
 	case errors.As(err, &binary):
 		return &problem{err: binary, next: binary.Hint, code: exitNotFound}
+	case errors.As(err, &busy):
+		return &problem{err: busy, next: "the same command again waits for it anew; --wait says for how long", code: exitRefused}
 	case errors.As(err, &cut):
 		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNotDeployed):

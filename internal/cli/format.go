@@ -95,7 +95,7 @@ func (t *table) print(w io.Writer) error {
 	for _, row := range t.rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			cells[i] = strings.ReplaceAll(cell, "\t", " ") // a tab begins the next column
+			cells[i] = harmlessly(strings.ReplaceAll(cell, "\t", " ")) // a tab begins the next column
 		}
 		if _, err := fmt.Fprintln(tabs, strings.TrimRight(strings.Join(cells, "\t"), "\t ")); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -21,6 +22,14 @@ var (
 	colour = regexp.MustCompile(`^\x1b\[[0-9;:]*m`)
 	begun  = regexp.MustCompile(`^\x1b(\[[0-9;:]{0,40})?$`)
 )
+
+// harmlessly makes a text harmless that another machine, another program or another
+// user has a part in.
+func harmlessly(text string) string {
+	var b strings.Builder
+	_, _ = (&harmless{w: &b}).Write([]byte(text)) // a Builder takes all
+	return b.String()
+}
 
 func (h *harmless) Write(p []byte) (int, error) {
 	text := append(h.rest, p...)

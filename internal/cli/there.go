@@ -98,7 +98,7 @@ func question(text string, secret bool) (answer string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, tty.Close()) }()
-	if _, err := io.WriteString(tty, text); err != nil {
+	if _, err := io.WriteString(tty, harmlessly(text)); err != nil {
 		return "", err
 	}
 	if !secret {

@@ -29,7 +29,10 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 	}
 	h.Release, _, _ = project.ReleaseAt(filepath.Dir(d.o.Project))
 	if h.Release != "" {
-		h.Releases = d.releases(ctx)
+		var err error
+		if h.Releases, err = d.releases(ctx); err != nil {
+			h.ReleasesError = err.Error()
+		}
 	}
 	h.Jobs, h.Next = d.nextFiring()
 	h.Owed, h.OwedError = owed(ctx, d.store.Store)
@@ -61,28 +64,27 @@ func (d *Daemon) health(ctx context.Context) api.Health {
 }
 
 // releases are those that running attempts began with, whichever daemon started
-// them. Who asks must not take one away that may be in use.
-func (d *Daemon) releases(ctx context.Context) (list []string) {
+// them. Who asks must not take one away that may be in use: with an error there may
+// be others.
+func (d *Daemon) releases(ctx context.Context) (list []string, err error) {
 	running, err := d.store.Running(ctx)
 	if err != nil {
-		d.o.Log.Error("look for releases in use", "error", err)
+		return nil, fmt.Errorf("look for releases in use: %w", err)
 	}
 	for _, r := range running {
 		text, err := d.store.Definition(ctx, r.Definition)
 		if err != nil {
-			d.o.Log.Error("look for releases in use", "run", r.ID, "error", err)
-			continue
+			return list, fmt.Errorf("look for the release of run %s: %w", r.ID, err)
 		}
 		j, err := job.ParseDefinition(text)
 		if err != nil {
-			d.o.Log.Error("look for releases in use", "run", r.ID, "error", err)
-			continue
+			return list, fmt.Errorf("look for the release of run %s: %w", r.ID, err)
 		}
 		if name, _, ok := project.ReleaseAt(j.Dir); ok && !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}
-	return list
+	return list, nil
 }
 
 // owed counts what could not be sent yet, and says why not.

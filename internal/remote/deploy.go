@@ -22,12 +22,15 @@ type Deployment struct {
 	Profile  *site.Profile // of AWS; nil: none is written
 	Key      *site.Key     // of the secrets; nil: no job has any
 	Patience time.Duration // for the daemon to be well; 0: a minute
+	Wait     time.Duration // for another deploy of the project to end
 }
 
 // Step is one thing that is done to a host.
 type Step struct {
 	Text string `json:"step"`
 	do   func(ctx context.Context, tell Progress) (said string, err error)
+	// beside says that other deploys of the project may be at work meanwhile.
+	beside bool
 }
 
 // Plan is what a deploy does to a host, in its order.
@@ -70,7 +73,7 @@ func (h *Host) Plan(ctx context.Context, d Deployment) (*Plan, error) {
 	p.notes()
 	well := p.runsWell(ctx)
 	if !well && !p.Facts.HasBinary {
-		p.step(fmt.Sprintf("send belfry for linux/%s, %s (%s)", f.Arch, size(p.To.Size), p.To.From), func(ctx context.Context, tell Progress) (string, error) {
+		p.beside(fmt.Sprintf("send belfry for linux/%s, %s (%s)", f.Arch, size(p.To.Size), p.To.From), func(ctx context.Context, tell Progress) (string, error) {
 			return "", h.sendBinary(ctx, d.Project.Name, p.Facts, p.To, tell)
 		})
 	}
@@ -116,7 +119,13 @@ func (h *Host) Plan(ctx context.Context, d Deployment) (*Plan, error) {
 }
 
 func (p *Plan) step(text string, do func(ctx context.Context, tell Progress) (string, error)) {
-	p.Steps = append(p.Steps, Step{text, do})
+	p.Steps = append(p.Steps, Step{Text: text, do: do})
+}
+
+// beside adds a step that comes before our turn: what keeps the others waiting is
+// the belfry that was sent.
+func (p *Plan) beside(text string, do func(ctx context.Context, tell Progress) (string, error)) {
+	p.Steps = append(p.Steps, Step{Text: text, do: do, beside: true})
 }
 
 // runsWell reports whether what is to be deployed is what runs already.
@@ -176,9 +185,23 @@ func resultError(r site.Result) error {
 }
 
 // Do carries the plan out. began is called before each step and ended after it,
-// also when it failed.
+// also when it failed. One deploy of a project at a time is at work on a host.
 func (p *Plan) Do(ctx context.Context, began func(i int) Progress, ended func(i int, said string, err error)) error {
+	var held *hold
 	for i, step := range p.Steps {
+		switch {
+		case step.beside:
+		case held == nil:
+			var err error
+			if held, err = p.host.hold(ctx, p.d.Project.Name, p.To.Hash, "deploys release "+p.Name, p.d.Wait); err != nil {
+				return err
+			}
+			defer held.release()
+		default:
+			if err := held.still(); err != nil {
+				return err
+			}
+		}
 		said, err := step.do(ctx, began(i))
 		ended(i, said, err)
 		if err != nil {
@@ -294,7 +317,7 @@ func (p *Plan) packages() {
 		if f.Root == "sudo" {
 			script = "sudo -n sh -c " + Quote(script)
 		}
-		p.step(fmt.Sprintf("install %s with %s, for %s", what, f.Packages, strings.Join(users, ", ")), func(ctx context.Context, _ Progress) (string, error) {
+		p.beside(fmt.Sprintf("install %s with %s, for %s", what, f.Packages, strings.Join(users, ", ")), func(ctx context.Context, _ Progress) (string, error) {
 			if _, err := p.host.script(ctx, "exec >&2\n"+script); err != nil {
 				return "", fmt.Errorf("install %s: %w", what, err)
 			}
@@ -331,9 +354,15 @@ func pythonUsers(p *project.Project) (names []string) {
 	return names
 }
 
-// Rollback goes back to the release before the one that runs.
-func (h *Host) Rollback(ctx context.Context, projectName string, patience time.Duration) (site.Result, error) {
+// Rollback goes back to the release before the one that runs. wait is for another
+// deploy of the project to end.
+func (h *Host) Rollback(ctx context.Context, projectName string, patience, wait time.Duration) (site.Result, error) {
 	var r site.Result
+	held, err := h.hold(ctx, projectName, "", "goes back to the release before", wait)
+	if err != nil {
+		return r, err
+	}
+	defer held.release()
 	if err := h.site(ctx, projectName, "", "rollback", site.Change{Patience: int(patience.Seconds())}, &r); err != nil {
 		return r, err
 	}
@@ -347,8 +376,13 @@ func (h *Host) Status(ctx context.Context, projectName string) (site.Status, err
 }
 
 // Remove takes a project from the host: with all, its account and what was
-// published there too.
-func (h *Host) Remove(ctx context.Context, projectName string, all bool) error {
+// published there too. wait is for another deploy of the project to end.
+func (h *Host) Remove(ctx context.Context, projectName string, all bool, wait time.Duration) error {
+	held, err := h.hold(ctx, projectName, "", "removes the project", wait)
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	return h.site(ctx, projectName, "", "remove", site.Removal{All: all}, nil)
 }
 

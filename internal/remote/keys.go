@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -40,7 +41,14 @@ func newKeyring(o Options) *keyring { return &keyring{o: o, read: map[string]ssh
 func (k *keyring) signers(s *station) (list []ssh.Signer, done func(), err error) {
 	done = func() {}
 	var named, others []ssh.Signer
+	var public []ssh.PublicKey // of files, to choose among the agent's
 	for _, path := range s.identities {
+		if path != k.o.Identity {
+			if key, ok := publicKey(path); ok {
+				public = append(public, key)
+				continue
+			}
+		}
 		signer, err := k.file(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && path != k.o.Identity:
@@ -67,10 +75,18 @@ func (k *keyring) signers(s *station) (list []ssh.Signer, done func(), err error
 		}
 	}
 	if s.only {
-		agents = held(agents, append(named, others...))
+		for _, signer := range slices.Concat(named, others) {
+			public = append(public, signer.PublicKey())
+		}
+		agents = held(agents, public)
+	}
+	all := append(append(agentFirst(named, agents), agents...), others...)
+	certified, err := certified(s, all)
+	if err != nil {
+		return nil, done, err
 	}
 	offered := map[string]bool{}
-	for _, signer := range append(append(agentFirst(named, agents), agents...), others...) {
+	for _, signer := range append(certified, all...) {
 		if id := string(signer.PublicKey().Marshal()); !offered[id] {
 			offered[id] = true
 			list = append(list, signer)
@@ -79,13 +95,60 @@ func (k *keyring) signers(s *station) (list []ssh.Signer, done func(), err error
 	return list, done, nil
 }
 
-// held keeps those of the agent's keys that are also in files.
-func held(agents, files []ssh.Signer) (list []ssh.Signer) {
-	for _, a := range agents {
-		for _, f := range files {
-			if string(a.PublicKey().Marshal()) == string(f.PublicKey().Marshal()) {
-				list = append(list, a)
+// certified gives the keys for which there are certificates: those of the
+// configuration, and those that lie beside a key.
+func certified(s *station, signers []ssh.Signer) (list []ssh.Signer, err error) {
+	for i, path := range slices.Concat(s.certificates, s.identities) {
+		beside := i >= len(s.certificates)
+		if beside {
+			path += "-cert.pub"
+		}
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // as OpenSSH
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate: %w", err)
+		}
+		public, _, _, _, err := ssh.ParseAuthorizedKey(text)
+		certificate, ok := public.(*ssh.Certificate)
+		if err != nil || !ok {
+			return nil, &KeyError{Path: path, Err: errors.New("it is not a certificate")}
+		}
+		for _, signer := range signers {
+			if string(signer.PublicKey().Marshal()) != string(certificate.Key.Marshal()) {
+				continue
 			}
+			signer, err := ssh.NewCertSigner(certificate, signer)
+			if err != nil {
+				return nil, &KeyError{Path: path, Err: err}
+			}
+			list = append(list, signer)
+			break
+		}
+	}
+	return list, nil
+}
+
+// publicKey reads the public half of a key whose private one only an agent has: an
+// IdentityFile may name it, or a private one that is not there.
+func publicKey(path string) (ssh.PublicKey, bool) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		path += ".pub"
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, false
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	return key, err == nil
+}
+
+// held keeps those of the agent's keys that are also in files.
+func held(agents []ssh.Signer, files []ssh.PublicKey) (list []ssh.Signer) {
+	for _, a := range agents {
+		if slices.ContainsFunc(files, func(f ssh.PublicKey) bool { return string(a.PublicKey().Marshal()) == string(f.Marshal()) }) {
+			list = append(list, a)
 		}
 	}
 	return list
@@ -96,7 +159,7 @@ func held(agents, files []ssh.Signer) (list []ssh.Signer) {
 func agentFirst(files, agents []ssh.Signer) []ssh.Signer {
 	list := append([]ssh.Signer(nil), files...)
 	for i, f := range list {
-		if there := held(agents, []ssh.Signer{f}); len(there) > 0 {
+		if there := held(agents, []ssh.PublicKey{f.PublicKey()}); len(there) > 0 {
 			list[i] = there[0]
 		}
 	}

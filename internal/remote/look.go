@@ -68,10 +68,10 @@ func parseFacts(text string, now time.Time) (Facts, error) {
 	said := map[string]string{}
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		said[name] = printable(value)
+		said[name] = value
 	}
 	if said["done"] != "yes" {
-		return Facts{}, fmt.Errorf("it did not answer to the end; it said %q", text)
+		return Facts{}, fmt.Errorf("it did not answer to the end; it said %q", text[:min(len(text), 1000)])
 	}
 	f := Facts{
 		User: said["user"], Home: said["home"], System: said["system"], Machine: said["machine"], Arch: arches[said["machine"]],

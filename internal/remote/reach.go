@@ -2,12 +2,14 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,10 +42,11 @@ func (e *HostKeyError) Error() string { return e.Message }
 func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh.Client, error) {
 	dialing, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	conn, err := dial(dialing, s.address, through)
+	conn, err := dial(dialing, s, through)
 	if err != nil {
 		return nil, explainDial(s, err)
 	}
+	proxy, _ := conn.(*proxyCommand)
 	signers, done, err := h.keys.signers(s)
 	defer done()
 	if err != nil {
@@ -54,10 +57,13 @@ func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh
 	defer timer.Stop()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	asked := func(question string, secret bool) (string, error) {
-		timer.Stop()
-		defer timer.Reset(s.timeout)
-		return h.o.Ask(question, secret)
+	var asked func(question string, secret bool) (string, error)
+	if h.o.Ask != nil && !s.silent {
+		asked = func(question string, secret bool) (string, error) {
+			timer.Stop()
+			defer timer.Reset(s.timeout)
+			return h.o.Ask(question, secret)
+		}
 	}
 	config := &ssh.ClientConfig{User: s.user, Auth: h.auth(s, signers, asked), ClientVersion: "SSH-2.0-belfry"}
 	if err := h.trust(s, config, asked); err != nil {
@@ -70,47 +76,58 @@ func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, explainHandshake(s, err, signers, time.Since(began) >= s.timeout)
+		return nil, explainHandshake(s, err, signers, time.Since(began) >= s.timeout, proxy)
 	}
 	return ssh.NewClient(c, channels, requests), nil
 }
 
-func dial(ctx context.Context, address string, through *ssh.Client) (net.Conn, error) {
-	if through != nil {
-		return through.DialContext(ctx, "tcp", address)
+func dial(ctx context.Context, s *station, through *ssh.Client) (net.Conn, error) {
+	switch {
+	case through != nil:
+		return through.DialContext(ctx, "tcp", s.address)
+	case s.command != "":
+		return startProxyCommand(s)
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", address)
+	return d.DialContext(ctx, "tcp", s.address)
 }
 
 // auth gives the ways to prove who we are, in the order in which they are tried.
 func (h *Host) auth(s *station, signers []ssh.Signer, ask func(string, bool) (string, error)) []ssh.AuthMethod {
 	methods := []ssh.AuthMethod{ssh.PublicKeys(signers...)}
-	if h.o.Ask == nil {
+	if ask == nil {
 		return methods
 	}
 	password := func() (string, error) { return ask(fmt.Sprintf("Password of %s on %s: ", s.user, s.name), true) }
-	return append(methods,
-		ssh.KeyboardInteractive(func(_, instruction string, questions []string, echos []bool) ([]string, error) {
+	if s.keyboard {
+		methods = append(methods, ssh.KeyboardInteractive(func(_, instruction string, questions []string, echos []bool) ([]string, error) {
 			if instruction != "" {
-				h.o.Tell(printable(instruction))
+				h.o.Tell(instruction)
 			}
 			answers := make([]string, len(questions))
 			for i, q := range questions {
 				var err error
-				if answers[i], err = ask(fmt.Sprintf("%s asks: %s", s.name, printable(q)), !echos[i]); err != nil {
+				if answers[i], err = ask(fmt.Sprintf("%s asks: %s", s.name, q), !echos[i]); err != nil {
 					return nil, err
 				}
 			}
 			return answers, nil
-		}),
-		ssh.RetryableAuthMethod(ssh.PasswordCallback(password), 3))
+		}))
+	}
+	if s.password {
+		methods = append(methods, ssh.RetryableAuthMethod(ssh.PasswordCallback(password), 3))
+	}
+	return methods
 }
+
+// unknownKeys are the keys that a host is asked for which is not known, in ssh's
+// order. A certificate is not among them: it says nothing where no authority is known.
+var unknownKeys = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 
 // trust says which key of the host will do.
 func (h *Host) trust(s *station, config *ssh.ClientConfig, ask func(string, bool) (string, error)) error {
 	var files []string
-	for _, path := range append(s.files[:len(s.files):len(s.files)], "/etc/ssh/ssh_known_hosts") {
+	for _, path := range slices.Concat(s.files, s.global) {
 		if _, err := os.Stat(path); err == nil {
 			files = append(files, path)
 		}
@@ -120,6 +137,9 @@ func (h *Host) trust(s *station, config *ssh.ClientConfig, ask func(string, bool
 		return fmt.Errorf("read the keys of known hosts: %w", err)
 	}
 	config.HostKeyAlgorithms = db.HostKeyAlgorithms(s.known)
+	if len(config.HostKeyAlgorithms) == 0 {
+		config.HostKeyAlgorithms = unknownKeys
+	}
 	check := db.HostKeyCallback()
 	config.HostKeyCallback = func(name string, address net.Addr, key ssh.PublicKey) error {
 		err := check(name, address, key)
@@ -155,10 +175,10 @@ func (h *Host) unknownKey(s *station, key ssh.PublicKey, ask func(string, bool) 
 	finger := fmt.Sprintf("%s %s", key.Type(), ssh.FingerprintSHA256(key))
 	switch {
 	case s.strict == "yes":
-		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("%s is not a known host, and the ssh configuration wants it to be (StrictHostKeyChecking); its key is %s", s.name, finger), Hint: "add it to " + s.files[0]}
+		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("%s is not a known host, and the ssh configuration wants it to be (StrictHostKeyChecking); its key is %s", s.name, finger), Hint: "add it to " + cmp.Or(first(s.files), "your known_hosts")}
 	case h.o.AcceptNew || s.strict == "accept-new" || s.strict == "no" || s.strict == "off":
 		h.o.Tell(fmt.Sprintf("%s is new here; its key %s is remembered", s.name, finger))
-	case h.o.Ask == nil:
+	case ask == nil:
 		return &HostKeyError{Host: s.name, Message: fmt.Sprintf("%s is not a known host, and nobody is there to say whether its key %s is right", s.name, finger), Hint: "compare it with what the host's console shows and give --accept-new, or connect once from a terminal"}
 	default:
 		for question := fmt.Sprintf("%s is not known here yet. It shows the key\n  %s\nIs that its key? It is then remembered. (yes/no) ", s.name, finger); ; {
@@ -182,7 +202,10 @@ func (h *Host) unknownKey(s *station, key ssh.PublicKey, ask func(string, bool) 
 
 // remember adds a host's key to the file of known ones.
 func remember(s *station, key ssh.PublicKey) error {
-	path := s.files[0]
+	path := first(s.files)
+	if path == "" {
+		return nil // UserKnownHostsFile none
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("remember the key of %s: %w", s.name, err)
 	}
@@ -190,7 +213,11 @@ func remember(s *station, key ssh.PublicKey) error {
 	if err != nil {
 		return fmt.Errorf("remember the key of %s: %w", s.name, err)
 	}
-	line := knownhosts.Line([]string{s.known}, key) + "\n"
+	name := knownhosts.Normalize(s.known)
+	if s.hash {
+		name = hosts.HashHostname(name)
+	}
+	line := name + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + "\n"
 	if text, err := os.ReadFile(path); err == nil && len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
 		line = "\n" + line
 	}
@@ -198,6 +225,13 @@ func remember(s *station, key ssh.PublicKey) error {
 		return errors.Join(fmt.Errorf("remember the key of %s: %w", s.name, err), file.Close())
 	}
 	return file.Close()
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
 }
 
 func explainDial(s *station, err error) error {
@@ -220,7 +254,7 @@ func explainDial(s *station, err error) error {
 	return e
 }
 
-func explainHandshake(s *station, err error, offered []ssh.Signer, late bool) error {
+func explainHandshake(s *station, err error, offered []ssh.Signer, late bool, proxy *proxyCommand) error {
 	var key *HostKeyError
 	var mine *KeyError
 	switch {
@@ -237,20 +271,12 @@ func explainHandshake(s *station, err error, offered []ssh.Signer, late bool) er
 	case strings.Contains(text, "no common algorithm for host key"):
 		e.Err = fmt.Errorf("it shows no key of the kinds that it is known by (%s)", strings.Join(s.files, ", "))
 		e.Hint = fmt.Sprintf("if the machine was set up anew, and only then: ssh-keygen -R %s", Quote(knownhosts.Normalize(s.known)))
+	case proxy != nil && (late || proxy.itself || errors.Is(err, syscall.EPIPE)):
+		e.Err, e.Hint = proxy.explain(late), "does the command work by itself? belfry gives it no terminal: what it would ask there has to be answered before, or take ProxyJump"
 	case late:
 		e.Err, e.Hint = fmt.Errorf("something answers at %s, but does not finish the handshake within %s", s.address, s.timeout), "try again; the machine may be overloaded, or a firewall in between"
 	case strings.Contains(text, "EOF"), errors.Is(err, syscall.ECONNRESET):
 		e.Err, e.Hint = fmt.Errorf("%s closed the connection during the handshake (%v)", s.address, err), "is it an ssh server, and does it let you in (MaxStartups, fail2ban)?"
 	}
 	return e
-}
-
-// printable makes what a host says harmless for a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, text)
 }

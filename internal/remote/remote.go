@@ -5,6 +5,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +30,9 @@ type Options struct {
 	Ask func(question string, secret bool) (string, error)
 	// Tell is given sentences for the person.
 	Tell func(sentence string)
-	// Alive is how often the host is asked whether it is still there. A connection
-	// with three answers outstanding is cut. 0: every 15 s.
+	// Alive is how often the host is asked whether it is still there, unless the
+	// configuration says so. A connection with three answers outstanding is cut. 0:
+	// every 15 s.
 	Alive time.Duration
 }
 
@@ -56,7 +58,7 @@ func Connect(ctx context.Context, o Options) (*Host, error) {
 		h.o.Tell = func(string) {}
 	}
 	var err error
-	if h.route, err = route(o); err != nil {
+	if h.route, err = route(ctx, o); err != nil {
 		return nil, err
 	}
 	if _, err := h.connection(ctx); err != nil {
@@ -134,7 +136,7 @@ func (h *Host) keepAlive(client *ssh.Client) {
 			_ = h.drop() // it has ended
 		}
 	}()
-	ticker := time.NewTicker(h.o.Alive)
+	ticker := time.NewTicker(cmp.Or(h.last().alive, h.o.Alive))
 	defer ticker.Stop()
 	answers := make(chan struct{}, 1)
 	for outstanding := 0; ; {
@@ -146,7 +148,7 @@ func (h *Host) keepAlive(client *ssh.Client) {
 			continue
 		case <-ticker.C:
 		}
-		if outstanding++; outstanding > 3 {
+		if outstanding++; outstanding > h.last().outstanding {
 			_ = client.Close() // nobody is there to be told
 			<-ended
 			return

@@ -162,6 +162,7 @@ func TestTheConfigurationOfSSHCounts(t *testing.T) {
 	p := newPerson(t, inner)
 	p.o.AcceptNew, p.o.Identity, p.o.Address = true, "", "music"
 	p.config(t,
+		"HashKnownHosts no", // Debian says yes
 		"Host music", "  HostName 127.0.0.1", "  Port "+inner.Port, "  User "+inner.User, "  IdentityFile "+inner.Key, "  ProxyJump door", "  HostKeyAlias music.example",
 		"Host door", "  HostName 127.0.0.1", "  Port "+jump.Port, "  User "+jump.User, "  IdentityFile "+jump.Key)
 	h := p.connects(t)
@@ -214,23 +215,21 @@ func TestAnEncryptedKeyIsAskedForOnceAndOnlyWhenTheHostWantsIt(t *testing.T) {
 	_ = p.refused(t, "it has a passphrase, and nobody is there")
 }
 
-func TestTheAgentsKeysAreUsed(t *testing.T) {
-	t.Parallel()
-	s := sshtest.Start(t, sshtest.Options{})
-	p := newPerson(t, s)
-	p.o.AcceptNew, p.o.Identity = true, ""
+// startAgent starts an ssh agent that has keys, and gives its socket.
+func startAgent(t *testing.T, keys ...string) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "agent")
+	socket = filepath.Join(dir, "agent")
 	agent := exec.Command("ssh-agent", "-D", "-a", socket)
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
-	add := exec.Command("ssh-add", "-q", s.Key)
+	add := exec.Command("ssh-add", append([]string{"-q"}, keys...)...)
 	add.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
 	for t.Context().Err() == nil {
 		if _, err := os.Stat(socket); err == nil {
@@ -240,6 +239,15 @@ func TestTheAgentsKeysAreUsed(t *testing.T) {
 	if out, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("ssh-add: %v\n%s", err, out)
 	}
+	return socket
+}
+
+func TestTheAgentsKeysAreUsed(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t, sshtest.Options{})
+	p := newPerson(t, s)
+	p.o.AcceptNew, p.o.Identity = true, ""
+	socket := startAgent(t, s.Key)
 	_ = p.refused(t, "no key at all")
 	p.o.Agent = socket
 	p.connects(t)

@@ -2,44 +2,45 @@ package remote
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/kevinburke/ssh_config"
 )
 
 // station is a host on the way, as the ssh configuration has it.
 type station struct {
-	name       string // as it was given
-	user       string
-	address    string // host:port to connect to
-	known      string // host:port that its key is known by
-	identities []string
-	chosen     bool // the identities were named, and are no defaults
-	only       bool // no other keys are offered
-	agent      string
-	strict     string // StrictHostKeyChecking
-	files      []string
-	timeout    time.Duration
+	name         string // as it was given
+	user         string
+	address      string   // host:port to connect to
+	command      string   // ProxyCommand, whose standard streams are the connection; empty: there is none
+	known        string   // host:port that its key is known by
+	identities   []string // paths of private keys
+	chosen       bool     // the identities were named, and are no defaults
+	certificates []string // paths
+	only         bool     // no other keys are offered
+	agent        string
+	strict       string   // StrictHostKeyChecking
+	files        []string // of known hosts; a new one is remembered in the first
+	global       []string // the machine's
+	hash         bool     // names are not to be read in what is remembered
+	timeout      time.Duration
+	alive        time.Duration // between two questions whether it is there; 0: as Options say
+	outstanding  int           // unanswered ones that cut the connection
+	silent       bool          // the person is asked nothing
+	password     bool          // one may be asked for
+	keyboard     bool          // the host may ask what it likes
 }
 
 // route finds out how a host is reached: over which others, and as whom.
-func route(o Options) ([]*station, error) {
-	configs, err := readConfigs(o.Home)
-	if err != nil {
-		return nil, err
-	}
-	return routeTo(o.Address, o.Identity, o, configs, 0)
+func route(ctx context.Context, o Options) ([]*station, error) {
+	return routeTo(ctx, o.Address, o.Identity, o, 0)
 }
 
-func routeTo(address, identity string, o Options, configs []*ssh_config.Config, depth int) ([]*station, error) {
+func routeTo(ctx context.Context, address, identity string, o Options, depth int) ([]*station, error) {
 	if depth > 8 {
 		return nil, fmt.Errorf("the ssh configuration sends %s over itself (ProxyJump)", address)
 	}
@@ -47,73 +48,18 @@ func routeTo(address, identity string, o Options, configs []*ssh_config.Config, 
 	if err != nil {
 		return nil, err
 	}
-	get := func(key string) string {
-		for _, c := range configs {
-			if value, err := c.Get(host, key); err == nil && value != "" {
-				return value
-			}
-		}
-		return ""
+	c, err := readConfig(ctx, host, user, port, o)
+	if err != nil {
+		return nil, err
 	}
-	all := func(key string) (values []string) {
-		for _, c := range configs {
-			if list, err := c.GetAll(host, key); err == nil {
-				values = append(values, list...)
-			}
-		}
-		return values
-	}
-	s := &station{name: host, user: cmp.Or(user, get("User"), o.User), strict: strings.ToLower(get("StrictHostKeyChecking"))}
-	port = cmp.Or(port, get("Port"), "22")
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return nil, fmt.Errorf("%q is not a port of %s", port, host)
-	}
-	name := cmp.Or(strings.ReplaceAll(get("HostName"), "%h", host), host)
-	expand := func(path string) string {
-		if rest, ok := strings.CutPrefix(path, "~/"); ok {
-			path = filepath.Join(o.Home, rest)
-		}
-		return strings.NewReplacer("%d", o.Home, "%h", name, "%n", host, "%p", port, "%r", s.user, "%u", o.User, "%%", "%").Replace(path)
-	}
-	s.address = net.JoinHostPort(name, port)
-	s.known = net.JoinHostPort(cmp.Or(get("HostKeyAlias"), name), port)
-	s.only = strings.EqualFold(get("IdentitiesOnly"), "yes")
-	for _, path := range all("IdentityFile") {
-		s.identities, s.chosen = append(s.identities, expand(path)), true
-	}
-	if identity != "" {
-		s.identities, s.chosen = append([]string{identity}, s.identities...), true
-	}
-	if len(s.identities) == 0 {
-		for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
-			s.identities = append(s.identities, filepath.Join(o.Home, ".ssh", name))
-		}
-	}
-	switch agent := get("IdentityAgent"); agent {
-	case "", "SSH_AUTH_SOCK":
-		s.agent = o.Agent
-	case "none":
-	default:
-		s.agent = expand(agent)
-	}
-	s.files = []string{filepath.Join(o.Home, ".ssh", "known_hosts")}
-	if files := get("UserKnownHostsFile"); files != "" {
-		s.files = nil
-		for _, path := range strings.Fields(files) {
-			s.files = append(s.files, expand(path))
-		}
-	}
-	s.timeout = 15 * time.Second
-	if seconds, err := strconv.Atoi(get("ConnectTimeout")); err == nil && seconds > 0 {
-		s.timeout = time.Duration(seconds) * time.Second
-	}
-	if command := get("ProxyCommand"); command != "" && command != "none" {
-		return nil, fmt.Errorf("the ssh configuration reaches %s by a ProxyCommand, which belfry does not run; ProxyJump it does", host)
+	s, err := c.station(identity)
+	if err != nil {
+		return nil, fmt.Errorf("the ssh configuration of %s: %w", host, err)
 	}
 	var stations []*station
-	if jumps := get("ProxyJump"); jumps != "" && jumps != "none" {
+	if jumps := c.get("proxyjump"); jumps != "" && jumps != "none" {
 		for i, jump := range strings.Split(jumps, ",") {
-			way, err := routeTo(strings.TrimPrefix(strings.TrimSpace(jump), "ssh://"), "", o, configs, depth+1)
+			way, err := routeTo(ctx, strings.TrimPrefix(strings.TrimSpace(jump), "ssh://"), "", o, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -124,6 +70,93 @@ func routeTo(address, identity string, o Options, configs []*ssh_config.Config, 
 		}
 	}
 	return append(stations, s), nil
+}
+
+// station is the host as the configuration has it, without the way there.
+func (c *sshConfig) station(identity string) (*station, error) {
+	name, port := c.hostName(), c.portName()
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return nil, fmt.Errorf("%q is not a port", port)
+	}
+	s := &station{
+		name: c.host, user: c.userName(), address: net.JoinHostPort(name, port), known: net.JoinHostPort(name, port),
+		only: c.says("identitiesonly", "yes"), strict: strings.ToLower(c.get("stricthostkeychecking")), hash: c.says("hashknownhosts", "yes"),
+		silent: c.says("batchmode", "yes"), password: !c.says("passwordauthentication", "no"), keyboard: !c.says("kbdinteractiveauthentication", "no"),
+		timeout: cmp.Or(c.seconds("connecttimeout"), 15*time.Second), alive: c.seconds("serveraliveinterval"), outstanding: 3,
+	}
+	if alias := c.get("hostkeyalias"); alias != "" {
+		s.known = net.JoinHostPort(alias, "22") // as ssh: a name without a port
+	}
+	if n, err := strconv.Atoi(c.get("serveralivecountmax")); err == nil && n > 0 {
+		s.outstanding = n
+	}
+	var err error
+	if s.identities, err = c.paths(c.values["identityfile"]); err != nil {
+		return nil, err
+	}
+	if identity != "" {
+		s.identities = append([]string{identity}, s.identities...)
+	}
+	if s.chosen = len(s.identities) > 0; !s.chosen {
+		for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
+			s.identities = append(s.identities, filepath.Join(c.o.Home, ".ssh", name))
+		}
+	}
+	if s.certificates, err = c.paths(c.values["certificatefile"]); err != nil {
+		return nil, err
+	}
+	switch agent := c.get("identityagent"); agent {
+	case "", "SSH_AUTH_SOCK":
+		s.agent = c.o.Agent
+	case "none":
+	default:
+		if s.agent, err = c.path(agent); err != nil {
+			return nil, err
+		}
+	}
+	mine := cmp.Or(c.get("userknownhostsfile"), "~/.ssh/known_hosts")
+	if s.files, err = c.paths(strings.Fields(mine)); err != nil {
+		return nil, err
+	}
+	if s.global, err = c.paths(strings.Fields(cmp.Or(c.get("globalknownhostsfile"), "/etc/ssh/ssh_known_hosts"))); err != nil {
+		return nil, err
+	}
+	if command := c.get("proxycommand"); command != "" && command != "none" {
+		if s.command, err = c.expand(command); err != nil {
+			return nil, fmt.Errorf("ProxyCommand: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (c *sshConfig) says(name, value string) bool { return strings.EqualFold(c.get(name), value) }
+
+// seconds is a setting that is a time; 0: there is none.
+func (c *sshConfig) seconds(name string) time.Duration {
+	text := c.get(name)
+	if d, err := time.ParseDuration(text); err == nil {
+		return max(d, 0)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return max(time.Duration(n)*time.Second, 0)
+}
+
+// paths are files that settings name; none of them is called none.
+func (c *sshConfig) paths(values []string) (list []string, err error) {
+	for _, value := range values {
+		if value == "none" {
+			continue
+		}
+		path, err := c.path(value)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, path)
+	}
+	return list, nil
 }
 
 // splitAddress reads [USER@]HOST[:PORT].
@@ -150,25 +183,4 @@ type AddressError struct{ Text string }
 
 func (e *AddressError) Error() string {
 	return fmt.Sprintf("%q is not a host; write USER@HOST, as in ec2-user@203.0.113.7", e.Text)
-}
-
-// readConfigs reads the person's ssh configuration and the machine's, in the
-// order in which they count.
-func readConfigs(home string) ([]*ssh_config.Config, error) {
-	var configs []*ssh_config.Config
-	for _, path := range []string{filepath.Join(home, ".ssh", "config"), "/etc/ssh/ssh_config"} {
-		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the ssh configuration: %w", err)
-		}
-		config, err := ssh_config.DecodeBytes(text)
-		if err != nil {
-			return nil, fmt.Errorf("read the ssh configuration %s: %s", path, strings.TrimPrefix(err.Error(), "ssh_config: "))
-		}
-		configs = append(configs, config)
-	}
-	return configs, nil
 }

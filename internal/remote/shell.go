@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,24 +30,61 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("exit code %d", e.Code)
 }
 
+// mostSaid is how much a host may print to be read, in bytes: the longest answer
+// there is lists the files of a release.
+const mostSaid = 64 << 20
+
+// errSaidTooMuch ends what would fill our memory.
+var errSaidTooMuch = fmt.Errorf("it printed more than %s and was not read on", size(mostSaid))
+
 // script runs a POSIX shell script on the host, with args as $1 and so on, and
 // gives what it printed. All of it goes through standard input: whatever the
 // login shell is, it reads one plain command, and nothing of it is in a process
 // list. The script's own standard input is empty.
 func (h *Host) script(ctx context.Context, text string, args ...string) (string, error) {
-	var b strings.Builder
-	b.WriteString("set --")
-	for _, arg := range args {
-		b.WriteString(" " + Quote(arg))
+	p, err := h.begin(ctx, "exec </dev/null\n"+text, args)
+	if err != nil {
+		return "", err
 	}
-	b.WriteString("\n{\n" + text + "\n} </dev/null\n")
-	out, err := h.run(ctx, "exec /bin/sh -s", strings.NewReader(b.String()))
-	return string(out), err
+	return p.rest()
 }
 
-// run has the login shell run a command, which must be one that every shell
-// reads alike, and gives what it printed.
-func (h *Host) run(ctx context.Context, command string, in io.Reader) ([]byte, error) {
+// send runs a script whose standard input is what write gives, and gives what the
+// script printed.
+func (h *Host) send(ctx context.Context, text string, args []string, write func(w io.Writer) error) (string, error) {
+	p, err := h.begin(ctx, text, args)
+	if err != nil {
+		return "", err
+	}
+	wrote := make(chan error, 1)
+	go func() { wrote <- errors.Join(write(p.in), p.in.Close()) }()
+	answer, err := p.rest()
+	if err != nil {
+		return answer, err // which is why writing failed
+	}
+	return answer, <-wrote
+}
+
+// process is a script that runs on the host.
+type process struct {
+	ctx     context.Context // of the call that it is for
+	h       *Host
+	client  *ssh.Client
+	session *ssh.Session
+	in      io.WriteCloser
+	out     io.Reader
+	said    *tail
+	detach  func() bool
+}
+
+// begun is what a script prints first. What stands before it is a login shell's,
+// which may greet people.
+const begun = "\x02begun\n"
+
+// begin starts a script on the host, with args as $1 and so on. It goes through
+// standard input, and nothing more does before it says that it has begun: some
+// shells read on behind a script that they are given so.
+func (h *Host) begin(ctx context.Context, text string, args []string) (*process, error) {
 	client, err := h.connection(ctx)
 	if err != nil {
 		return nil, err
@@ -55,23 +93,92 @@ func (h *Host) run(ctx context.Context, command string, in io.Reader) ([]byte, e
 	if err != nil {
 		return nil, h.cut(client, err)
 	}
-	defer session.Close() //nolint:errcheck // it has ended
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
-	defer stop()
-	var out bytes.Buffer
-	said := &tail{limit: 4 << 10}
-	session.Stdin, session.Stdout, session.Stderr = in, &out, said
-	err = session.Run(command)
+	p := &process{ctx: ctx, h: h, client: client, session: session, said: &tail{limit: 4 << 10}}
+	p.detach = context.AfterFunc(ctx, func() { _ = session.Close() })
+	session.Stderr = p.said
+	if p.in, err = session.StdinPipe(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	if p.out, err = session.StdoutPipe(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	if err := session.Start("exec /bin/sh -s"); err != nil {
+		return nil, errors.Join(p.ended(err), p.close())
+	}
+	var b strings.Builder
+	b.WriteString("set --")
+	for _, arg := range args {
+		b.WriteString(" " + Quote(arg))
+	}
+	b.WriteString("\n{\nprintf '\\002begun\\n'\n" + text + "\nexit\n}\n")
+	if _, err = io.WriteString(p.in, b.String()); err == nil {
+		err = p.await(begun)
+	}
+	if err != nil {
+		return nil, errors.Join(p.failed(err), p.close())
+	}
+	return p, nil
+}
+
+// await reads until a text has come.
+func (p *process) await(text string) error {
+	var said []byte
+	for one := make([]byte, 1); !bytes.HasSuffix(said, []byte(text)); said = append(said, one[0]) {
+		if len(said) > 64<<10 {
+			return errSaidTooMuch
+		}
+		if _, err := io.ReadFull(p.out, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failed says why a process does not say what it should.
+func (p *process) failed(err error) error {
+	if errors.Is(err, io.EOF) { // it has ended, or the connection has
+		err = p.session.Wait()
+	}
+	if err == nil || errors.Is(err, errSaidTooMuch) {
+		return cmp.Or(err, errors.New("its shell ended before it did what it was told"))
+	}
+	return p.ended(err)
+}
+
+// rest gives what is printed until the end.
+func (p *process) rest() (string, error) {
+	defer p.close() //nolint:errcheck // it has ended
+	answer, err := io.ReadAll(io.LimitReader(p.out, mostSaid+1))
+	switch {
+	case len(answer) > mostSaid:
+		return "", errSaidTooMuch
+	case err == nil:
+		err = p.session.Wait()
+	}
+	return string(answer), p.ended(err)
+}
+
+// ended says how a process ended, by what its session ended with.
+func (p *process) ended(err error) error {
 	var exit *ssh.ExitError
 	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	case err == nil:
+		return nil
+	case p.ctx.Err() != nil:
+		return p.ctx.Err()
 	case errors.As(err, &exit):
-		return out.Bytes(), &ExitError{exit.ExitStatus(), said.String()}
-	case err != nil:
-		return nil, h.cut(client, err)
+		return &ExitError{exit.ExitStatus(), p.said.String()}
 	}
-	return out.Bytes(), nil
+	return p.h.cut(p.client, err)
+}
+
+func (p *process) close() error {
+	p.detach()
+	err := p.session.Close()
+	if errors.Is(err, io.EOF) {
+		return nil // it had ended
+	}
+	return err
 }
 
 // tail keeps the end of what is written.
@@ -88,60 +195,4 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string { return strings.TrimSpace(printable(string(t.text))) }
-
-// send runs a script whose standard input is what write gives, and gives what the
-// script printed. Only the script's first byte on standard output says that it has
-// begun: some shells read on behind a script that they are given on standard input.
-func (h *Host) send(ctx context.Context, text string, args []string, write func(w io.Writer) error) (string, error) {
-	client, err := h.connection(ctx)
-	if err != nil {
-		return "", err
-	}
-	session, err := client.NewSession()
-	if err != nil {
-		return "", h.cut(client, err)
-	}
-	defer session.Close() //nolint:errcheck // it has ended
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
-	defer stop()
-	in, err := session.StdinPipe()
-	if err != nil {
-		return "", err
-	}
-	out, err := session.StdoutPipe()
-	if err != nil {
-		return "", err
-	}
-	said := &tail{limit: 4 << 10}
-	session.Stderr = said
-	if err := session.Start("exec /bin/sh -s"); err != nil {
-		return "", h.cut(client, err)
-	}
-	var b strings.Builder
-	b.WriteString("set --")
-	for _, arg := range args {
-		b.WriteString(" " + Quote(arg))
-	}
-	b.WriteString("\n{\nprintf R\n" + text + "\nexit\n}\n")
-	if _, err := io.WriteString(in, b.String()); err != nil {
-		return "", h.cut(client, err)
-	}
-	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
-		return "", h.cut(client, err)
-	}
-	wrote := make(chan error, 1)
-	go func() { wrote <- errors.Join(write(in), in.Close()) }()
-	answer, readErr := io.ReadAll(out)
-	err = session.Wait()
-	var exit *ssh.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case errors.As(err, &exit):
-		return "", &ExitError{exit.ExitStatus(), said.String()} // which is why writing failed
-	case err != nil:
-		return "", h.cut(client, err)
-	}
-	return string(answer), errors.Join(readErr, <-wrote)
-}
+func (t *tail) String() string { return strings.TrimSpace(string(t.text)) }

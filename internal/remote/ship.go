@@ -177,13 +177,13 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 		return nil
 	}
 	if err := json.Unmarshal([]byte(out), answer); err != nil {
-		return fmt.Errorf("the belfry on the host answered %q to %s", out, action)
+		return fmt.Errorf("the belfry on the host answered %q to %s", out[:min(len(out), 1000)], action)
 	}
 	return nil
 }
 
 var actions = map[string]string{
-	"lacks": "compare the release with what the host has", "receive": "send the release", "unpack": "make the release", "switch": "switch to the release",
+	"hold": "keep other deploys waiting", "lacks": "compare the release with what the host has", "receive": "send the release", "unpack": "make the release", "switch": "switch to the release",
 	"rollback": "go back to the release before", "remove": "remove the project", "status": "look at the project", "profile": "write the AWS profile", "key": "write the key of the secrets", "python": "make the Python environments",
 }
 

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,72 +110,59 @@ func (h *Host) dialDaemon(ctx context.Context, data string) (net.Conn, error) {
 	}
 	// The path is too long, forwarding is forbidden, or nobody is there: sshd does
 	// not say which.
-	return h.proxy(client, data)
+	return h.proxy(ctx, data)
 }
 
 // proxyScript has the belfry that is there carry bytes between its standard
-// streams and the socket.
-const proxyScript = `exec "$belfry" internal-socket-proxy "$data"`
+// streams and the socket. $1: the project's folder; $2: its data.
+const proxyScript = `belfry=$1/belfry
+[ -x "$belfry" ] || belfry=belfry
+exec "$belfry" internal-socket-proxy "$2"`
 
-// proxy connects to the socket in a data folder by a belfry on the host.
-func (h *Host) proxy(client *ssh.Client, data string) (net.Conn, error) {
-	session, err := client.NewSession()
-	if err != nil {
-		return nil, h.cut(client, err)
-	}
-	in, err := session.StdinPipe()
+// proxy connects to the socket in a data folder by a belfry on the host. ctx is for
+// connecting alone.
+func (h *Host) proxy(ctx context.Context, data string) (net.Conn, error) {
+	p, err := h.begin(ctx, proxyScript, []string{path.Dir(data), data})
 	if err != nil {
 		return nil, err
-	}
-	out, err := session.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	said := &tail{limit: 4 << 10}
-	session.Stderr = said
-	if err := session.Start("exec /bin/sh -s"); err != nil {
-		return nil, errors.Join(h.cut(client, err), session.Close())
-	}
-	// Nothing more is sent before the proxy says that it is there: some shells read
-	// on behind the command that they execute.
-	belfry := path.Join(path.Dir(data), "belfry")
-	script := fmt.Sprintf("belfry=%s; data=%s; [ -x \"$belfry\" ] || belfry=belfry; %s\n", Quote(belfry), Quote(data), proxyScript)
-	if _, err := io.WriteString(in, script); err != nil {
-		return nil, errors.Join(h.cut(client, err), session.Close())
 	}
 	// The first byte says that the socket was reached.
-	ready := make([]byte, 1)
-	if _, err := io.ReadFull(out, ready); err != nil {
-		_ = session.Close() // why is told
-		_ = session.Wait()  // for all that it said
-		return nil, fmt.Errorf("%w in %s on %s: %s", ErrNoDaemon, data, h.Name(), cmp.Or(said.String(), err.Error()))
+	if _, err := io.ReadFull(p.out, make([]byte, 1)); err != nil {
+		err = p.failed(err)
+		var cut *CutError
+		if !errors.As(err, &cut) {
+			err = fmt.Errorf("%w in %s on %s: %w", ErrNoDaemon, data, h.Name(), err)
+		}
+		return nil, errors.Join(err, p.close())
 	}
-	return &channel{Reader: out, WriteCloser: in, session: session}, nil
+	p.detach()
+	return &channel{process: p}, nil
 }
 
-// channel is a session as a connection.
+// channel is a process as a connection.
 type channel struct {
-	io.Reader
-	io.WriteCloser
-	session *ssh.Session
+	*process
+	noDeadlines
 }
 
-// Close ends the session, and with it the proxy.
-func (c *channel) Close() error {
-	err := c.session.Close()
-	if errors.Is(err, io.EOF) {
-		return nil // it had ended
-	}
-	return err
-}
+func (c *channel) Read(p []byte) (int, error)  { return c.out.Read(p) }
+func (c *channel) Write(p []byte) (int, error) { return c.in.Write(p) }
 
-type address struct{}
+// Close ends the process.
+func (c *channel) Close() error { return c.close() }
 
-func (address) Network() string { return "ssh" }
-func (address) String() string  { return "belfry" }
+func (*channel) LocalAddr() net.Addr  { return address("belfry") }
+func (*channel) RemoteAddr() net.Addr { return address("belfry") }
 
-func (c *channel) LocalAddr() net.Addr              { return address{} }
-func (c *channel) RemoteAddr() net.Addr             { return address{} }
-func (c *channel) SetDeadline(time.Time) error      { return nil }
-func (c *channel) SetReadDeadline(time.Time) error  { return nil }
-func (c *channel) SetWriteDeadline(time.Time) error { return nil }
+// address is the end of a connection that is a process.
+type address string
+
+func (address) Network() string  { return "ssh" }
+func (a address) String() string { return string(a) }
+
+// noDeadlines is for connections that know none: closing them ends what waits.
+type noDeadlines struct{}
+
+func (noDeadlines) SetDeadline(time.Time) error      { return nil }
+func (noDeadlines) SetReadDeadline(time.Time) error  { return nil }
+func (noDeadlines) SetWriteDeadline(time.Time) error { return nil }

@@ -1,10 +1,11 @@
 // Package service answers: what must a machine's service manager know to keep a
 // daemon? It makes texts and changes nothing; who installs them is in system
-// and remote.
+// and site.
 package service
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -23,6 +24,16 @@ type Unit struct {
 	PerUser bool
 	// Version is systemd's. Before 253 it has no notify-reload. 0: a newer one.
 	Version int
+}
+
+// Version reads what systemctl --version says; 0: it does not say.
+func Version(said string) int {
+	fields := strings.Fields(said)
+	if len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[1]) // 0 then
+	return n
 }
 
 // String gives the text of the unit's file.
@@ -46,6 +57,9 @@ func (u Unit) String() string {
 	b.WriteString(patience)
 	line("")
 	line("[Service]")
+	if u.Version > 0 && u.Version < 230 {
+		line("StartLimitInterval=0")
+	}
 	if u.Version > 0 && u.Version < 253 {
 		line("Type=notify")
 		line("ExecReload=kill -HUP $MAINPID")

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +19,15 @@ type Key struct {
 
 // WriteKey puts a key beside those that this user has. None is ever taken away:
 // what was encrypted with it would be lost.
-func WriteKey(k Key) (changed bool, err error) {
+func (s *Site) WriteKey(ctx context.Context, k Key) (changed bool, err error) {
+	err = s.atHome(ctx, func() error {
+		changed, err = writeKey(k)
+		return err
+	})
+	return changed, err
+}
+
+func writeKey(k Key) (changed bool, err error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return false, err

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,7 +58,15 @@ func ReadProfile(home, name string) (Profile, error) {
 
 // WriteProfile puts a profile beside those that this user has, in the place of one
 // of the same name, and says whether anything had to be changed.
-func WriteProfile(p Profile) (changed bool, err error) {
+func (s *Site) WriteProfile(ctx context.Context, p Profile) (changed bool, err error) {
+	err = s.atHome(ctx, func() error {
+		changed, err = writeProfile(p)
+		return err
+	})
+	return changed, err
+}
+
+func writeProfile(p Profile) (changed bool, err error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return false, err

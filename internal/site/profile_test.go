@@ -34,8 +34,9 @@ func TestAProfileIsPutBesideThoseThatAreThere(t *testing.T) {
 	}
 	t.Setenv("HOME", host)
 	write(host, "credentials", "[mine]\nk = v\n[lake]\naws_access_key_id = OLD\n[zoo]\nz = 1")
+	s := &Site{Root: filepath.Join(host, "music")}
 	for i, want := range []bool{true, false} {
-		if changed, err := WriteProfile(p); err != nil || changed != want {
+		if changed, err := s.WriteProfile(t.Context(), p); err != nil || changed != want {
 			t.Errorf("write %d: changed %v, %v", i+1, changed, err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"belfry/internal/service"
 )
 
 // The ways in which the daemon of a site is kept running.
@@ -51,49 +53,21 @@ func (v Service) UnitName(s *Site) string {
 	return "belfry-" + name + ".service"
 }
 
-// Unit is the text of the unit.
-func (v Service) Unit(s *Site) string {
-	var user, wanted, after string
-	switch v.Kind {
-	case System:
-		user, wanted = "User="+v.User+"\n", "multi-user.target"
-		after = "After=network-online.target\nWants=network-online.target\n"
-	default:
-		wanted = "default.target"
+// Unit is the unit, for a version of systemd.
+func (v Service) Unit(s *Site, version int) service.Unit {
+	u := service.Unit{
+		Description: "Belfry, the jobs of " + filepath.Base(s.Root) + " (made by belfry deploy, which writes it anew)",
+		Dir:         s.path(CurrentName),
+		// By way of env: where SELinux is enforced, systemd itself executes nothing in a
+		// home, but what it executes elsewhere may.
+		Command: []string{"/usr/bin/env", s.path(BinaryName), "serve"},
+		PerUser: v.Kind != System,
+		Version: version,
 	}
-	return fmt.Sprintf(`# Made by belfry deploy, which writes it anew.
-[Unit]
-Description=Belfry, the jobs of %s
-%sStartLimitIntervalSec=0
-
-[Service]
-Type=notify
-%sWorkingDirectory=%s
-# By way of env: where SELinux is enforced, systemd itself executes nothing in a home.
-ExecStart=/usr/bin/env %s serve
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=always
-RestartSec=1
-# Belfry ends; its keeper and the jobs go on, and the next daemon finds them.
-KillMode=process
-# A job that took too much memory is the job's end, not belfry's.
-OOMPolicy=continue
-# As many processes as the jobs need: cron has no limit either.
-TasksMax=infinity
-# Killed and started again when a loop hangs. The jobs notice nothing.
-WatchdogSec=1min
-
-[Install]
-WantedBy=%s
-`, filepath.Base(s.Root), after, user, unitPath(s.path(CurrentName)), unitWord(s.path(BinaryName)), wanted)
-}
-
-// unitPath writes a path for a setting that takes one and no quotes.
-func unitPath(path string) string { return strings.ReplaceAll(path, "%", "%%") }
-
-// unitWord writes a word of a command line.
-func unitWord(word string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$", "\n", `\n`).Replace(word) + `"`
+	if v.Kind == System {
+		u.User = v.User
+	}
+	return u
 }
 
 // install makes the service known to whoever keeps it, if it is not yet.
@@ -127,7 +101,7 @@ func (v Service) install(ctx context.Context, s *Site) error {
 			err = v.linger(ctx)
 		}
 	case Background:
-		err = v.atReboot(ctx, s, true)
+		err = s.atHome(ctx, func() error { return v.atReboot(ctx, s, true) })
 	default:
 		err = fmt.Errorf("%q is no kind of service", v.Kind)
 	}
@@ -147,7 +121,11 @@ func (v Service) linger(ctx context.Context) error {
 }
 
 func (v Service) installUnit(ctx context.Context, s *Site, file string) error {
-	unit := v.Unit(s)
+	said, err := exec.CommandContext(ctx, "systemctl", "--version").Output()
+	if err != nil {
+		return fmt.Errorf("systemctl --version: %w", err)
+	}
+	unit := v.Unit(s, service.Version(string(said))).String()
 	if there, err := os.ReadFile(file); err != nil || string(there) != unit {
 		ours := s.path(v.UnitName(s))
 		if err := replace(ours, []byte(unit), 0o644); err != nil {
@@ -181,7 +159,7 @@ func (v Service) remove(ctx context.Context, s *Site) error {
 	var err error
 	switch v.Kind {
 	case Background:
-		err = errors.Join(v.atReboot(ctx, s, false), stopSupervisor(ctx, s))
+		err = errors.Join(s.atHome(ctx, func() error { return v.atReboot(ctx, s, false) }), stopSupervisor(ctx, s))
 	default:
 		file := filepath.Join("/etc/systemd/system", v.UnitName(s))
 		if v.Kind == User {

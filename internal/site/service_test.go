@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"belfry/internal/machine"
+	"belfry/internal/service"
 )
 
 func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
@@ -16,6 +17,11 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 	if err != nil {
 		machine.Lacks(t, "systemd-analyze")
 	}
+	said, err := exec.Command(analyze, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := service.Version(string(said))
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -31,8 +37,9 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 				t.Fatal(err)
 			}
 			v := Service{Kind: kind, User: "daemon"}
+			unit := v.Unit(s, version).String()
 			file := filepath.Join(dir, v.UnitName(s))
-			if err := os.WriteFile(file, []byte(v.Unit(s)), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(unit), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"verify", file}
@@ -42,13 +49,13 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 			cmd := exec.Command(analyze, args...)
 			cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
 			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), v.UnitName(s)+":") {
-				t.Errorf("%s in %s: systemd-analyze verify: %v\n%s\n%s", kind, home, err, out, v.Unit(s))
+				t.Errorf("%s in %s: systemd-analyze verify: %v\n%s\n%s", kind, home, err, out, unit)
 			}
 		}
 	}
 	v := Service{Kind: System, User: "ec2-user"}
-	unit := v.Unit(&Site{Root: "/home/ec2-user/belfry/music"})
-	for _, line := range []string{"User=ec2-user", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
+	unit := v.Unit(&Site{Root: "/home/ec2-user/belfry/music"}, 0).String()
+	for _, line := range []string{"User=ec2-user", "WorkingDirectory=/home/ec2-user/belfry/music/current", "ExecStart=/usr/bin/env /home/ec2-user/belfry/music/belfry serve", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
 		if !strings.Contains(unit, "\n"+line+"\n") {
 			t.Errorf("the unit has no line %s:\n%s", line, unit)
 		}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"belfry/api"
@@ -28,7 +27,7 @@ const (
 	IncomingName = "incoming" // files that were sent and are in no release yet, called by their hash
 	DataName     = "data"
 	historyName  = "history.json"
-	lockName     = "deploy.lock"
+	lockName     = "deploy.lock" // held for a step of a deploy
 )
 
 // Site is a project's folder on this host.
@@ -42,7 +41,11 @@ type Site struct {
 type Deployed struct {
 	Release string    `json:"release"`
 	Binary  string    `json:"binary"`
-	At      time.Time `json:"at"`
+	At      time.Time `json:"at,omitzero"` // when it was seen to run well
+}
+
+func (d Deployed) same(other Deployed) bool {
+	return d.Release == other.Release && d.Binary == other.Binary
 }
 
 func (s *Site) path(names ...string) string {
@@ -86,7 +89,7 @@ func (s *Site) remember(d Deployed) error {
 	if err != nil {
 		list = nil // a damaged one is begun anew
 	}
-	list = slices.DeleteFunc(list, func(old Deployed) bool { return old.Release == d.Release && old.Binary == d.Binary })
+	list = slices.DeleteFunc(list, d.same)
 	if len(list) > 20 {
 		list = list[len(list)-20:]
 	}
@@ -104,40 +107,12 @@ func (s *Site) forget(d Deployed) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(old Deployed) bool { return old.Release == d.Release && old.Binary == d.Binary })
+	list = slices.DeleteFunc(list, d.same)
 	text, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
 	return replace(s.path(historyName), text, 0o600)
-}
-
-// locked does something that only one at a time may do.
-func (s *Site) locked(ctx context.Context, work func() error) error {
-	if err := os.MkdirAll(s.Root, 0o700); err != nil {
-		return fmt.Errorf("make the project's folder: %w", err)
-	}
-	file, err := os.OpenFile(s.path(lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("make the project's folder: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // it held a lock and nothing else
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return work()
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return fmt.Errorf("lock %s: %w", file.Name(), err)
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return errors.New("another deploy of this project is at work on the host and does not end")
-		}
-	}
 }
 
 // replace writes a file so that whoever reads it finds the old text or the new.

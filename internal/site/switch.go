@@ -52,7 +52,7 @@ func (s *Site) Rollback(ctx context.Context, patience int) (r Result, err error)
 		if err != nil {
 			return err
 		}
-		at := slices.IndexFunc(history, func(d Deployed) bool { return d.Release == running.Release && d.Binary == running.Binary })
+		at := slices.IndexFunc(history, running.same)
 		if at < 0 {
 			at = len(history)
 		}
@@ -79,7 +79,7 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	}
 	var before Deployed // the last that ran well, which is not what a broken switch left
 	running := s.Running()
-	switch noted := slices.ContainsFunc(history, func(d Deployed) bool { return d.Release == running.Release && d.Binary == running.Binary }); {
+	switch noted := slices.ContainsFunc(history, running.same); {
 	case noted:
 		before = running
 	case s.runsWell(ctx, running): // the switch to it ended before that could be noted
@@ -100,6 +100,9 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 		return r, nil //nolint:nilerr // that the release is wrong is the result
 	}
 	was, _ := s.service() // none yet: it is installed now
+	if next.same(running) && was == c.Service && s.runsWell(ctx, running) {
+		return r, nil // another deploy, which this one waited for, has done it
+	}
 	patience := time.Minute
 	if c.Patience > 0 {
 		patience = time.Duration(c.Patience) * time.Second
@@ -197,15 +200,23 @@ func (s *Site) awaitHealth(ctx context.Context, release string, old api.Health, 
 // kept is how many releases are kept to go back to.
 const kept = 3
 
+// awaited is how long a binary that never ran is kept for the deploy that sent it,
+// which may wait for its turn.
+const awaited = time.Hour
+
 // collect removes old releases that nothing uses, and binaries.
 func (s *Site) collect(ctx context.Context) ([]string, error) {
 	health, err := s.health(ctx)
-	if err != nil {
+	if err != nil || health.ReleasesError != "" {
 		return nil, nil //nolint:nilerr // what is in use is not known; the next deploy collects
 	}
 	history, err := s.History()
 	if err != nil {
 		return nil, err
+	}
+	ran := map[string]bool{}
+	for _, d := range history {
+		ran[d.Binary] = true
 	}
 	if len(history) > kept {
 		history = history[len(history)-kept:]
@@ -225,7 +236,7 @@ func (s *Site) collect(ctx context.Context) ([]string, error) {
 		}
 		for _, entry := range entries {
 			name := strings.TrimSuffix(entry.Name(), ".json")
-			if keep[name] {
+			if keep[name] || kind == BinariesName && !ran[name] && young(entry) {
 				continue
 			}
 			// The list goes first: without it the files are no source of others.
@@ -238,6 +249,12 @@ func (s *Site) collect(ctx context.Context) ([]string, error) {
 		}
 	}
 	return removed, nil
+}
+
+// young reports whether a folder may be waiting for the deploy that made it.
+func young(entry os.DirEntry) bool {
+	info, err := entry.Info()
+	return err == nil && time.Since(info.ModTime()) < awaited
 }
 
 // Status is what a site has.
@@ -257,6 +274,9 @@ func (s *Site) Status(ctx context.Context) (Status, error) {
 	var err error
 	if st.History, err = s.History(); err != nil {
 		return st, err
+	}
+	if at := slices.IndexFunc(st.History, st.Running.same); at >= 0 {
+		st.Running = st.History[at]
 	}
 	if service, err := s.service(); err == nil {
 		st.Service = service.Kind
@@ -288,7 +308,10 @@ func (s *Site) Remove(ctx context.Context, all bool) error {
 				health, err = s.health(ctx)
 			}
 		}
-		if err == nil && len(health.Releases) > 0 {
+		switch {
+		case err == nil && health.ReleasesError != "":
+			return fmt.Errorf("whether jobs are running is not known: %s", health.ReleasesError)
+		case err == nil && len(health.Releases) > 0:
 			return errors.New("jobs are running; wait for them, or stop them with belfry stop")
 		}
 		if installed == nil {

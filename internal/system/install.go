@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -225,9 +224,7 @@ func (i *Installation) unit() Step {
 		if err != nil {
 			return nil, err
 		}
-		if fields := strings.Fields(said); len(fields) > 1 {
-			u.Version, _ = strconv.Atoi(fields[1])
-		}
+		u.Version = service.Version(said)
 		return []byte(u.String()), nil
 	}
 	return Step{

@@ -30,7 +30,6 @@ type Options struct {
 	Path   string   // folders before the host's own PATH
 	Home   string   // the account's home; empty: a folder of the test
 	Shell  string   // the account's login shell; empty: /bin/sh
-	Sudo   bool     // the account may do everything as root, unasked
 }
 
 // Server is a host. It ends with its test, and its account with it.
@@ -166,9 +165,6 @@ func (s *Server) NewHostKey(t testing.TB) { s.NewKey(t, "host_key") }
 func (s *Server) account(t testing.TB, o Options) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if o.Sudo {
-			machine.Lacks(t, "root: to let an account of the test use sudo")
-		}
 		me, err := user.Current()
 		must(t, err)
 		s.User = me.Username
@@ -199,14 +195,6 @@ func (s *Server) account(t testing.TB, o Options) {
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o011 == 0 {
 			must(t, os.Chmod(dir, info.Mode().Perm()|0o011)) // its home lies below
 		}
-	}
-	if o.Sudo {
-		if _, err := exec.LookPath("sudo"); err != nil {
-			machine.Lacks(t, "sudo")
-		}
-		rule := filepath.Join("/etc/sudoers.d", s.User)
-		must(t, os.WriteFile(rule, []byte(s.User+" ALL=(ALL) NOPASSWD: ALL\n"), 0o440))
-		t.Cleanup(func() { _ = os.Remove(rule) })
 	}
 }
 

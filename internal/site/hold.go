@@ -1,0 +1,181 @@
+package site
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	holdName = "deploying.lock" // held by the one deploy that is at work, with who that is
+
+	// Silence is how long a deploy may say nothing before the site is another's:
+	// sshd learns of a laptop that is gone only hours later.
+	Silence = 30 * time.Second
+)
+
+// Deploying is a deploy, a rollback or a removal that is at work on a site.
+type Deploying struct {
+	By    string    `json:"by"`   // alice@laptop
+	Does  string    `json:"does"` // deploys release 0123456789abcdef
+	Since time.Time `json:"since"`
+}
+
+// Asking is a deploy that asks for a site.
+type Asking struct {
+	Deploying
+	Wait time.Duration `json:"wait"` // for others to end
+}
+
+// Turn is what it is told.
+type Turn struct {
+	Held  bool      `json:"held,omitempty"`  // the site is its own
+	Late  bool      `json:"late,omitempty"`  // it was another's for as long as was waited
+	Other Deploying `json:"other,omitempty"` // whose it is
+}
+
+// Hold keeps the site for one deploy at a time. It reads who asks from in, then
+// tells out of whose turn it is, and again when that changes, and ends, letting the
+// site go, when in ends or nothing has come from it for Silence.
+func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
+	var me Asking
+	signs := bufio.NewReader(in)
+	head, err := signs.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(head, &me)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the project's folder: %w", err)
+	}
+	ctx, gone := context.WithCancel(ctx)
+	defer gone()
+	go func() { // it ends with the process: a read of a standard stream does not
+		defer gone()
+		silence := time.AfterFunc(Silence, gone)
+		for {
+			if _, err := signs.ReadByte(); err != nil {
+				return
+			}
+			silence.Reset(Silence)
+		}
+	}()
+	// The belfry that this deploy sent is in no history yet, and is not to be
+	// collected while it waits.
+	if self, err := os.Executable(); err == nil {
+		_ = os.Chtimes(filepath.Dir(self), time.Now(), time.Now()) // it is sent again then
+	}
+	file, err := os.OpenFile(s.path(holdName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep the project's folder: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it held a lock and a name
+	answers := json.NewEncoder(out)
+	var told Deploying
+	waits, cancel := context.WithTimeout(ctx, me.Wait)
+	defer cancel()
+	err = flock(waits, file, func() error {
+		text := make([]byte, 4096)
+		n, _ := file.ReadAt(text, 0) // to its end
+		var other Deploying
+		written := json.Unmarshal(text[:n], &other) == nil
+		if !written || other == told {
+			return nil
+		}
+		told = other
+		if me.Wait <= 0 {
+			return nil // it ends at once
+		}
+		return answers.Encode(Turn{Other: other})
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return answers.Encode(Turn{Late: true, Other: told})
+	}
+	if err != nil {
+		return err
+	}
+	if here, err := os.Stat(file.Name()); err != nil || !sameFile(here, file) {
+		return errors.New("the project was removed from the host meanwhile: the same command again puts it there")
+	}
+	me.Since = time.Now().UTC()
+	text, err := json.Marshal(me.Deploying)
+	if err == nil {
+		err = file.Truncate(0)
+	}
+	if err == nil {
+		_, err = file.WriteAt(text, 0)
+	}
+	if err == nil {
+		err = answers.Encode(Turn{Held: true})
+	}
+	if err != nil {
+		return fmt.Errorf("keep the project's folder: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func sameFile(info os.FileInfo, file *os.File) bool {
+	ours, err := file.Stat()
+	return err == nil && os.SameFile(info, ours)
+}
+
+// flock waits until a file is locked by us. busy is called each time that it is
+// another's.
+func flock(ctx context.Context, file *os.File, busy func() error) error {
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		if err := busy(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// locked does a step of a deploy that only one at a time may do: one that was cut
+// short may still be at it.
+func (s *Site) locked(ctx context.Context, work func() error) error {
+	if err := os.MkdirAll(s.Root, 0o700); err != nil {
+		return fmt.Errorf("make the project's folder: %w", err)
+	}
+	return lockedBy(ctx, s.path(lockName), work)
+}
+
+// atHome changes files of the user that belong to no project, which other projects'
+// deploys may be changing too.
+func (s *Site) atHome(ctx context.Context, work func() error) error {
+	return lockedBy(ctx, filepath.Join(filepath.Dir(s.Root), "."+lockName), work)
+}
+
+func lockedBy(ctx context.Context, path string, work func() error) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the project's folder: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it held a lock and nothing else
+	waits, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	switch err := flock(waits, file, func() error { return nil }); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("what an earlier deploy began on the host has not ended within 3 minutes: try again later")
+	case err != nil:
+		return err
+	}
+	return work()
+}

@@ -1,0 +1,90 @@
+package site
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// asks has somebody ask for a site; end closes their connection.
+func asks(t *testing.T, s *Site, by string, wait time.Duration) (signs io.Writer, turns *json.Decoder, end func(), over chan error) {
+	t.Helper()
+	in, signs := io.Pipe()
+	told, out := io.Pipe()
+	over = make(chan error, 1)
+	go func() {
+		over <- s.Hold(context.Background(), in, out)
+		_ = out.Close()
+	}()
+	me, err := json.Marshal(Asking{Deploying: Deploying{By: by}, Wait: wait})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signs.Write(append(me, '\n')); err != nil {
+		t.Fatal(err)
+	}
+	end = func() { _ = signs.(*io.PipeWriter).Close() }
+	t.Cleanup(end)
+	return signs, json.NewDecoder(told), end, over
+}
+
+func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &Site{Root: t.TempDir()}
+		signs, turns, _, over := asks(t, s, "alice", 0)
+		var turn Turn
+		if err := turns.Decode(&turn); err != nil || !turn.Held {
+			t.Fatalf("the first is told %+v, %v", turn, err)
+		}
+		otherSigns, others, endOther, _ := asks(t, s, "bob", time.Hour)
+		if err := others.Decode(&turn); err != nil || turn.Other.By != "alice" || turn.Other.Since.IsZero() {
+			t.Fatalf("the second is told %+v, %v", turn, err)
+		}
+		_, late, _, lateOver := asks(t, s, "carol", time.Second)
+		var told []Turn
+		for {
+			var turn Turn
+			if late.Decode(&turn) != nil {
+				break
+			}
+			told = append(told, turn)
+		}
+		if err := <-lateOver; err != nil || len(told) != 2 || !told[1].Late || told[1].Other.By != "alice" {
+			t.Errorf("the third, who waits for a second, is told %+v, %v", told, err)
+		}
+		for range 10 {
+			time.Sleep(Silence / 6)
+			for _, w := range []io.Writer{signs, otherSigns} {
+				if _, err := w.Write([]byte{'.'}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		select {
+		case err := <-over:
+			t.Fatalf("the site was let go although there were signs: %v", err)
+		default:
+		}
+		var work sync.WaitGroup
+		work.Go(func() {
+			for _, err := otherSigns.Write([]byte{'.'}); err == nil; _, err = otherSigns.Write([]byte{'.'}) {
+				time.Sleep(Silence / 6)
+			}
+		})
+		silent := time.Now()
+		if err := <-over; err != nil || time.Since(silent) != Silence {
+			t.Errorf("after the last sign it is let go within %s, %v", time.Since(silent), err)
+		}
+		turn = Turn{}
+		if err := others.Decode(&turn); err != nil || !turn.Held {
+			t.Errorf("then the second is told %+v, %v", turn, err)
+		}
+		endOther()
+		work.Wait()
+	})
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -218,9 +217,4 @@ func lookPathIn(root, program, path string) (found, executable bool) {
 		}
 	}
 	return found, false
-}
-
-func userExists(name string) bool {
-	_, err := user.Lookup(name)
-	return err == nil
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,6 +25,7 @@ import (
 	"belfry/internal/run"
 	"belfry/internal/secrets"
 	"belfry/internal/site"
+	"belfry/internal/system"
 )
 
 // options finds out which project and which data folder are meant: those of
@@ -95,14 +95,28 @@ func host() (run.Host, error) {
 		return h, err
 	}
 	h.Name, _, _ = strings.Cut(name, ".") // as cron does
-	if u, err := user.Current(); err == nil {
-		h.User, h.Home = u.Username, u.HomeDir
-	}
+	h.User, h.Home = me()
 	// A container's user need not be one that the image knows.
 	h.User = cmp.Or(h.User, os.Getenv("USER"), strconv.Itoa(os.Getuid()))
 	h.Home = cmp.Or(h.Home, os.Getenv("HOME"), "/")
 	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
 	return h, nil
+}
+
+// userExists reports whether this machine has a user of that name, or cannot tell.
+func userExists(name string) bool {
+	_, err := system.At("", "").Users().Lookup(name)
+	unknown := new(system.UnknownUserError)
+	return !errors.As(err, &unknown)
+}
+
+// me gives the name and the home of who executes us; empty where that is not known.
+func me() (name, home string) {
+	u, err := system.At("", "").Users().LookupID(uint32(os.Getuid()))
+	if err != nil {
+		return "", ""
+	}
+	return u.Name, u.Home
 }
 
 // above looks for a folder called name in dir and the folders above it.

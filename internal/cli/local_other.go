@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"os/user"
 
 	"github.com/spf13/cobra"
 
@@ -37,5 +38,20 @@ func (c *command) hereCommands() []*cobra.Command {
 }
 
 func explainHere(error) *problem { return nil }
+
+// userExists reports whether this machine has a user of that name.
+func userExists(name string) bool {
+	_, err := user.Lookup(name)
+	return err == nil
+}
+
+// me gives the name and the home of who executes us; empty where that is not known.
+func me() (name, home string) {
+	u, err := user.Current()
+	if err != nil {
+		return "", ""
+	}
+	return u.Username, u.HomeDir
+}
 
 func calledCrontab(args []string) []string { return args[1:] }

@@ -17,7 +17,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -84,8 +83,8 @@ type Options struct {
 	// Mailer gives how mail about jobs of a user is handed to the machine's mailer;
 	// nil, or no path in it: it goes into mailboxes.
 	Mailer func(user string) (Mailer, error)
-	// Lookup finds a local user, or is a user.UnknownUserError; nil: in /etc/passwd
-	// alone.
+	// Lookup finds a user of this machine; the error is a user.UnknownUserError when
+	// there is none.
 	Lookup func(name string) (uid, gid int, err error)
 	// Output gives what an attempt printed, without its secrets: all of it as
 	// head when it is no longer than limit bytes, else its first and last half of
@@ -111,20 +110,16 @@ var _ outbox.Sender = (*Mailbox)(nil)
 
 // New returns a Mailbox.
 func New(o Options) *Mailbox {
-	m := &Mailbox{
+	return &Mailbox{
 		spool:  o.folder,
 		mailer: o.Mailer,
 		log:    cmp.Or(o.Log, slog.Default()),
 		output: o.Output,
-		lookup: lookup,
-	}
-	if o.Lookup != nil {
-		m.lookup = func(name string) (account, error) {
+		lookup: func(name string) (account, error) {
 			uid, gid, err := o.Lookup(name)
 			return account{name, uid, gid}, err
-		}
+		},
 	}
-	return m
 }
 
 func (o Options) folder() string {
@@ -299,20 +294,4 @@ func (m *Mailbox) local(address, host string) (account, error) {
 func isUnknown(err error) bool {
 	var unknown user.UnknownUserError
 	return errors.As(err, &unknown)
-}
-
-func lookup(name string) (account, error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	gid, err := strconv.Atoi(u.Gid)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	return account{name: u.Username, uid: uid, gid: gid}, nil
 }

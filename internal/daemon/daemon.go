@@ -190,7 +190,7 @@ func (d *Daemon) wire() {
 		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
-	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
+	d.echo = newEcho(d.o.Output, newBackend(d).Log, func(id string, attempt int) bool { return d.logs.Follows(id, attempt) }, d.since)
 	if d.o.Shadow {
 		d.runner.Hold()
 	}

@@ -29,7 +29,7 @@ func TestWhatAJobPrintsComesLineByLine(t *testing.T) {
 				}
 				got = append(got, string(line.Text))
 			}
-		}, nil, time.Time{})
+		}, nil, nil, time.Time{})
 		s := &speaker{line: Line{Job: "j", Attempt: 2}}
 		for _, part := range c.parts {
 			e.lines(s, []byte(part))

@@ -59,7 +59,7 @@ command line is wrong.`,
 				return err
 			}
 			o := crontab.LintOptions{
-				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists, Portable: portable,
+				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists(), Portable: portable,
 			}
 			found := []finding{}
 			unreadable := false

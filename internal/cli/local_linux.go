@@ -103,11 +103,16 @@ func host() (run.Host, error) {
 	return h, nil
 }
 
-// userExists reports whether this machine has a user of that name, or cannot tell.
-func userExists(name string) bool {
-	_, err := system.At("", "").Users().Lookup(name)
-	unknown := new(system.UnknownUserError)
-	return !errors.As(err, &unknown)
+// userExists gives what reports whether this machine has a user of a name, or
+// cannot tell.
+func userExists() func(name string) bool { return among(system.At("", "").Users()) }
+
+func among(users *system.Users) func(name string) bool {
+	return func(name string) bool {
+		_, err := users.Lookup(name)
+		unknown := new(system.UnknownUserError)
+		return !errors.As(err, &unknown)
+	}
 }
 
 // me gives the name and the home of who executes us; empty where that is not known.

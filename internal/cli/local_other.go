@@ -39,10 +39,12 @@ func (c *command) hereCommands() []*cobra.Command {
 
 func explainHere(error) *problem { return nil }
 
-// userExists reports whether this machine has a user of that name.
-func userExists(name string) bool {
-	_, err := user.Lookup(name)
-	return err == nil
+// userExists gives what reports whether this machine has a user of a name.
+func userExists() func(name string) bool {
+	return func(name string) bool {
+		_, err := user.Lookup(name)
+		return err == nil
+	}
 }
 
 // me gives the name and the home of who executes us; empty where that is not known.

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // podmans are the settings with which podman works on the host: it is one of namespaces,
@@ -137,14 +138,17 @@ podman build -q --isolation chroot -t my-jobs /srv/jobs`)
 		t.Errorf("docs/container.md does not say %q", readOnly)
 	}
 	d.do(readOnly + `-d --name one -e GREETING=hello --health-cmd 'wget -q -O- http://127.0.0.1:8080/api/v1/health' my-jobs --listen :8080`)
-	printed := func(name string) string { return d.said("podman logs " + name + " 2>/dev/null") }
-	logged := func(name string) string { return d.said("podman logs " + name + " 2>&1 >/dev/null") }
 	const left = "hello: left behind"
-	eventually(t, "what a job has left behind has printed", func() bool { return strings.Contains(printed("one"), left) })
-	if got, want := printed("one"), "hello: hello from 12345, at home in /\n"+left; got != want {
-		t.Errorf("standard output is %q, want %q", got, want)
+	says := func(name, what string) {
+		t.Helper()
+		d.until(name+" says "+what, time.Minute, func() (bool, string) {
+			said := d.said("podman logs " + name + " 2>&1")
+			return strings.Contains(said, what), said
+		})
 	}
-	if said := logged("one"); strings.Contains(said, "level=ERROR") || strings.Contains(said, "level=WARN") {
+	says("one", left)
+	d.is("podman logs one 2>/dev/null", "hello: hello from 12345, at home in /\n"+left)
+	if said := d.said("podman logs one 2>&1 >/dev/null"); strings.Contains(said, "level=ERROR") || strings.Contains(said, "level=WARN") {
 		t.Errorf("there is something wrong:\n%s", said)
 	}
 	inside := func(script, want string) {
@@ -155,10 +159,13 @@ podman build -q --isolation chroot -t my-jobs /srv/jobs`)
 	inside("touch /x", "touch: /x: Read-only file system")
 	inside("belfry runs --json | grep -c '\\''\"job\"'\\''", "2")
 	inside("sleep 0 & :", "") // whose parent is gone
-	eventually(t, "nobody is left dead", func() bool { return d.said("podman exec one sh -c 'grep -l \"^State:.Z\" /proc/[0-9]*/status'") == "" })
+	d.until("nobody is left dead", time.Minute, func() (bool, string) {
+		said := d.said("podman exec one sh -c 'grep -l \"^State:.Z\" /proc/[0-9]*/status'")
+		return said == "", said
+	})
 	d.is("podman healthcheck run one; echo $?", "0")
 	d.do("podman kill -s HUP one")
-	eventually(t, "the jobs are read anew", func() bool { return strings.Contains(logged("one"), "read the jobs anew") })
+	says("one", "read the jobs anew")
 	d.do("podman stop one")
 	d.is("podman inspect -f '{{.State.ExitCode}} {{.State.OOMKilled}}' one", "0 false")
 	if said := d.said(readOnly + "--rm --entrypoint belfry my-jobs show long"); !strings.Contains(said, "ended with the daemon, which was told to stop") {
@@ -167,14 +174,14 @@ podman build -q --isolation chroot -t my-jobs /srv/jobs`)
 
 	d.do("podman run -d --name two my-jobs --wait")
 	for _, what := range []string{"msg=started", "waiting for 1 running job"} {
-		eventually(t, what, func() bool { return strings.Contains(logged("two"), what) })
+		says("two", what)
 		d.do("podman kill -s TERM two")
 	}
 	d.is("podman wait two", fmt.Sprint(128+15))
 	d.is("podman run --rm my-jobs --crontab /nothing >/dev/null 2>&1; echo $?", fmt.Sprint(exitNotFound))
 
 	d.do("podman run -d --init --name three -e GREETING=hi my-jobs --grace 8s --job-output plain --pass-env")
-	eventually(t, "it prints below an init too", func() bool { return strings.HasPrefix(printed("three"), "hello: hi from 0") })
+	says("three", "hello: hi from 0")
 	d.do("podman stop three")
 	d.is("podman wait three", "0")
 }

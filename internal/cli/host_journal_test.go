@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // kept is what the journal keeps of a line, as far as it does not change with each.
@@ -98,13 +99,9 @@ func TestTheJournalOfAHostWithSystemdKeepsBelfrysLinesAsCrons(t *testing.T) {
 		}
 		t.Errorf("the journal of %s does not have %q: %v", unit, what, list)
 	}
-	eventually(t, "the wrong line is told", func() bool {
-		for message := range ranks("belfry") {
-			if strings.Contains(message, "/etc/cron.d/wrong") {
-				return true
-			}
-		}
-		return false
+	d.until("the wrong line is told", time.Minute, func() (bool, string) {
+		said := fmt.Sprint(ranks("belfry"))
+		return strings.Contains(said, "/etc/cron.d/wrong"), said
 	})
 	wants("belfry", "/etc/cron.d/wrong", "4")
 	wants("belfry", "msg=started", "6")

@@ -245,6 +245,26 @@ func (d *debian) said(script string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// until asks once a second, since each question is a process or more, whether
+// something holds, and says what else is the case when it does not in time.
+func (d *debian) until(what string, patience time.Duration, holds func() (yes bool, said string)) {
+	d.t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		yes, said := holds()
+		if yes {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			d.t.Fatalf("waited %v until %s:\n%s", patience, what, said)
+		}
+	}
+}
+
 // is expects what a script prints.
 func (d *debian) is(script, want string) {
 	d.t.Helper()

@@ -72,9 +72,8 @@ END`)
 	ran := func(user, since, when string) {
 		t.Helper()
 		var run api.Run
-		var said string
-		for deadline := time.Now().Add(3 * time.Minute); run.ID == "" && time.Now().Before(deadline); {
-			said = d.said(belfry + "runs --system --limit 20 --json")
+		d.until(when+" a job of "+user+" has run", 3*time.Minute, func() (bool, string) {
+			said := d.said(belfry + "runs --system --limit 20 --json")
 			var list []api.Run
 			if err := json.Unmarshal([]byte(said), &list); err != nil {
 				t.Fatalf("runs --json: %v\n%s", err, said)
@@ -84,10 +83,9 @@ END`)
 					run = r
 				}
 			}
-		}
+			return run.ID != "", said
+		})
 		switch {
-		case run.ID == "":
-			t.Errorf("%s no job of %s runs:\n%s", when, user, said)
 		case run.State != "succeeded":
 			t.Errorf("%s the job of %s is %s: %s", when, user, run.State, run.Reason)
 		case run.StartedAt.Sub(run.FiresAt) > 5*time.Second:

@@ -57,6 +57,7 @@ func TestUsersOfADirectoryHaveJobsOnAHostWithSystemdAlsoWhenItIsAway(t *testing.
 	bob := d.directory()
 	d.do("/tmp/belfry install --system")
 	const belfry = "/usr/local/bin/belfry "
+	d.is("systemctl show --property=After --value belfry | grep -c nss-user-lookup.target", "1")
 	// The tables are bob's to write only through the socket.
 	d.do(`runuser -u bob -- crontab - <<'END'
 * * * * * grep -E '^(Uid|Gid|Groups):' /proc/self/status > ids

@@ -57,7 +57,7 @@ func (v Service) Unit(s *Site) string {
 	switch v.Kind {
 	case System:
 		user, wanted = "User="+v.User+"\n", "multi-user.target"
-		after = "After=network-online.target\nWants=network-online.target\n"
+		after = "After=network-online.target nss-user-lookup.target\nWants=network-online.target\n"
 	default:
 		wanted = "default.target"
 	}

@@ -218,9 +218,8 @@ func (i *Installation) unit() Step {
 	path := i.at("etc/systemd/system/" + unitName)
 	text := func() ([]byte, error) {
 		u := service.Unit{Description: "Belfry, the machine's cron", Command: []string{i.was.Program, "serve", "--system"}}
-		u.After = []string{"nss-user-lookup.target"} // by then those are there who are in no passwd
-		if i.was.Cron != "" {                        // whoever starts that one by mistake does not get every job twice
-			u.After, u.Conflicts = append(u.After, i.was.Cron), []string{i.was.Cron}
+		if i.was.Cron != "" { // whoever starts that one by mistake does not get every job twice
+			u.After, u.Conflicts = []string{i.was.Cron}, []string{i.was.Cron}
 		}
 		said, err := i.run("systemctl", "--version")
 		if err != nil {

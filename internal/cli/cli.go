@@ -97,5 +97,8 @@ func (c *command) log() *slog.Logger {
 }
 
 func logTo(w io.Writer, level slog.Level) *slog.Logger {
+	if isJournal(w) {
+		return newJournal(w, level)
+	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }

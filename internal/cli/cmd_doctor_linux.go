@@ -106,12 +106,13 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 			s.Crontabs = append(s.Crontabs, abs)
 		}
 	}
+	exists := userExists()
 	s.Lint = func(file string) (int, error) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return 0, reason(err)
 		}
-		lint := crontab.LintOptions{Zone: o.Zone, Now: s.Now, LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists}
+		lint := crontab.LintOptions{Zone: o.Zone, Now: s.Now, LoadZone: job.LoadZone, LookPath: lookPath, UserExists: exists}
 		lint.System = systemCrontab(file)
 		return len(crontab.Lint(file, text, lint)), nil
 	}

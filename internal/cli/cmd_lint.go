@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -61,7 +60,7 @@ command line is wrong.`,
 				return err
 			}
 			o := crontab.LintOptions{
-				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists, Portable: portable,
+				Zone: zone, Now: time.Now(), LoadZone: job.LoadZone, LookPath: lookPath, UserExists: userExists(), Portable: portable,
 			}
 			found := []finding{}
 			unreadable := false
@@ -238,9 +237,4 @@ func lookPathIn(root, program, path string) (found, executable bool) {
 		}
 	}
 	return found, false
-}
-
-func userExists(name string) bool {
-	_, err := user.Lookup(name)
-	return err == nil
 }

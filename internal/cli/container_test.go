@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,11 +27,29 @@ import (
 type container struct {
 	t      *testing.T
 	root   string
-	stdout *bytes.Buffer // to be read when it has ended
-	lines  chan string   // of standard error; closed at its end
+	stdout *output
+	lines  chan string // of standard error; closed at its end
 	pid    int
 	done   chan struct{}
 	state  *os.ProcessState // once done
+}
+
+// output is what is printed, and can be read meanwhile.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(text)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // setUpContainer makes $1 the root, read-only but for /tmp and what $2 names,
@@ -87,7 +106,7 @@ func writeFile(t *testing.T, path, text string) {
 // there besides /tmp.
 func contain(t *testing.T, root, data, user string, command ...string) *container {
 	t.Helper()
-	c := &container{t: t, root: root, stdout: &bytes.Buffer{}, lines: make(chan string, 1000), done: make(chan struct{})}
+	c := &container{t: t, root: root, stdout: &output{}, lines: make(chan string, 1000), done: make(chan struct{})}
 	cmd := exec.Command("sh", append([]string{"-c", setUpContainer, "sh", root, data, user}, command...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GREETING=from the container"}
 	cmd.Stdout = c.stdout
@@ -178,13 +197,16 @@ func TestInAContainerJobsFireOnTheMinuteWithItsEnvironmentAndPrintToItsOutput(t 
 	t.Parallel()
 	root := image(t, `* * * * * echo "$GREETING, $(id -u), $HOME, $0"; cat; printf 'no end of line'%line one%line two
 @reboot seq 1 30000
+#belfry: name=parent
+@reboot { sleep 3; echo left behind; } &
 `)
 	c := contain(t, root, "", "12345:12345", "/belfry", "serve", "--crontab", "/crontab")
 	c.until("the account of the runs is in /tmp/belfry-12345")
-	c.until(": ready, 2 jobs")
-	for range 2 {
+	c.until(": ready, 3 jobs")
+	for range 3 {
 		c.until("state=succeeded")
 	}
+	c.waitFor("the line of what a job has left behind", func() bool { return strings.Contains(c.stdout.String(), "parent: left behind\n") })
 	c.signal(syscall.SIGTERM)
 	code, out := c.ends()
 	if code != 0 {

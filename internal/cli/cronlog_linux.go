@@ -45,7 +45,7 @@ func (c *command) cronLog(ctx context.Context, file string, zone *time.Location,
 			return readCronLogs(path, files, zone)
 		}
 	}
-	return journal(ctx, zone, from)
+	return askJournal(ctx, zone, from)
 }
 
 func readCronLog(name string, log io.Reader, zone *time.Location) (s startedByCron, err error) {
@@ -126,8 +126,8 @@ func sinceRotated(path string, from time.Time) (files []string) {
 	return files
 }
 
-// journal asks systemd's, which on many machines is the only log that there is.
-func journal(ctx context.Context, zone *time.Location, from time.Time) (s startedByCron, err error) {
+// askJournal asks systemd's, which on many machines is the only log that there is.
+func askJournal(ctx context.Context, zone *time.Location, from time.Time) (s startedByCron, err error) {
 	ask := func(args ...string) ([]byte, error) {
 		return exec.CommandContext(ctx, "journalctl", append([]string{"--no-pager", "--quiet", "--output=short-iso"}, args...)...).Output()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -84,14 +85,13 @@ func (c *command) exit(err error) int {
 	}
 	p := explainError(err)
 	text := harmlessly(strings.TrimSpace(p.Error()))
-	if strings.Contains(text, "\n") { // a file's errors, a line each
-		fmt.Fprintln(c.err, text)
-	} else {
-		fmt.Fprintf(c.err, "belfry: %s\n", text)
+	if !strings.Contains(text, "\n") { // else a file's errors, a line each
+		text = "belfry: " + text
 	}
 	if p.next != "" {
-		fmt.Fprintf(c.err, "  %s\n", harmlessly(p.next))
+		text += "\n  " + harmlessly(p.next)
 	}
+	fmt.Fprintln(c.err, ranked(c.err, slog.LevelError, text))
 	return p.code
 }
 

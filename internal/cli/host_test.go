@@ -245,6 +245,26 @@ func (d *debian) said(script string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// until asks once a second, since each question is a process or more, whether
+// something holds, and says what else is the case when it does not in time.
+func (d *debian) until(what string, patience time.Duration, holds func() (yes bool, said string)) {
+	d.t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		yes, said := holds()
+		if yes {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			d.t.Fatalf("waited %v until %s:\n%s", patience, what, said)
+		}
+	}
+}
+
 // is expects what a script prints.
 func (d *debian) is(script, want string) {
 	d.t.Helper()
@@ -441,6 +461,34 @@ func TestSystemdKeepsWhatIsDeployed(t *testing.T) {
 	d.is("systemctl is-system-running", "running")
 }
 
+// program puts belfry on the host, where others than root can write.
+func (d *debian) program() {
+	d.t.Helper()
+	binary := filepath.Join(d.t.TempDir(), "belfry")
+	build(d.t, binary)
+	program, err := os.Open(binary)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer program.Close() //nolint:errcheck // it was only read
+	put := d.command("cat > /tmp/belfry && chmod 755 /tmp/*")
+	put.Stdin = program
+	if out, err := put.CombinedOutput(); err != nil {
+		d.t.Fatalf("put belfry on the host: %v\n%s", err, out)
+	}
+}
+
+// next is the line that a job, which must be one of the next minute, writes into a
+// pipe.
+func (d *debian) next(pipe, by string) (line string) {
+	d.t.Helper()
+	line = d.said(fmt.Sprintf("rm -f %[1]s; mkfifo -m 666 %[1]s && timeout 90 head -n 1 %[1]s", pipe))
+	if line == "" {
+		d.t.Errorf("%s does not run what writes into %s", by, pipe)
+	}
+	return line
+}
+
 // mainPID is the number, on the host, of the belfry that is its cron.
 func (d *debian) mainPID() string { return d.said("systemctl show --property=MainPID --value belfry") }
 
@@ -448,32 +496,13 @@ func TestBelfryIsTheCronOfAHostWithSystemdAndLetsItHaveItBack(t *testing.T) {
 	t.Parallel()
 	d := newDebian(t, systemd)
 	d.packages()
-	binary := filepath.Join(t.TempDir(), "belfry")
-	build(t, binary)
-	program, err := os.Open(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Close()                                     //nolint:errcheck // it was only read
-	put := d.command("cat > /tmp/belfry && chmod 755 /tmp/*") // where others than root can write
-	put.Stdin = program
-	if out, err := put.CombinedOutput(); err != nil {
-		t.Fatalf("put belfry on the host: %v\n%s", err, out)
-	}
+	d.program()
 	d.account("bell")
 	d.do(`crontab -u bell - <<'END'
 * * * * * echo $$ > minute; exec sleep 600
 @reboot echo $$ > booted; echo once >> boots; exec sleep 600
 END`)
-	// The next job of a crontab says its number, and goes on.
-	next := func(by string) (pid string) {
-		t.Helper()
-		pid = d.said("rm -f /home/bell/minute; mkfifo -m 666 /home/bell/minute && timeout 90 head -n 1 /home/bell/minute")
-		if pid == "" {
-			t.Errorf("%s does not run the crontab", by)
-		}
-		return pid
-	}
+	next := func(by string) (pid string) { return d.next("/home/bell/minute", by) }
 
 	d.do("/tmp/belfry install --system")
 	d.is("systemctl is-active belfry cron", "active\ninactive")

@@ -47,7 +47,7 @@ func (c *command) findCrontabs(root, owner string) (*imported, error) {
 	i.Crontabs, i.Folders, i.NotRead = []importedFile{}, []importedFolder{}, []notRead{}
 	i.lint = crontab.LintOptions{
 		Zone: i.zone, Now: i.now, LoadZone: job.LoadZone,
-		UserExists: func(name string) bool { _, err := i.users.Lookup(name); return err == nil },
+		UserExists: among(i.users),
 		LookPath:   func(program, path string) (bool, bool) { return lookPathIn(root, program, path) },
 	}
 	if root == "" && os.Geteuid() != 0 {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -101,14 +100,33 @@ func host() (run.Host, error) {
 		return h, err
 	}
 	h.Name, _, _ = strings.Cut(name, ".") // as cron does
-	if u, err := user.Current(); err == nil {
-		h.User, h.Home = u.Username, u.HomeDir
-	}
+	h.User, h.Home = me()
 	// A container's user need not be one that the image knows.
 	h.User = cmp.Or(h.User, os.Getenv("USER"), strconv.Itoa(os.Getuid()))
 	h.Home = cmp.Or(h.Home, os.Getenv("HOME"), "/")
 	h.Key = cmp.Or(os.Getenv("BELFRY_KEY_FILE"), secrets.KeyPath(cmp.Or(os.Getenv("HOME"), h.Home)))
 	return h, nil
+}
+
+// userExists gives what reports whether this machine has a user of a name, or
+// cannot tell.
+func userExists() func(name string) bool { return among(system.At("", "").Users()) }
+
+func among(users *system.Users) func(name string) bool {
+	return func(name string) bool {
+		_, err := users.Lookup(name)
+		unknown := new(system.UnknownUserError)
+		return !errors.As(err, &unknown)
+	}
+}
+
+// me gives the name and the home of who executes us; empty where that is not known.
+func me() (name, home string) {
+	u, err := system.At("", "").Users().LookupID(uint32(os.Getuid()))
+	if err != nil {
+		return "", ""
+	}
+	return u.Name, u.Home
 }
 
 // above looks for a folder called name in dir and the folders above it.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"os/user"
 	"strings"
 	"time"
 
@@ -71,16 +71,13 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 	if t.host != nil {
 		return t.host, nil
 	}
-	me, err := user.Current()
-	if err != nil {
-		return nil, err
-	}
+	name, _ := me()
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return nil, err
 	}
 	o := remote.Options{
-		Address: address, Identity: t.identity, Home: home, User: me.Username, Agent: os.Getenv("SSH_AUTH_SOCK"),
+		Address: address, Identity: t.identity, Home: home, User: cmp.Or(name, os.Getenv("USER")), Agent: os.Getenv("SSH_AUTH_SOCK"),
 		AcceptNew: t.acceptNew, Tell: c.tell,
 	}
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {

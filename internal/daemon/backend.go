@@ -467,7 +467,7 @@ func (b *backend) Request(ctx context.Context, r api.RunRequest) ([]run.Run, err
 	if r.DryRun {
 		return runs, nil
 	}
-	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: person(ctx), At: now, Action: run.ActRun, Job: j.Key, Run: runs[0].ID}); err != nil {
+	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: b.d.person(ctx), At: now, Action: run.ActRun, Job: j.Key, Run: runs[0].ID}); err != nil {
 		return nil, err
 	}
 	b.d.runner.Kick()

@@ -32,6 +32,7 @@ import (
 	"belfry/internal/run"
 	"belfry/internal/server"
 	"belfry/internal/store"
+	"belfry/internal/system"
 )
 
 // Options say what a daemon serves and where.
@@ -103,6 +104,7 @@ type Daemon struct {
 	woken     chan struct{} // there is something new to plan
 	beats     heartbeat
 	cron      *cronLog
+	users     *system.Users
 	installs  sync.Map // ids of users of whom a crontab is just read
 	supervisor
 }
@@ -111,11 +113,12 @@ type Daemon struct {
 // Whoever opens a Daemon must close it.
 func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	o.Log = slog.New(once{o.Log.Handler()})
+	users := system.At("/", "").Users()
 	if o.System != nil {
-		o.Host.For = o.System.host(o.Host)
+		o.Host.For, users = o.System.host(o.Host), o.System.Users
 	}
 	d := &Daemon{
-		o: o, since: o.Clock().Wall, finish: make(chan struct{}), woken: make(chan struct{}, 1),
+		o: o, users: users, since: o.Clock().Wall, finish: make(chan struct{}), woken: make(chan struct{}, 1),
 		beats: heartbeat{clock: o.Clock}, supervisor: supervisor{o.Supervisor, o.Log},
 	}
 	d.changes.reset()
@@ -188,7 +191,7 @@ func (d *Daemon) wire() {
 		Began:       d.began, Ended: d.ended, Started: d.started,
 		Changed: d.changed, Alive: d.beats.of(runs), Now: d.now, Log: d.o.Log.With("component", "run"),
 	})
-	d.echo = newEcho(d.o.Output, newBackend(d).Log, d.since)
+	d.echo = newEcho(d.o.Output, newBackend(d).Log, func(id string, attempt int) bool { return d.logs.Follows(id, attempt) }, d.since)
 	if d.o.Shadow {
 		d.runner.Hold()
 	}
@@ -199,7 +202,7 @@ func (d *Daemon) wire() {
 		Senders: map[outbox.Kind]outbox.Sender{
 			outbox.Publish: d.publisher,
 			outbox.Notice: notify.New(notify.Options{
-				Spool: d.spool, Mailer: d.mailer, Lookup: d.o.lookup(), Output: d.output, Log: d.o.Log.With("component", "notify"),
+				Spool: d.spool, Mailer: d.mailer, Lookup: d.lookup, Output: d.output, Log: d.o.Log.With("component", "notify"),
 				As: deliverAs, Child: slices.Concat(d.o.Self, []string{"deliver"}),
 			}),
 		},
@@ -437,7 +440,11 @@ func (d *Daemon) waitForRuns(failed <-chan error, wait time.Duration) error {
 
 // handler answers a user of the machine, by id, what access lets them ask.
 func (d *Daemon) handler(b *backend, access server.Access, uid int, ending <-chan struct{}) http.Handler {
-	return server.New(server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Turn: func() (func(), error) { return d.installTurn(uid) }, Ending: ending, Log: d.o.Log.With("component", "server")})
+	return server.New(d.answers(b, access, uid, ending))
+}
+
+func (d *Daemon) answers(b *backend, access server.Access, uid int, ending <-chan struct{}) server.Options {
+	return server.Options{Backend: b, Access: access, Spool: d.crontabsFor(uid), Turn: func() (func(), error) { return d.installTurn(uid) }, Ending: ending, Log: d.o.Log.With("component", "server")}
 }
 
 // serve answers requests until ctx ends, and lets those that are under way end.

@@ -37,8 +37,10 @@ const (
 type echo struct {
 	give func(lines []Line) // nil: nobody listens
 	open func(ctx context.Context, id string, attempt int) (*logs.Reader, error)
-	from time.Time
-	kick chan struct{}
+	// followed reports whether somebody whom an attempt left behind may still print.
+	followed func(id string, attempt int) bool
+	from     time.Time
+	kick     chan struct{}
 
 	mu       sync.Mutex
 	speakers []*speaker // guarded by mu
@@ -47,7 +49,8 @@ type echo struct {
 // speaker is an attempt that is listened to.
 type speaker struct {
 	line   Line // what all of its lines have
-	ended  bool // guarded by echo.mu
+	ended  bool // guarded by echo.mu; the attempt has
+	said   bool // all that it had printed by then
 	failed bool // it could not be read when it was last listened to
 	reader *logs.Reader
 	rest   []byte // of a line whose end has not come yet
@@ -55,8 +58,8 @@ type speaker struct {
 	due    time.Time
 }
 
-func newEcho(give func(lines []Line), open func(ctx context.Context, id string, attempt int) (*logs.Reader, error), from time.Time) *echo {
-	return &echo{give: give, open: open, from: from, kick: make(chan struct{}, 1)}
+func newEcho(give func(lines []Line), open func(ctx context.Context, id string, attempt int) (*logs.Reader, error), followed func(id string, attempt int) bool, from time.Time) *echo {
+	return &echo{give: give, open: open, followed: followed, from: from, kick: make(chan struct{}, 1)}
 }
 
 // begin has an attempt listened to.
@@ -70,7 +73,7 @@ func (e *echo) begin(r run.Run) {
 	e.wake()
 }
 
-// end says that an attempt prints no more.
+// end says that an attempt has ended.
 func (e *echo) end(id string, attempt int) {
 	e.mu.Lock()
 	for _, s := range e.speakers {
@@ -120,13 +123,16 @@ func (e *echo) pass(ctx context.Context, last bool) bool {
 		e.mu.Lock()
 		ended := s.ended // asked before reading: what was printed before the end is not missed
 		e.mu.Unlock()
-		if !last && (!ended || s.failed) && time.Now().Before(s.due) {
+		over := ended && !e.followed(s.line.Run, s.line.Attempt)
+		whole := over || ended && !s.said
+		if !last && (!whole || s.failed) && time.Now().Before(s.due) {
 			continue
 		}
-		said, err := e.listen(ctx, s, ended)
+		said, err := e.listen(ctx, s, whole)
 		s.failed = err != nil
+		s.said = s.said || whole && err == nil
 		switch {
-		case ended && (err == nil || errors.Is(err, store.ErrNotFound)): // or it is kept no longer
+		case over && (err == nil || errors.Is(err, store.ErrNotFound)): // or it is kept no longer
 			e.mu.Lock()
 			e.speakers = slices.DeleteFunc(e.speakers, func(other *speaker) bool { return other == s })
 			e.mu.Unlock()
@@ -142,9 +148,9 @@ func (e *echo) pass(ctx context.Context, last bool) bool {
 	return len(e.speakers) > 0
 }
 
-// listen hands on what is new of an attempt. An error says that there is more
-// that cannot be read now.
-func (e *echo) listen(ctx context.Context, s *speaker, ended bool) (said bool, err error) {
+// listen hands on what is new of an attempt; whole says, a line without an end as
+// well. An error says that there is more that cannot be read now.
+func (e *echo) listen(ctx context.Context, s *speaker, whole bool) (said bool, err error) {
 	if s.reader == nil {
 		reader, err := e.open(ctx, s.line.Run, s.line.Attempt)
 		if err != nil {
@@ -158,7 +164,7 @@ func (e *echo) listen(ctx context.Context, s *speaker, ended bool) (said bool, e
 		s.reader = reader
 	}
 	for {
-		part, err := s.reader.Next(ctx, ended)
+		part, err := s.reader.Next(ctx, whole)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -168,7 +174,7 @@ func (e *echo) listen(ctx context.Context, s *speaker, ended bool) (said bool, e
 		said = true
 		e.lines(s, part.Text)
 	}
-	if ended && len(s.rest) > 0 {
+	if whole && len(s.rest) > 0 {
 		e.lines(s, []byte("\n"))
 	}
 	return said, nil

@@ -32,7 +32,7 @@ func TestWhatCannotBeReadIsTriedAgainNowAndThenUntilItIsGone(t *testing.T) {
 				e := newEcho(func([]Line) {}, func(context.Context, string, int) (*logs.Reader, error) {
 					looks++
 					return nil, c.err
-				}, time.Now())
+				}, func(string, int) bool { return false }, time.Now())
 				e.begin(run.Run{ID: "R", Attempt: 1})
 				e.end("R", 1)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -72,7 +72,7 @@ func TestWhatAJobPrintsComesLineByLine(t *testing.T) {
 				}
 				got = append(got, string(line.Text))
 			}
-		}, nil, time.Time{})
+		}, nil, nil, time.Time{})
 		s := &speaker{line: Line{Job: "j", Attempt: 2}}
 		for _, part := range c.parts {
 			e.lines(s, []byte(part))

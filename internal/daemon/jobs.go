@@ -278,7 +278,7 @@ func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.
 func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 	j.loading.Lock()
 	defer j.loading.Unlock()
-	if !always && !j.changed() {
+	if !always && !j.changed() && !j.awaited() {
 		return false
 	}
 	if always {
@@ -351,7 +351,15 @@ func (j *jobs) changed() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(j.orphans, func(name string) bool {
+	return false
+}
+
+// awaited reports whether somebody whose crontab waits for them is there.
+func (j *jobs) awaited() bool {
+	j.mu.Lock()
+	orphans := j.orphans
+	j.mu.Unlock() // looking them up may take a while, and the planner needs none of them
+	return slices.ContainsFunc(orphans, func(name string) bool {
 		_, err := j.o.System.Users.Lookup(name)
 		return err == nil
 	})

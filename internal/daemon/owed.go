@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,6 +100,11 @@ var told = map[job.Event]string{
 // cronMail fills in cron's mail to the letter; false when there is none: MAILTO
 // wants none, or the command has failed and printed nothing.
 func (d *Daemon) cronMail(message *notify.Message, n run.News, host run.Host) bool {
+	if d.o.Output != nil && d.o.System == nil {
+		if _, err := os.Stat(cmp.Or(d.spool(), "/var/mail")); errors.Is(err, fs.ErrNotExist) {
+			return false // as in most containers; what it would say is printed
+		}
+	}
 	if info, err := os.Stat(n.Log); n.Event == job.OnFailure && n.State == run.Failed && n.Run.State == run.Running && (err != nil || info.Size() == 0) {
 		return false
 	}

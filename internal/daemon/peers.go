@@ -1,12 +1,16 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"sync"
 
+	"belfry/api"
 	"belfry/internal/server"
+	"belfry/internal/system"
 )
 
 // peersMost is how many connections of one user are open at a time: nobody may
@@ -89,12 +93,25 @@ func (d *Daemon) peerHandler(ending <-chan struct{}) http.Handler {
 			d.handler(newBackend(d), server.Owner, uid, ending).ServeHTTP(w, r)
 			return
 		}
-		access, b := server.Anyone, newBackend(d)
 		if !known {
-			uid = nobody
-		} else if user, err := d.o.System.Users.LookupID(uint32(uid)); err == nil {
-			access, b = server.User, b.of(user.Name)
+			d.handler(newBackend(d), server.Anyone, nobody, ending).ServeHTTP(w, r)
+			return
 		}
-		d.handler(b, access, uid, ending).ServeHTTP(w, r)
+		user, err := d.users.LookupID(uint32(uid))
+		if err != nil {
+			o := d.answers(newBackend(d), server.Anyone, nobody, ending)
+			o.Barred = stranger(uid, err)
+			server.New(o).ServeHTTP(w, r)
+			return
+		}
+		d.handler(newBackend(d).of(user.Name), server.User, uid, ending).ServeHTTP(w, r)
 	})
+}
+
+// stranger says why a user of whom only the number is known is answered nothing.
+func stranger(uid int, err error) *api.Error {
+	if unknown := new(system.UnknownUserError); errors.As(err, &unknown) {
+		return &api.Error{Code: api.Forbidden, Message: fmt.Sprintf("user %d, who asks, is none of this machine", uid)}
+	}
+	return &api.Error{Code: api.Unavailable, Message: err.Error(), Hint: "try again in half a minute"}
 }

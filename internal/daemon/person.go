@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"net"
-	"os/user"
 	"strconv"
 
 	"belfry/internal/run"
@@ -43,16 +42,15 @@ func peerOf(conn net.Conn) (uid uint32, ok bool) {
 }
 
 // person is who a request comes from.
-func person(ctx context.Context) run.Person {
+func (d *Daemon) person(ctx context.Context) run.Person {
 	uid, ok := ctx.Value(peerKey{}).(int)
 	if !ok {
 		return run.Person{UID: -1, Name: "unknown"}
 	}
-	id := strconv.Itoa(uid)
-	if u, err := user.LookupId(id); err == nil {
-		return run.Person{UID: uid, Name: u.Username}
+	if user, err := d.users.LookupID(uint32(uid)); err == nil {
+		return run.Person{UID: uid, Name: user.Name}
 	}
-	return run.Person{UID: uid, Name: "uid " + id}
+	return run.Person{UID: uid, Name: "uid " + strconv.Itoa(uid)}
 }
 
 // Acts lists what people did, the newest first.

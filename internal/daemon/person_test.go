@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"belfry/internal/run"
+	"belfry/internal/system"
 )
 
 func TestThePersonOfARequestIsWhoTheKernelSays(t *testing.T) {
 	t.Parallel()
+	d := &Daemon{users: system.At("/", "").Users()}
 	us, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +39,7 @@ func TestThePersonOfARequestIsWhoTheKernelSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := person(withPeer(context.Background(), conn)); got != want {
+		if got := d.person(withPeer(context.Background(), conn)); got != want {
 			t.Errorf("%s: it is %+v, want %+v", network, got, want)
 		}
 		for _, c := range []interface{ Close() error }{client, conn, listener} {

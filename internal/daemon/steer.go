@@ -18,7 +18,7 @@ import (
 
 // Stop ends a run.
 func (b *backend) Stop(ctx context.Context, id string, kill bool) error {
-	return refusal(id, b.d.runner.Stop(ctx, id, kill, person(ctx)))
+	return refusal(id, b.d.runner.Stop(ctx, id, kill, b.d.person(ctx)))
 }
 
 // Retry has a run that has ended tried once more, or only its publish.
@@ -30,9 +30,9 @@ func (b *backend) Retry(ctx context.Context, id string, publish bool) error {
 		return err
 	}
 	if publish {
-		return refusal(id, b.d.runner.PublishAgain(ctx, id, person(ctx)))
+		return refusal(id, b.d.runner.PublishAgain(ctx, id, b.d.person(ctx)))
 	}
-	return refusal(id, b.d.runner.Retry(ctx, id, person(ctx)))
+	return refusal(id, b.d.runner.Retry(ctx, id, b.d.person(ctx)))
 }
 
 // stillOwns refuses a run whose job is another user's now: it would be tried again
@@ -69,7 +69,7 @@ func (b *backend) Pause(ctx context.Context, name string, paused bool) (server.J
 	if err != nil {
 		return server.Job{}, err
 	}
-	if err := b.d.jobs.pause(ctx, j.Key, paused, person(ctx)); err != nil {
+	if err := b.d.jobs.pause(ctx, j.Key, paused, b.d.person(ctx)); err != nil {
 		return server.Job{}, err
 	}
 	b.d.o.Log.Info("a person steered a job", "job", j.String(), "paused", paused)
@@ -126,7 +126,7 @@ func (b *backend) Backfill(ctx context.Context, r api.BackfillRequest) (string, 
 	if r.Only != "" {
 		told += ", only " + r.Only
 	}
-	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: person(ctx), At: now, Action: run.ActBackfill, Job: j.Key, Backfill: id, Detail: told}); err != nil {
+	if err := b.d.store.AddRuns(ctx, runs, definitions, &run.Act{Person: b.d.person(ctx), At: now, Action: run.ActBackfill, Job: j.Key, Backfill: id, Detail: told}); err != nil {
 		var twice *store.BackfillError
 		if errors.As(err, &twice) {
 			return "", nil, &api.Error{
@@ -176,7 +176,7 @@ func (b *backend) StopBackfill(ctx context.Context, id string, running bool) err
 	if len(runs) == 0 {
 		return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no backfill %q", id)}
 	}
-	act := run.Act{Person: person(ctx), At: b.now(), Action: run.ActStopBackfill, Job: runs[0].Job, Backfill: id}
+	act := run.Act{Person: b.d.person(ctx), At: b.now(), Action: run.ActStopBackfill, Job: runs[0].Job, Backfill: id}
 	err = b.d.runner.GiveUp(ctx, act, func(ctx context.Context) ([]run.Run, error) {
 		return b.store.Runs(ctx, store.RunFilter{Backfill: id, State: run.Queued})
 	})

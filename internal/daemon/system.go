@@ -135,11 +135,11 @@ func (d *Daemon) crontabsFor(uid int) system.Spool {
 	if d.o.System == nil || uid == nobody {
 		return nil
 	}
-	caller, err := d.o.System.Users.LookupID(uint32(uid))
+	caller, err := d.users.LookupID(uint32(uid))
 	if err != nil { // nobody's: then none of them
 		return nil
 	}
-	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.o.System.Users, Caller: caller}, d}
+	return crontabs{system.Tabs{Places: d.o.System.Places, Users: d.users, Caller: caller}, d}
 }
 
 // installTurn lets a user install one crontab at a time: each takes more than a
@@ -182,18 +182,13 @@ func (c crontabs) note(action run.Action, user string) {
 	}
 }
 
-// lookup finds whose mailbox mail goes to; nil: it is not the machine's cron.
-func (o Options) lookup() func(name string) (uid, gid int, err error) {
-	if o.System == nil {
-		return nil
+// lookup finds whose mailbox mail goes to.
+func (d *Daemon) lookup(name string) (uid, gid int, err error) {
+	found, err := d.users.Lookup(name)
+	if unknown := new(system.UnknownUserError); errors.As(err, &unknown) {
+		err = user.UnknownUserError(name)
 	}
-	return func(name string) (uid, gid int, err error) {
-		found, err := o.System.Users.Lookup(name)
-		if unknown := new(system.UnknownUserError); errors.As(err, &unknown) {
-			err = user.UnknownUserError(name)
-		}
-		return int(found.UID), int(found.GID), err
-	}
+	return int(found.UID), int(found.GID), err
 }
 
 // deliverAs has a mailbox written as its user, whose one group is the one of

@@ -385,6 +385,23 @@ func TestAUserInstallsOneCrontabAtATime(t *testing.T) {
 	}
 }
 
+func TestWhoIsNoUserOfTheMachineIsToldSo(t *testing.T) {
+	t.Parallel()
+	d, _, _ := serveDaemon(t, systemOptions(t))
+	ask := func(path string) *httptest.ResponseRecorder {
+		answer := httptest.NewRecorder()
+		as := context.WithValue(t.Context(), peerKey{}, 4999)
+		d.peerHandler(nil).ServeHTTP(answer, httptest.NewRequestWithContext(as, http.MethodGet, api.Path+path, nil))
+		return answer
+	}
+	if got := ask("/jobs"); got.Code != http.StatusForbidden || !strings.Contains(got.Body.String(), "user 4999, who asks, is none of this machine") {
+		t.Errorf("they are answered %d %s", got.Code, got.Body)
+	}
+	if got := ask("/health"); got.Code != http.StatusOK {
+		t.Errorf("whether the daemon is well they are answered %d", got.Code)
+	}
+}
+
 func TestSettingsThatOthersCanWriteAreNotUsed(t *testing.T) {
 	t.Parallel()
 	o := systemOptions(t)

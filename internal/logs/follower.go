@@ -153,6 +153,14 @@ func (f *Follower) Ended(run string, number int) {
 	}
 }
 
+// Follows reports whether an attempt is followed: it has not ended, or is not
+// stored to its end, or left somebody behind who has its log open.
+func (f *Follower) Follows(run string, number int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tails[key{run, number}] != nil
+}
+
 // Reader gives a Reader for an attempt that is followed; false when it is not, or
 // its secrets are not known.
 func (f *Follower) Reader(run string, number int) (*Reader, bool) {

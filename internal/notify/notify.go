@@ -19,7 +19,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -86,8 +85,8 @@ type Options struct {
 	// Mailer gives how mail about jobs of a user is handed to the machine's mailer;
 	// nil, or no path in it: it goes into mailboxes.
 	Mailer func(user string) (Mailer, error)
-	// Lookup finds a local user, or is a user.UnknownUserError; nil: in /etc/passwd
-	// alone.
+	// Lookup finds a user of this machine; the error is a user.UnknownUserError when
+	// there is none.
 	Lookup func(name string) (uid, gid int, err error)
 	// As has a command run as a user, with a group. Child is how to execute Child: by
 	// it root writes the mailboxes of others. Without As this process does.
@@ -119,22 +118,18 @@ var _ outbox.Sender = (*Mailbox)(nil)
 
 // New returns a Mailbox.
 func New(o Options) *Mailbox {
-	m := &Mailbox{
+	return &Mailbox{
 		spool:  o.folder,
 		mailer: o.Mailer,
 		log:    cmp.Or(o.Log, slog.Default()),
 		output: o.Output,
-		lookup: lookup,
 		as:     o.As,
 		child:  o.Child,
-	}
-	if o.Lookup != nil {
-		m.lookup = func(name string) (account, error) {
+		lookup: func(name string) (account, error) {
 			uid, gid, err := o.Lookup(name)
 			return account{name, uid, gid}, err
-		}
+		},
 	}
-	return m
 }
 
 func (o Options) folder() string {
@@ -313,20 +308,4 @@ func (m *Mailbox) local(address, host string) (account, error) {
 func isUnknown(err error) bool {
 	var unknown user.UnknownUserError
 	return errors.As(err, &unknown)
-}
-
-func lookup(name string) (account, error) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	gid, err := strconv.Atoi(u.Gid)
-	if err != nil {
-		return account{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	return account{name: u.Username, uid: uid, gid: gid}, nil
 }

@@ -28,7 +28,7 @@ Host *
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stations, err := route(Options{Address: "music", User: "me", Home: home, Agent: "/private/tmp/com.apple.launchd.5uZzkvBDGn/Listeners"})
+	stations, err := route(t.Context(), Options{Address: "music", User: "me", Home: home, Agent: "/private/tmp/com.apple.launchd.5uZzkvBDGn/Listeners"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,9 @@ type Options struct {
 	Backend Backend
 	// Access is what those who connect may call; the rest is not there for them.
 	Access Access
+	// Barred says why those who connect may not call the rest, where there is more
+	// to say; nil: it is not there for them.
+	Barred *api.Error
 	// Spool has the crontabs of the machine's users, as far as they are for those
 	// who connect; nil: the daemon is not the system's.
 	Spool system.Spool
@@ -113,6 +116,7 @@ type Options struct {
 type server struct {
 	backend Backend
 	access  Access
+	barred  *api.Error
 	spool   system.Spool
 	turn    func() (done func(), err error)
 	log     *slog.Logger
@@ -155,7 +159,7 @@ func (s *server) routes() []route {
 
 // New gives the handler of the routes that o.Access may call.
 func New(o Options) http.Handler {
-	s := &server{backend: o.Backend, access: o.Access, spool: o.Spool, turn: o.Turn, log: o.Log}
+	s := &server{backend: o.Backend, access: o.Access, barred: o.Barred, spool: o.Spool, turn: o.Turn, log: o.Log}
 	mux := http.NewServeMux()
 	for _, route := range s.routes() {
 		if o.Access < route.access {
@@ -186,6 +190,9 @@ func New(o Options) http.Handler {
 }
 
 func (s *server) unknown(_ http.ResponseWriter, r *http.Request) error {
+	if s.barred != nil {
+		return s.barred
+	}
 	return &api.Error{Code: api.NotFound, Message: "there is no route " + r.Method + " " + r.URL.Path}
 }
 

@@ -42,7 +42,8 @@ func (u Unit) String() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("[Unit]")
 	line("Description=%s", literal(u.Description))
-	after, target := append([]string{"network-online.target"}, u.After...), "multi-user.target"
+	// By the second those are there who are in no passwd: its own user, or jobs'.
+	after, target := append([]string{"network-online.target", "nss-user-lookup.target"}, u.After...), "multi-user.target"
 	if u.PerUser { // its manager knows no network
 		after, target = u.After, "default.target"
 	} else {

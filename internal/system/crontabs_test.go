@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"belfry/internal/machine"
 )
@@ -247,7 +248,7 @@ func TestUsersAreLookedUp(t *testing.T) {
 func TestUsersOfOtherPlacesAreAskedOfTheCLibrary(t *testing.T) {
 	t.Parallel()
 	users := At("/", "").Users()
-	root, err := users.ask("root")
+	root, err := users.look("root")
 	if err != nil || root.Name != "root" || root.UID != 0 || len(root.Groups) == 0 {
 		t.Errorf("getent says root is %+v, %v", root, err)
 	}
@@ -256,6 +257,88 @@ func TestUsersOfOtherPlacesAreAskedOfTheCLibrary(t *testing.T) {
 	if user, err := users.Lookup("00"); !errors.As(err, &unknown) {
 		t.Errorf("a user called 00 is %+v, %v", user, err)
 	}
+}
+
+func TestADirectoryOfUsersThatHangsHoldsNobodyUpForLong(t *testing.T) {
+	t.Parallel()
+	p := newMachine(t, Debian)
+	users := p.Users()
+	users.getent = filepath.Join(t.TempDir(), "getent")
+	hung, knows := filepath.Join(p.Root, "hung"), filepath.Join(p.Root, "knows")
+	write(t, users.getent, `#!/bin/sh
+[ ! -e `+hung+` ] || read -r _ < `+hung+`
+[ -e `+knows+` ] || exit 2
+case "$*" in
+"passwd carol") echo carol:x:5001:5001::/home/carol:/bin/sh ;;
+"initgroups carol") echo "carol  5001 100 7" ;;
+*) exit 2 ;;
+esac
+`, 0o755, 0)
+	write(t, knows, "", 0o600, 0)
+	old := func() { // what getent said
+		users.mu.Lock()
+		defer users.mu.Unlock()
+		for _, r := range users.remote {
+			r.asked = time.Time{}
+		}
+	}
+	isCarol := func(when string) {
+		t.Helper()
+		if carol, err := users.Lookup("carol"); err != nil || carol.UID != 5001 || !slices.Equal(carol.Groups, []uint32{5001, 100, 7}) {
+			t.Errorf("%s carol is %+v, %v", when, carol, err)
+		}
+	}
+	isCarol("at first")
+	old()
+	must(t, syscall.Mkfifo(hung, 0o600))
+	isCarol("while the directory hangs") // and is waited for
+	began := time.Now()
+	unknown := new(UnknownUserError)
+	for _, name := range []string{"carol", "dave", "erin", "alice"} {
+		_, err := users.Lookup(name)
+		if known := name == "carol" || name == "alice"; known != (err == nil) || errors.As(err, &unknown) {
+			t.Errorf("while the directory hangs %s gives %v", name, err)
+		}
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the next four look-ups took %v", took)
+	}
+
+	must(t, os.Rename(hung, hung+".not"))
+	for _, name := range []string{"carol", "dave", "erin"} {
+		users.mu.Lock()
+		answer := users.remote[name].answer
+		users.mu.Unlock()
+		for waiting := answer != nil; waiting; {
+			select {
+			case <-answer:
+				waiting = false
+			default: // each of them opens the pipe anew
+				pipe, err := os.OpenFile(hung+".not", os.O_WRONLY|syscall.O_NONBLOCK, 0)
+				if err == nil {
+					_ = pipe.Close()
+				}
+			}
+		}
+	}
+	nobody := func(name, when string) {
+		t.Helper()
+		old()
+		var err error
+		for deadline := time.Now().Add(30 * time.Second); !errors.As(err, &unknown); {
+			if _, err = users.Lookup(name); time.Now().After(deadline) {
+				t.Fatalf("%s %s gives %v", when, name, err)
+			}
+		}
+	}
+	nobody("dave", "when it answers again")
+	must(t, os.Remove(knows))
+	old()
+	isCarol("when the directory has lost everybody")
+	users.mu.Lock()
+	users.remote["carol"].found = time.Now().Add(-outlive)
+	users.mu.Unlock()
+	nobody("carol", "a day later")
 }
 
 func TestTheEnvironmentIsReadAsPamEnvDoes(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,13 +49,22 @@ func CheckUserName(name string) error {
 // those who are kept elsewhere (LDAP, sssd), through getent, as the C library
 // would. What it has found it remembers until one of the two files changes, what
 // getent said for half a minute.
+//
+// A directory that does not answer, or answers slowly, holds nobody up for more
+// than a moment: whoever was known before is as they were, for a day, and of the
+// others it cannot be told. Nobody can tell a directory that is away from one that
+// no longer has a user, so that day is also how long a user lives on whom the
+// directory has lost. A user of etc/passwd is gone with the line.
 type Users struct {
-	root string
+	root   string
+	getent string        // the program; empty: there is none, and no users but those of passwd
+	asks   chan struct{} // bounds how many are asked at once
 
 	mu     sync.Mutex
-	stamps [2]fileTime         // guarded by mu; of passwd and group
-	local  map[string]User     // guarded by mu
-	remote map[string]answered // guarded by mu
+	stamps [2]fileTime        // guarded by mu; of passwd and group
+	local  map[string]User    // guarded by mu
+	remote map[string]*remote // guarded by mu; by what getent is asked
+	slow   bool               // guarded by mu; the last answer was not there in time
 }
 
 type fileTime struct {
@@ -63,16 +73,31 @@ type fileTime struct {
 	mtime time.Time
 }
 
-// answered is what getent said of one name; user.Name is empty when there is none.
-type answered struct {
-	user User
-	at   time.Time
+// remote is what getent said of one name or id. Its fields are guarded by Users.mu.
+type remote struct {
+	user   User          // as they were found last; no name: never
+	found  time.Time     // when that was
+	asked  time.Time     // when there was an answer last, or none
+	err    error         // of the last time: it cannot be told
+	answer chan struct{} // not nil while it is asked; then closed
 }
 
-const remember = 30 * time.Second
+const (
+	remember = 30 * time.Second // what getent said
+	outlive  = 24 * time.Hour   // a user whom it finds no more
+	patience = 2 * time.Second  // of whoever looks somebody up
+	longest  = 20 * time.Second // that getent may take
+	most     = 10_000           // names that are remembered
+)
 
 // Users gives the users of the machine.
-func (p Places) Users() *Users { return &Users{root: p.Root} }
+func (p Places) Users() *Users {
+	u := &Users{root: p.Root, asks: make(chan struct{}, 4), remote: map[string]*remote{}}
+	if p.Root == "/" { // on a machine of a test there is nobody to ask
+		u.getent, _ = exec.LookPath("getent")
+	}
+	return u
+}
 
 // Lookup finds a user by name. The error is an UnknownUserError when there is
 // none, another when that cannot be told.
@@ -99,21 +124,64 @@ func (u *Users) find(key string, right func(User) bool) (User, error) {
 	if user, ok := u.local[key]; ok && right(user) {
 		return user, nil
 	}
-	known, asked := u.remote[key]
-	if !asked || time.Since(known.at) > remember {
-		u.mu.Unlock() // it may take long, and the starts of others' jobs need no answer of it
-		user, err := u.ask(key)
-		u.mu.Lock()
-		if err != nil {
-			return User{}, err
-		}
-		known = answered{user, time.Now()}
-		u.remote[key] = known
-	}
-	if known.user.Name == "" || !right(known.user) {
+	if u.getent == "" {
 		return User{}, &UnknownUserError{key}
 	}
-	return known.user, nil
+	r := u.ask(key)
+	if r.answer != nil && !u.slow {
+		answer, timer := r.answer, time.NewTimer(patience)
+		u.mu.Unlock()
+		select {
+		case <-answer:
+		case <-timer.C:
+		}
+		timer.Stop()
+		u.mu.Lock()
+		u.slow = u.slow || r.answer == answer
+	}
+	switch known := r.user.Name != "" && time.Since(r.found) < outlive; {
+	case known && right(r.user):
+		return r.user, nil
+	case !known && r.err != nil:
+		return User{}, r.err
+	case !known && r.answer != nil:
+		return User{}, fmt.Errorf("look up user %q: the directory of users does not answer", key)
+	}
+	return User{}, &UnknownUserError{key}
+}
+
+// ask gives what is known of a name or an id, and has it looked up where that is
+// old. Its caller holds mu.
+func (u *Users) ask(key string) *remote {
+	r := u.remote[key]
+	if r == nil {
+		if len(u.remote) >= most {
+			maps.DeleteFunc(u.remote, func(_ string, r *remote) bool { return r.user.Name == "" && r.answer == nil })
+		}
+		r = &remote{}
+		u.remote[key] = r
+	}
+	if r.answer != nil || time.Since(r.asked) < remember {
+		return r
+	}
+	answer := make(chan struct{})
+	r.answer = answer
+	// Nobody waits for its end: getent is killed when it takes too long.
+	go func() {
+		u.asks <- struct{}{}
+		began := time.Now()
+		user, err := u.look(key)
+		<-u.asks
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		r.asked, r.err, r.answer = time.Now(), err, nil
+		if user.Name != "" {
+			r.user, r.found = user, r.asked
+		}
+		u.slow = time.Since(began) >= patience
+		close(answer)
+	}()
+	return r
 }
 
 // read reads passwd and group unless they are as they were. Its caller holds mu.
@@ -155,7 +223,10 @@ func (u *Users) read() error {
 			memberOf[member] = append(memberOf[member], uint32(gid))
 		}
 	}
-	u.local, u.remote, u.stamps = map[string]User{}, map[string]answered{}, stamps
+	u.local, u.stamps = map[string]User{}, stamps
+	for _, r := range u.remote { // a line of group may speak of them
+		r.asked = time.Time{}
+	}
 	for line := range strings.Lines(string(passwd)) {
 		user, ok := parsePasswd(line)
 		if !ok {
@@ -198,17 +269,10 @@ func groups(own uint32, more []uint32) []uint32 {
 	return list
 }
 
-// patience is how long a directory service may take.
-const patience = 10 * time.Second
-
-// ask asks the C library's databases, through getent: this program has no C
-// library. A name nobody has gives a User without a name. On a machine of a test
-// there is nobody to ask.
-func (u *Users) ask(key string) (User, error) {
-	if u.root != "/" {
-		return User{}, nil
-	}
-	line, err := getent("passwd", key)
+// look asks the C library's databases, through getent: this program has no C
+// library. Somebody whom they do not have gives a User without a name.
+func (u *Users) look(key string) (User, error) {
+	line, err := u.entry("passwd", key)
 	if err != nil || line == "" {
 		return User{}, err
 	}
@@ -216,7 +280,7 @@ func (u *Users) ask(key string) (User, error) {
 	if !ok {
 		return User{}, nil
 	}
-	line, err = getent("initgroups", user.Name) // NAME GID GID …
+	line, err = u.entry("initgroups", user.Name) // NAME GID GID …
 	if err != nil {
 		return User{}, err
 	}
@@ -232,24 +296,21 @@ func (u *Users) ask(key string) (User, error) {
 	return user, nil
 }
 
-// getent gives the first line of an answer, empty when there is none. A machine
-// without getent has no users but those of its passwd.
-func getent(database, key string) (string, error) {
-	path, err := exec.LookPath("getent")
-	if err != nil {
-		return "", nil // as a C library without that program would have it
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// entry gives the first line of getent's answer, empty when there is none.
+func (u *Users) entry(database, key string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, database, key)
+	cmd := exec.CommandContext(ctx, u.getent, database, key)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == 2: // not found
 		return "", nil
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("look up user %q: the directory of users does not answer", key)
 	case err != nil:
-		return "", fmt.Errorf("look up %s in %s: getent: %w", key, database, err)
+		return "", fmt.Errorf("look up user %q: getent %s: %w", key, database, err)
 	}
 	line, _, _ := bytes.Cut(out, []byte("\n"))
 	return string(line), nil

@@ -276,6 +276,7 @@ const (
 	echoing    = "job output"
 	deliveries = "outbox"
 	probing    = "store"
+	writing    = "new jobs"
 	answers    = "server"
 	publicly   = "public server"
 	locally    = "server for users"
@@ -313,6 +314,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
+	parts.start(writing, d.jobs.writeNew)
 	parts.start(answers, func(ctx context.Context) error {
 		return d.serve(ctx, d.listen, d.handler(newBackend(d), server.Owner, os.Geteuid(), ending))
 	})

@@ -205,7 +205,7 @@ func TestALongCrontabThatIsReplacedWhileItIsWrittenKeepsItsJobs(t *testing.T) {
 	}
 	before := d.jobs.current()
 	inPlace(t, o.Crontabs[0], string(text)+"1 10 * * * true more\n")
-	jobs, err := client.Jobs(t.Context()) // it reads them anew
+	jobs, err := client.Jobs(t.Context(), api.JobFilter{}) // it reads them anew
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -544,6 +544,13 @@ func (d *Daemon) planTo(ctx context.Context, reading plan.Reading, write func(de
 	if len(decision.Runs) > 0 {
 		crash.Point(crash.Decided)
 	}
+	keys := make([]string, len(decision.Runs))
+	for i, r := range decision.Runs {
+		keys[i] = r.Job.Key
+	}
+	if err := d.store.unwritten.before(ctx, keys...); err != nil {
+		return plan.Decision{}, err
+	}
 	wrote, err := write(decision)
 	if err != nil {
 		return plan.Decision{}, err

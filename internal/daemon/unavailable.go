@@ -12,7 +12,6 @@ import (
 
 	"belfry/api"
 	"belfry/internal/job"
-	"belfry/internal/plan"
 	"belfry/internal/run"
 	"belfry/internal/store"
 )
@@ -43,18 +42,6 @@ func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.T
 	a := &account{Store: s, data: data, log: log, now: now, writable: func() {}, unwritten: newUnwritten(s), probing: make(chan struct{}, 1)}
 	s.Watch(a.wrote)
 	return a
-}
-
-// Record is the store's.
-func (a *account) Record(ctx context.Context, d plan.Decision, now time.Time) (bool, error) {
-	keys := make([]string, len(d.Runs))
-	for i, r := range d.Runs {
-		keys[i] = r.Job.Key
-	}
-	if err := a.unwritten.before(ctx, keys...); err != nil {
-		return false, err
-	}
-	return a.Store.Record(ctx, d, now)
 }
 
 // AddRuns is the store's.

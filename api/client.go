@@ -54,9 +54,33 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return call[Health](ctx, c, http.MethodGet, "/health", nil)
 }
 
+// JobFilter says what is wanted of the jobs. Its zero value is all.
+type JobFilter struct {
+	// Short leaves out what a table has no room for: Owner, Drawn, Python, Source,
+	// and all of Last but its State and FiresAt.
+	Short bool
+}
+
 // Jobs lists the jobs.
-func (c *Client) Jobs(ctx context.Context) ([]Job, error) {
-	return call[[]Job](ctx, c, http.MethodGet, "/jobs", nil)
+func (c *Client) Jobs(ctx context.Context, f JobFilter) ([]Job, error) {
+	jobs := []Job{}
+	err := c.EachJob(ctx, f, func(j Job) error {
+		jobs = append(jobs, j)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return jobs, nil
+}
+
+// EachJob gives each the jobs as they come.
+func (c *Client) EachJob(ctx context.Context, f JobFilter, each func(Job) error) error {
+	path := "/jobs"
+	if f.Short {
+		path += "?short=true"
+	}
+	return eachOf(ctx, c, path, each)
 }
 
 // RunFilter says which runs are wanted. Its zero value is all of them.

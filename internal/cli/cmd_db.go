@@ -157,8 +157,9 @@ func (c *command) vacuumCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "vacuum",
 		Short: "Give the room that removed runs have left back to the disk",
-		Long: `Rebuild the account without the room that removed runs have left, and cut what they
-printed from the logs. Changes of the account wait until it is rebuilt: about a second
+		Long: `Give the room that removed runs have left, in the account and in the logs, back to the
+disk, page by page: jobs start in between. An account that an older belfry has made is
+rebuilt once, with a copy in $TMPDIR or /var/tmp; changes of it wait for about a second
 for each 100 MB.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

@@ -267,7 +267,7 @@ func (c *command) lastWords(err error) error {
 
 // printNext says when each job fires next, in its zone and in this machine's.
 func (c *command) printNext(ctx context.Context, client *api.Client) error {
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	if err != nil {
 		return err
 	}

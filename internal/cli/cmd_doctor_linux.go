@@ -135,7 +135,7 @@ func (c *command) setup(ctx context.Context, crontabs []string) (*doctor.Setup, 
 
 // crontabsOf lists the crontabs that a daemon runs, by where its jobs come from.
 func crontabsOf(ctx context.Context, client *api.Client, project string) []string {
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	if err != nil {
 		return nil
 	}

@@ -164,7 +164,7 @@ func (c *command) job(ctx context.Context, name string) (api.Job, error) {
 		return api.Job{}, err
 	}
 	defer done()
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	if err != nil {
 		return api.Job{}, err
 	}

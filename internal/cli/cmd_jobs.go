@@ -23,12 +23,12 @@ func (c *command) jobsCommand() *cobra.Command {
 				return err
 			}
 			defer done()
-			jobs, err := client.Jobs(cmd.Context())
+			if asJSON {
+				return streamJSON(c.out, func(each func(api.Job) error) error { return client.EachJob(cmd.Context(), api.JobFilter{}, each) })
+			}
+			jobs, err := client.Jobs(cmd.Context(), api.JobFilter{Short: true})
 			if err != nil {
 				return err
-			}
-			if asJSON {
-				return printJSON(c.out, jobs)
 			}
 			if err := c.printJobs(jobs); err != nil {
 				return err

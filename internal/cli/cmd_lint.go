@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"belfry/api"
 	"belfry/crontab"
 	"belfry/internal/job"
 )
@@ -180,7 +181,7 @@ func (c *command) durations(ctx context.Context, file string) func(crontab.Entry
 		return nil
 	}
 	defer done()
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	if err != nil {
 		return nil
 	}

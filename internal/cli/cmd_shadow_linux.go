@@ -151,7 +151,7 @@ type planned struct {
 // plannedBy reads the account from d.From to d.Until, and, where d.From is not
 // given, sets it to the shadow's first firing.
 func plannedBy(ctx context.Context, client *api.Client, d *difference) (map[firingOf][]*planned, error) {
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,8 @@ type table struct {
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
 func (t *table) print(w io.Writer) error {
-	tabs := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	lines := bufio.NewWriter(w) // a tabwriter writes each cell by itself
+	tabs := tabwriter.NewWriter(lines, 0, 0, 2, ' ', 0)
 	for _, row := range t.rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
@@ -101,7 +102,10 @@ func (t *table) print(w io.Writer) error {
 			return err
 		}
 	}
-	return tabs.Flush()
+	if err := tabs.Flush(); err != nil {
+		return err
+	}
+	return lines.Flush()
 }
 
 // namer gives what the job of each of list is called by in a table: with its

@@ -467,7 +467,7 @@ func (c *campaign) published(r api.Run) {
 // stop ends the last daemon, once its jobs have ended.
 func (c *campaign) stop(daemon *exec.Cmd) {
 	c.t.Helper()
-	jobs, err := c.client.Jobs(c.t.Context())
+	jobs, err := c.client.Jobs(c.t.Context(), api.JobFilter{})
 	if err != nil {
 		c.t.Fatal(err)
 	}

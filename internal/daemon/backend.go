@@ -37,14 +37,17 @@ type history struct {
 	publisher *publisher
 }
 
-func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
-	lasts, err := h.store.LastRuns(ctx)
-	if err != nil {
-		return nil, err
+func (h *history) EachJob(ctx context.Context, short bool, each func(server.Job) error) error {
+	read := h.store.LastRuns
+	if short {
+		read = h.store.LastStates
 	}
-	jobs, now := h.jobs(), h.now()
-	list := make([]server.Job, 0, len(jobs))
-	for _, j := range jobs {
+	lasts, err := read(ctx)
+	if err != nil {
+		return err
+	}
+	now := h.now()
+	for _, j := range h.jobs() {
 		out := server.Job{Job: j}
 		if !j.Paused {
 			out.Next = j.Next(now)
@@ -54,17 +57,19 @@ func (h *history) Jobs(ctx context.Context) ([]server.Job, error) {
 			ok, err = h.sees(ctx, last)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if ok {
 			out.Last = &last
 		}
-		if j.Python.Wanted() {
+		if j.Python.Wanted() && !short {
 			out.Environment = python.Of(h.data, j.Name)
 		}
-		list = append(list, out)
+		if err := each(out); err != nil {
+			return err
+		}
 	}
-	return list, nil
+	return nil
 }
 
 // sees reports whether a run is one that may be shown and steered: one that was
@@ -441,10 +446,10 @@ func (b *backend) Health(ctx context.Context) api.Health {
 	return h
 }
 
-// Jobs are those of the sources as they are now.
-func (b *backend) Jobs(ctx context.Context) ([]server.Job, error) {
+// EachJob gives those of the sources as they are now.
+func (b *backend) EachJob(ctx context.Context, short bool, each func(server.Job) error) error {
 	b.d.jobs.reload(ctx, false)
-	return b.history.Jobs(ctx)
+	return b.history.EachJob(ctx, short, each)
 }
 
 func (b *backend) Changed() <-chan struct{} { return b.d.changes.next() }

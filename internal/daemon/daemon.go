@@ -283,6 +283,7 @@ const (
 	echoing    = "job output"
 	deliveries = "outbox"
 	probing    = "store"
+	writing    = "new jobs"
 	answers    = "server"
 	publicly   = "public server"
 	locally    = "server for users"
@@ -320,6 +321,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.start(runs, d.runner.Run)
 	parts.start(deliveries, d.outbox.Run)
 	parts.start(probing, d.store.probe)
+	parts.start(writing, d.jobs.writeNew)
 	parts.start(answers, func(ctx context.Context) error {
 		return d.serve(ctx, d.listen, d.handler(newBackend(d), server.Owner, os.Geteuid(), ending))
 	})
@@ -552,6 +554,13 @@ func (d *Daemon) planTo(ctx context.Context, reading plan.Reading, write func(de
 	decision := plan.Decide(in)
 	if len(decision.Runs) > 0 {
 		crash.Point(crash.Decided)
+	}
+	keys := make([]string, len(decision.Runs))
+	for i, r := range decision.Runs {
+		keys[i] = r.Job.Key
+	}
+	if err := d.store.unwritten.before(ctx, keys...); err != nil {
+		return plan.Decision{}, err
 	}
 	wrote, err := write(decision)
 	if err != nil {

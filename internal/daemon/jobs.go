@@ -266,8 +266,25 @@ func (j *jobs) saveSource(ctx context.Context, s source, now time.Time) ([]plan.
 	if err != nil {
 		return nil, err
 	}
-	saved, err := j.store.SaveJobs(ctx, s.project, s.jobs, job.Match(s.jobs, known), now)
-	if err == nil && s.stamp != "" {
+	keys := job.Match(s.jobs, known)
+	if s.stamp == "" {
+		return j.store.SaveJobs(ctx, s.project, s.jobs, keys, now)
+	}
+	begun, err := j.store.JobsBegun(ctx, s.project, s.stamp)
+	if err != nil {
+		return nil, err
+	}
+	added := 0
+	for _, key := range keys {
+		if key == "" {
+			added++
+		}
+	}
+	if added > newAtOnce || !begun.IsZero() {
+		return j.saveLong(ctx, s, keys, begun, now)
+	}
+	saved, err := j.store.SaveJobs(ctx, s.project, s.jobs, keys, now)
+	if err == nil {
 		err = j.store.StampJobs(ctx, s.project, s.stamp)
 	}
 	return saved, err
@@ -286,6 +303,9 @@ func (j *jobs) reload(ctx context.Context, always bool) (read bool) {
 	}
 	before, settings, problem := j.current(), j.settings(), j.trouble()
 	err := j.read()
+	if err == nil {
+		err = j.store.unwritten.all(ctx) // the new ones are matched with all that are known
+	}
 	if err == nil {
 		err = j.swap(ctx)
 	}

@@ -32,13 +32,7 @@ func Look(ctx context.Context, o Options) (client *api.Client, stop func(), err 
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
-	byKey := func(key string) (plan.Job, bool) {
-		at := slices.IndexFunc(jobs, func(j plan.Job) bool { return j.Key == key })
-		if at < 0 {
-			return plan.Job{}, false
-		}
-		return jobs[at], true
-	}
+	byKey := newJobList(jobs).find
 	h := &history{data: o.Data, store: s, jobs: func() []plan.Job { return jobs }, byKey: byKey, now: func() time.Time { return o.Clock().Wall }}
 	// It starts nothing: it only knows how an attempt's environment is made.
 	runner := run.NewRunner(run.Options{Dir: runsDir(o.Data), Store: s, Job: byKey, Host: o.Host})
@@ -71,6 +65,10 @@ func seen(ctx context.Context, o Options, s *store.Store) ([]plan.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	places := make(map[string]int, len(stored))
+	for i, j := range stored {
+		places[j.Key] = i
+	}
 	var jobs []plan.Job
 	for _, source := range loaded {
 		known, err := s.KnownJobs(ctx, source.project)
@@ -79,7 +77,7 @@ func seen(ctx context.Context, o Options, s *store.Store) ([]plan.Job, error) {
 		}
 		for i, key := range job.Match(source.jobs, known) {
 			j := plan.Job{Job: source.jobs[i], Key: key}
-			if at := slices.IndexFunc(stored, func(s store.StoredJob) bool { return s.Key == key }); at >= 0 {
+			if at, known := places[key]; known {
 				j.Since, j.Paused = stored[at].Since, stored[at].Paused
 			}
 			jobs = append(jobs, j)

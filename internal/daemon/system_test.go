@@ -69,7 +69,7 @@ func TestCrontabsOfTheMachineComeAndGoAtOnce(t *testing.T) {
 	o.Told = func(sentence string) { told <- sentence }
 	client, _ := serve(t, o)
 	jobs := func() (ids []string) {
-		list, err := client.Jobs(t.Context())
+		list, err := client.Jobs(t.Context(), api.JobFilter{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestAMistakeInTheMachinesSettingsKeepsNoCrontabFromRunning(t *testing.T) {
 	d, client, stop := serveDaemon(t, o)
 	check := func(step string, wrong bool, want ...string) {
 		t.Helper()
-		list, err := client.Jobs(t.Context()) // which reads them anew
+		list, err := client.Jobs(t.Context(), api.JobFilter{}) // which reads them anew
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestAUserTriesNothingAgainThatIsAnothersNow(t *testing.T) {
 		}
 	}
 	inPlace(t, ops, "#belfry: name=report\n0 1 * * * root exit 1\n")
-	if _, err := client.Jobs(t.Context()); err != nil { // which reads it anew
+	if _, err := client.Jobs(t.Context(), api.JobFilter{}); err != nil { // which reads it anew
 		t.Fatal(err)
 	}
 	if _, err := alices.RunByRef(t.Context(), r.ID); err != nil {
@@ -416,7 +416,7 @@ func TestSettingsThatOthersCanWriteAreNotUsed(t *testing.T) {
 	if problem := d.jobs.trouble(); !strings.Contains(problem, "others can write it (mode 0666)") {
 		t.Errorf("the problem is %q", problem)
 	}
-	if jobs, err := client.Jobs(t.Context()); err != nil || len(jobs) > 0 {
+	if jobs, err := client.Jobs(t.Context(), api.JobFilter{}); err != nil || len(jobs) > 0 {
 		t.Errorf("the jobs are %v, %v", jobs, err)
 	}
 }
@@ -435,7 +435,7 @@ func TestAMistakeOfRootsKeepsNoCrontabFromBeingRead(t *testing.T) {
 	}
 	inPlace(t, filepath.Join(o.System.Folder, "ops"), "0 2 * * * root /bin/back-up\n")
 	log.until(t, `changed="1 job added"`)
-	list, err := client.Jobs(t.Context())
+	list, err := client.Jobs(t.Context(), api.JobFilter{})
 	if err != nil || len(list) != 2 {
 		t.Errorf("the jobs are %v, %v; want nightly as it was, and back-up", list, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"belfry/api"
+	"belfry/internal/job"
+	"belfry/internal/run"
 	"belfry/internal/store"
 )
 
@@ -27,6 +29,8 @@ type account struct {
 	now  func() time.Time
 	// writable is called when the store takes again what is written.
 	writable func()
+	// unwritten are the jobs that the store is still to be given.
+	unwritten *unwritten
 
 	mu      sync.Mutex
 	problem string    // guarded by mu: why nothing can be written; empty: it can
@@ -35,9 +39,29 @@ type account struct {
 }
 
 func newAccount(s *store.Store, data string, log *slog.Logger, now func() time.Time) *account {
-	a := &account{Store: s, data: data, log: log, now: now, writable: func() {}, probing: make(chan struct{}, 1)}
+	a := &account{Store: s, data: data, log: log, now: now, writable: func() {}, unwritten: newUnwritten(s), probing: make(chan struct{}, 1)}
 	s.Watch(a.wrote)
 	return a
+}
+
+// AddRuns is the store's.
+func (a *account) AddRuns(ctx context.Context, runs []run.Run, definitions []job.Definition, act *run.Act) error {
+	keys := make([]string, len(runs))
+	for i, r := range runs {
+		keys[i] = r.Job
+	}
+	if err := a.unwritten.before(ctx, keys...); err != nil {
+		return err
+	}
+	return a.Store.AddRuns(ctx, runs, definitions, act)
+}
+
+// Pause is the store's.
+func (a *account) Pause(ctx context.Context, key string, paused bool, now time.Time, act *run.Act) (time.Time, error) {
+	if err := a.unwritten.before(ctx, key); err != nil {
+		return time.Time{}, err
+	}
+	return a.Store.Pause(ctx, key, paused, now, act)
 }
 
 // unavailable reports whether an error says that the disk takes nothing: it is

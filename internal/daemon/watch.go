@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -32,7 +31,7 @@ func (j *jobs) watch(ctx context.Context, alive func(), s supervisor) error {
 	defer ticker.Stop()
 	soon := time.NewTimer(0) // the folders are watched from now on: what changed before is seen
 	defer soon.Stop()
-	debug.FreeOSMemory() // reading many jobs leaves much behind, and then comes a long quiet
+	rest()
 	var last time.Time
 	for waiting := true; ; {
 		alive()
@@ -57,7 +56,7 @@ func (j *jobs) watch(ctx context.Context, alive func(), s supervisor) error {
 			s.tell("RELOADING=1", monotonic(j.o.Clock().Running))
 		}
 		if j.reload(ctx, always) {
-			debug.FreeOSMemory()
+			rest()
 		}
 		last = time.Now()
 		w.follow(j.sources())

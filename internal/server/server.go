@@ -21,7 +21,9 @@ import (
 // Backend is what the routes need. Errors for people are *api.Error.
 type Backend interface {
 	Health(ctx context.Context) api.Health
-	Jobs(ctx context.Context) ([]Job, error)
+	// EachJob gives each the jobs until it gives an error, and with short, of their
+	// newest runs, no more than the state and the firing.
+	EachJob(ctx context.Context, short bool, each func(Job) error) error
 	// Zone gives the name of the time zone that a run's job is in.
 	Zone(ctx context.Context, r run.Run) string
 	// Meant gives the user and the command that a run is of, whatever its job is now.

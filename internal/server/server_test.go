@@ -76,7 +76,17 @@ func (h *house) Health(context.Context) api.Health {
 	return api.Health{Version: "1", PID: 7, Since: night, Plans: true, Data: h.dir, Error: h.unwell}
 }
 
-func (h *house) Jobs(context.Context) ([]server.Job, error) {
+func (h *house) EachJob(_ context.Context, _ bool, each func(server.Job) error) error {
+	jobs, err := h.jobs()
+	for _, j := range jobs {
+		if err == nil {
+			err = each(j)
+		}
+	}
+	return err
+}
+
+func (h *house) jobs() ([]server.Job, error) {
 	zone, err := time.LoadLocation("Asia/Seoul")
 	if err != nil {
 		return nil, err
@@ -155,7 +165,7 @@ func (h *house) Retry(_ context.Context, id string, publish bool) error {
 
 func (h *house) Pause(_ context.Context, name string, paused bool) (server.Job, error) {
 	h.note("pause %s %v", name, paused)
-	jobs, err := h.Jobs(context.Background())
+	jobs, err := h.jobs()
 	return jobs[0], errors.Join(err, h.failure())
 }
 
@@ -299,10 +309,16 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 		t.Errorf("health is %+v, want %+v", health, want)
 	}
 
-	jobs, err := client.Jobs(ctx)
+	jobs, err := client.Jobs(ctx, api.JobFilter{})
 	check(t, err)
 	if len(jobs) != 2 || jobs[0].Name != "top" || jobs[0].Timezone != "Asia/Seoul" || jobs[0].Source != "ops:3" || jobs[0].Next == nil || jobs[0].Last == nil || jobs[0].Last.ID != id {
 		t.Errorf("jobs are %+v", jobs)
+	}
+	short, err := client.Jobs(ctx, api.JobFilter{Short: true})
+	check(t, err)
+	if len(short) != 2 || short[0].Name != "top" || short[0].Owner != "" || !short[0].Next.Equal(*jobs[0].Next) || short[0].Last.State != jobs[0].Last.State ||
+		!short[0].Last.FiresAt.Equal(jobs[0].Last.FiresAt) || short[0].Last.ID != "" || short[1].Last != nil || short[1].Schedules == nil {
+		t.Errorf("jobs in short are %+v", short)
 	}
 	if jobs[1].Next != nil || jobs[1].Last != nil || jobs[1].Schedules == nil || !slices.Equal(jobs[1].After, []string{"top"}) || jobs[0].After == nil {
 		t.Errorf("a paused job is %+v", jobs[1])
@@ -384,7 +400,7 @@ func TestCodesAreToldAsStatusAndComeBackAsErrors(t *testing.T) {
 		h.mu.Lock()
 		h.fail = c.err
 		h.mu.Unlock()
-		_, err := client.Jobs(t.Context())
+		_, err := client.Jobs(t.Context(), api.JobFilter{})
 		var got *api.Error
 		if !errors.As(err, &got) || got.Code != c.code || !strings.HasSuffix(c.err.Error(), got.Message) {
 			t.Errorf("%v came as %v", c.err, err)

@@ -63,24 +63,21 @@ func syncFile(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// Vacuum gives the room that removed rows have left back to the disk. The
-// account is rebuilt, and changes of it wait until it is done. The logs, which
-// may be a hundred times as large, are cut page by page: theirs come in between.
+// Vacuum gives the room that removed rows have left back to the disk, page by page:
+// what is written meanwhile comes in between. An account of an older belfry has to
+// be rebuilt first, and changes of it wait until that is done.
 func (s *Store) Vacuum(ctx context.Context) error {
 	if s.write == nil || s.logs == nil {
 		return errReadOnly("vacuum the store")
 	}
-	err := s.write.alone(ctx, func(conn *prepared) error {
-		if _, err := conn.ExecContext(ctx, "VACUUM"); err != nil {
-			return err
+	err := s.write.alone(ctx, func(conn *prepared) error { return rebuild(ctx, conn) })
+	for _, w := range []*writer{s.write, s.logs.write} {
+		for more := true; more && err == nil; {
+			more, err = shrink(ctx, w)
 		}
-		return truncate(ctx, conn)
-	})
-	for more := true; more && err == nil; {
-		more, err = s.ShrinkLogs(ctx)
-	}
-	if err == nil {
-		err = s.logs.write.alone(ctx, func(conn *prepared) error { return truncate(ctx, conn) })
+		if err == nil {
+			err = w.alone(ctx, func(conn *prepared) error { return truncate(ctx, conn) })
+		}
 	}
 	if err != nil {
 		return s.failed(fmt.Errorf("vacuum the store: %w", err))
@@ -88,13 +85,38 @@ func (s *Store) Vacuum(ctx context.Context) error {
 	return nil
 }
 
+// rebuild writes a database anew that cannot be shrunk page by page. The copy is
+// made in a file: in memory it would take twice the size of the account.
+func rebuild(ctx context.Context, conn *prepared) error {
+	// The PRAGMA itself, once prepared, goes on saying what it said first.
+	mode, err := one(ctx, conn, value[int64], "SELECT auto_vacuum FROM pragma_auto_vacuum")
+	if err != nil || mode == incremental {
+		return err
+	}
+	for _, statement := range []string{"PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"} {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// incremental is the number of the auto_vacuum of that name.
+const incremental = 2
+
 // ShrinkLogs gives some four megabytes of the room that dropped logs have left
 // back to the disk, at the next sync of the logs. more says that there is more.
 func (s *Store) ShrinkLogs(ctx context.Context) (more bool, err error) {
 	if s.logs == nil || s.logs.write == nil {
 		return false, errReadOnly("shrink the logs")
 	}
-	err = s.logs.write.alone(ctx, func(conn *prepared) error {
+	return shrink(ctx, s.logs.write)
+}
+
+// shrink gives some four megabytes of a database back, and says whether there is
+// more.
+func shrink(ctx context.Context, w *writer) (more bool, err error) {
+	err = w.alone(ctx, func(conn *prepared) error {
 		free := func() (int64, error) { return one(ctx, conn, value[int64], "PRAGMA freelist_count") }
 		before, err := free()
 		if err != nil || before == 0 {

@@ -160,7 +160,7 @@ func TestCheckSaysWhichFileIsDamaged(t *testing.T) {
 			check(t, s.Close())
 			path := filepath.Join(dir, name)
 			text := must(os.ReadFile(path))(t)
-			for at := len(text) / 2; at < len(text); at++ {
+			for at := len(text) / 2; at < len(text)*3/4; at++ { // the schema stands at the beginning, and some of it at the end
 				text[at] ^= 0xa5
 			}
 			check(t, os.WriteFile(path, text, 0o600))
@@ -186,12 +186,46 @@ func TestVacuumGivesBackTheRoomOfWhatWasRemoved(t *testing.T) {
 		return err
 	}))
 	before := size()
+	if mode := pragma(t, s.read, "auto_vacuum"); mode != "2" {
+		t.Errorf("it is rebuilt in mode %s, want 2", mode)
+	}
 	check(t, s.Vacuum(t.Context()))
 	if after := size(); after > before*3/4 {
 		t.Errorf("it has %d bytes, before it had %d", after, before)
 	}
 	if runs := must(s.Runs(t.Context(), RunFilter{}))(t); len(runs) == 0 {
 		t.Error("all runs are gone")
+	}
+}
+
+func TestVacuumRebuildsAnAccountOfAnOlderBelfryOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	atVersion(t, dir, 6) // whose files had to be rebuilt
+	s := openIn(t, dir)
+	size := func() int64 { return must(os.Stat(filepath.Join(dir, FileName)))(t).Size() }
+	mode := func() (mode int64) {
+		check(t, s.write.alone(t.Context(), func(conn *prepared) (err error) {
+			mode, err = one(t.Context(), conn, value[int64], "SELECT auto_vacuum FROM pragma_auto_vacuum")
+			return err
+		}))
+		return mode
+	}
+	if mode() != 0 {
+		t.Fatal("it needs no rebuilding")
+	}
+	fill(t, s, 10, 5000)
+	write(t, s, `DELETE FROM run WHERE queued_at < $1`, night.AddDate(0, 0, -1).UnixMilli())
+	for range 2 { // the second time page by page
+		before := size()
+		check(t, s.Vacuum(t.Context()))
+		if free := pragma(t, s.read, "freelist_count"); mode() != incremental || free != "0" || size() >= before {
+			t.Errorf("auto_vacuum is %d, %s pages are free, and it has %d bytes; before it had %d", mode(), free, size(), before)
+		}
+		write(t, s, `DELETE FROM run`)
+	}
+	if found := must(s.Check(t.Context()))(t); len(found) > 0 {
+		t.Error(found)
 	}
 }
 

@@ -122,16 +122,52 @@ func (s *Store) KeptJobs(ctx context.Context, project, stamp string, jobs []*job
 
 // StampJobs notes that the jobs of a project, as they are saved, are what a
 // source with this stamp means. The stamp changes with the source's text and
-// with all that the text is read with.
+// with all that the text is read with. Nobody may save the project's jobs
+// meanwhile.
 func (s *Store) StampJobs(ctx context.Context, project, stamp string) error {
-	return s.update(ctx, "note what the jobs of "+project+" were read from", func(tx *tx) error {
-		digest, err := readRows(tx.ctx, tx.raw, project, func(*jobRow) {})
-		if err != nil {
-			return err
-		}
-		_, err = tx.exec(`INSERT INTO source (project, stamp, rows) VALUES ($1, $2, $3)
-			ON CONFLICT (project) DO UPDATE SET stamp = excluded.stamp, rows = excluded.rows`, project, stamp, digest)
+	// Not within the transaction: others write while a hundred thousand rows are read.
+	digest, err := readRows(ctx, s.read, project, func(*jobRow) {})
+	if err != nil {
 		return err
+	}
+	return s.update(ctx, "note what the jobs of "+project+" were read from", func(tx *tx) error {
+		_, err := tx.exec(`INSERT INTO source (project, stamp, rows) VALUES ($1, $2, $3)
+			ON CONFLICT (project) DO UPDATE SET stamp = excluded.stamp, rows = excluded.rows, since = 0`, project, stamp, digest)
+		return err
+	})
+}
+
+// BeginJobs notes that the new jobs of a source are planned from now on and
+// written by AddJobs, until StampJobs says that all are: those that a crash leaves
+// unwritten count from then on too, unless the source is edited before it is read
+// again.
+func (s *Store) BeginJobs(ctx context.Context, project, stamp string, now time.Time) error {
+	return s.update(ctx, "note that the jobs of "+project+" are planned", func(tx *tx) error {
+		_, err := tx.exec(`INSERT INTO source (project, stamp, rows, since) VALUES ($1, $2, '', $3)
+			ON CONFLICT (project) DO UPDATE SET stamp = excluded.stamp, rows = excluded.rows, since = excluded.since`, project, stamp, now.UnixMilli())
+		return err
+	})
+}
+
+// JobsBegun gives the time that BeginJobs noted for a source, unless its jobs
+// have been stamped since; zero when there is none.
+func (s *Store) JobsBegun(ctx context.Context, project, stamp string) (time.Time, error) {
+	since, err := list(ctx, s.read, value[int64], `SELECT since FROM source WHERE project = $1 AND stamp = $2`, project, stamp)
+	if err != nil || len(since) == 0 {
+		return time.Time{}, err
+	}
+	return fromZero(since[0]), nil
+}
+
+// AddJobs writes what NewJobs made. A job that is written already stays as it is.
+func (s *Store) AddJobs(ctx context.Context, jobs []plan.Job) error {
+	return s.update(ctx, "save new jobs", func(tx *tx) error {
+		for _, j := range jobs {
+			if err := tx.addJob(j); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -219,7 +255,7 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 				return err
 			}
 		}
-		var added []int
+		var added []*job.Job
 		for i, j := range jobs {
 			if saved[i].Key != "" {
 				continue
@@ -227,12 +263,20 @@ func (s *Store) SaveJobs(ctx context.Context, project string, jobs []*job.Job, k
 			if keys[i] != "" {
 				return fmt.Errorf("job %s: %w", keys[i], ErrNotFound)
 			}
-			// Their ids lie together in memory, and not among what a statement leaves.
-			saved[i] = plan.Job{Job: j, Key: run.NewID(now), Since: time.UnixMilli(now.UnixMilli()).UTC()}
-			added = append(added, i)
+			added = append(added, j)
 		}
-		if err := tx.addJobs(saved, added); err != nil {
-			return err
+		fresh := NewJobs(added, now)
+		for i, next := 0, 0; next < len(fresh); i++ {
+			if saved[i].Key == "" {
+				saved[i] = fresh[next]
+				next++
+			}
+		}
+		slices.SortFunc(fresh, byKey)
+		for _, j := range fresh {
+			if err := tx.addJob(j); err != nil {
+				return err
+			}
 		}
 		for _, hash := range former {
 			if err := tx.dropDefinition(hash); err != nil {
@@ -265,32 +309,33 @@ func (r *storedRow) is(j *job.Job) bool {
 		r.timing == j.Timing() && r.commandOf == r.definition && r.definition == j.Definition().Hash
 }
 
-// addJobs adds those of jobs that list names. They go into the tables in the order
-// of most of the indexes: of a hundred thousand in any other, each would want pages
-// that are not in memory, and the kernel's part of the work would be twice as much.
-func (t *tx) addJobs(jobs []plan.Job, list []int) error {
-	ids := make([]string, len(list))
-	hashes := make(map[int]string, len(list))
-	for n, i := range list {
-		ids[n], hashes[i] = jobs[i].Key, jobs[i].Definition().Hash
+// NewJobs makes jobs that count from now on of those that are new. They are best
+// written in the order of their keys, which is the one of most of the indexes: of
+// a hundred thousand in any other, each would want pages that are not in memory.
+func NewJobs(jobs []*job.Job, now time.Time) []plan.Job {
+	now = time.UnixMilli(now.UnixMilli()).UTC()
+	inOrder, hashes, keys := make([]int, len(jobs)), make([]string, len(jobs)), make([]string, len(jobs))
+	for i, j := range jobs {
+		inOrder[i], hashes[i], keys[i] = i, j.Definition().Hash, run.NewID(now)
 	}
-	slices.Sort(ids)
-	slices.SortFunc(list, func(a, b int) int { return cmp.Or(strings.Compare(hashes[a], hashes[b]), a-b) })
-	for n, i := range list {
-		jobs[i].Key = ids[n]
-		if err := t.addJob(jobs[i]); err != nil {
-			return err
-		}
+	slices.Sort(keys)
+	slices.SortFunc(inOrder, func(a, b int) int { return cmp.Or(strings.Compare(hashes[a], hashes[b]), a-b) })
+	made := make([]plan.Job, len(jobs))
+	for n, i := range inOrder {
+		made[i] = plan.Job{Job: jobs[i], Key: keys[n], Since: now}
 	}
-	return nil
+	return made
 }
+
+func byKey(a, b plan.Job) int { return strings.Compare(a.Key, b.Key) }
 
 func (t *tx) addJob(j plan.Job) error {
 	definition := j.Definition()
 	if err := t.saveDefinition(definition); err != nil {
 		return err
 	}
-	_, err := t.exec(`INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, command, command_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $5)`,
+	_, err := t.exec(`INSERT INTO job (id, project, name, owner, definition, source, line, timing, since, command, command_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $5)
+			ON CONFLICT (id) DO NOTHING`,
 		j.Key, j.Project, j.Name, j.Owner, definition.Hash, j.Source.File, j.Source.Line, j.Timing(), j.Since.UnixMilli(), j.Command.String())
 	return err
 }

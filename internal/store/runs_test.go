@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -904,5 +905,28 @@ func TestADiamondIsSkippedWholeAndItsSiblingsToo(t *testing.T) {
 		if got := read(t, s, ids[name]); got.State != run.Skipped {
 			t.Errorf("p was missed, and %s is %s (%q)", name, got.State, got.Reason)
 		}
+	}
+}
+
+func TestTheLastStatesAreThoseOfTheLastRuns(t *testing.T) {
+	t.Parallel()
+	s := openStore(t)
+	jobs := save(t, s, night.Add(-time.Hour), nightly("a"), nightly("b"), nightly("never"))
+	record(t, s, due(night, jobs[:2]...), night)
+	record(t, s, due(night.Add(24*time.Hour), jobs[0]), night.Add(24*time.Hour))
+	for _, r := range must(s.Runs(t.Context(), RunFilter{Job: jobs[0].Key, Limit: 1}))(t) {
+		end(t, s, r.ID, run.Failed)
+	}
+	last, states := must(s.LastRuns(t.Context()))(t), must(s.LastStates(t.Context()))(t)
+	if len(last) != 2 || last[jobs[0].Key].State != run.Failed || !last[jobs[0].Key].FiresAt.Equal(night.Add(24*time.Hour)) || last[jobs[1].Key].State != run.Queued {
+		t.Errorf("the last runs are %+v", last)
+	}
+	for key, r := range last {
+		if want, got := (run.Run{ID: r.ID, Job: r.Job, Definition: r.Definition, State: r.State, FiresAt: r.FiresAt}), states[key]; !reflect.DeepEqual(got, want) {
+			t.Errorf("in short, the last run is %+v, want %+v", got, want)
+		}
+	}
+	if len(states) != len(last) {
+		t.Errorf("%d jobs have a last state, %d a last run", len(states), len(last))
 	}
 }

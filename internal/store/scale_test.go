@@ -128,6 +128,7 @@ func TestHistoryAnswersAtOnce(t *testing.T) {
 			}, 1},
 			{"published by a run", func() (int, error) { return s.countPublished(t, PublishedFilter{Run: newest.ID, All: true}) }, 3},
 			{"jobs: last runs", func() (int, error) { r, err := s.LastRuns(t.Context()); return len(r), err }, 50},
+			{"jobs: last states", func() (int, error) { r, err := s.LastStates(t.Context()); return len(r), err }, 50},
 		} {
 			best := time.Hour
 			for range 3 { // others use the machine

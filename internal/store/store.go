@@ -52,7 +52,8 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, err
 	}
-	write, err := open(path, "rw")
+	// As in openLogs: what retention removes can be given back page by page.
+	write, err := open(path, "rw", "auto_vacuum(INCREMENTAL)")
 	if err != nil {
 		return nil, err
 	}

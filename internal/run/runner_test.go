@@ -402,13 +402,13 @@ func TestARunIsClaimedStartedAndEnded(t *testing.T) {
 			s.t.Errorf("its output folder: %v, %v", info, err)
 		}
 		s.later(time.Minute)
-		s.exits(id, proc.Exit{EndedAt: time.Now(), UserCPU: time.Second, MaxRSS: 5})
+		s.exits(id, proc.Exit{EndedAt: time.Now(), UserCPU: time.Second, MaxRSS: 5, MaxRSSExact: true})
 		r = s.want(id, run.Succeeded, "")
 		if r.ExitCode == nil || *r.ExitCode != 0 || !r.EndedAt.Equal(time.Now()) {
 			s.t.Errorf("it ended as %+v", r)
 		}
 		s.forgets(id + "/1")
-		if a, err := s.store.Attempt(s.t.Context(), id, 1); err != nil || a.UserCPU != time.Second || a.MaxRSS != 5 {
+		if a, err := s.store.Attempt(s.t.Context(), id, 1); err != nil || a.UserCPU != time.Second || a.MaxRSS != 5 || !a.MaxRSSExact {
 			s.t.Errorf("its attempt is %+v, %v", a, err)
 		}
 	}, simple("a"))

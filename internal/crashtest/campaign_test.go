@@ -195,7 +195,11 @@ func (c *campaign) write(name, text string, mode os.FileMode) {
 }
 
 func (c *campaign) project() string {
-	text := "project: campaign\ntimezone: UTC\ndaemon: {slots: 10000, pools: {narrow: 2}}\njobs:\n"
+	text := "project: campaign\ntimezone: UTC\ndaemon: {slots: 10000, pools: {narrow: 2}}\n"
+	if c.frail { // what a frozen keeper has in its hands takes up places for longer than a minute
+		text += "defaults: {catch_up: all}\n"
+	}
+	text += "jobs:\n"
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.yaml != "" {
@@ -213,7 +217,11 @@ func (c *campaign) crontab() string {
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.crontab != "" {
-				text += fill(k.crontab, fmt.Sprintf("%s-%d", k.name, i), i) + "\n"
+				entry := fill(k.crontab, fmt.Sprintf("%s-%d", k.name, i), i) + "\n"
+				if c.frail {
+					entry = strings.Replace(entry, "\n", " catch_up=all\n", 1)
+				}
+				text += entry
 			}
 		}
 	}

@@ -56,7 +56,8 @@ type Client struct {
 
 // Open connects to the living keepers of a data folder: usually one, and an
 // older one that an upgrade left to its last job. It starts none; the first
-// Start does. What the keepers know comes as events.
+// Start does. What the keepers know comes as events. One that does not answer
+// within a second or two is stopped, and connected to when it goes on.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	dir, err := filepath.Abs(filepath.Join(o.DataDir, "keeper"))
 	if err != nil {
@@ -80,12 +81,28 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.work.Go(c.tell)
+	tried := make(chan struct{}, len(ids))
 	for _, id := range ids {
-		if _, err := c.connect(ctx, id, false); err != nil {
-			// Its attempts still count as running, and their exit records
-			// will be there.
-			c.log.Warn("connect to keeper", "keeper", id, "error", err)
-			c.work.Go(func() { c.pursue(id, false) })
+		c.work.Go(func() {
+			_, err := c.connect(c.ctx, id, false)
+			tried <- struct{}{}
+			if err != nil {
+				// Its attempts still count as running, and their exit records
+				// will be there.
+				c.log.Warn("connect to keeper", "keeper", id, "error", err)
+				c.pursue(id, false)
+			}
+		})
+	}
+	patience := time.NewTimer(openTimeout)
+	defer patience.Stop()
+	for range ids {
+		select {
+		case <-tried:
+		case <-patience.C:
+			return c, nil
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), c.Close())
 		}
 	}
 	return c, nil

@@ -240,7 +240,11 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	if err := d.Signal(running.Run, 1, Stop); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("Signal to a stopped keeper: %v, want that it does not answer", err)
 	}
+	begun := time.Now()
 	next := h.open() // a daemon that comes to a stopped keeper goes on without it
+	if waited := time.Since(begun); waited > helloTimeout/2 {
+		t.Errorf("a daemon has waited %s for a keeper that is stopped", waited)
+	}
 	next.wantStatus(running, Running)
 
 	d = next

@@ -495,6 +495,7 @@ func (d *Daemon) plan(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			d.touchAlive(log)
 			return nil
 		case <-timer.C:
 			if coming == 0 {

@@ -329,7 +329,7 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 	c.startMu.Lock()
 	defer c.startMu.Unlock()
 	for _, l := range slices.Backward(c.living()) {
-		if (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load() {
+		if l.takes() {
 			return l, nil
 		}
 	}
@@ -344,6 +344,17 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 			return l, err
 		}
 	}
+}
+
+// takes reports whether attempts may be given to a keeper.
+func (l *link) takes() bool {
+	return (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load()
+}
+
+// replaced reports whether another has taken the place of a keeper that was
+// stopped.
+func (l *link) replaced() bool {
+	return slices.ContainsFunc(l.client.living(), func(other *link) bool { return other.id > l.id && other.takes() })
 }
 
 // startKeeper starts a keeper that goes on without us, and returns its id
@@ -474,7 +485,7 @@ type link struct {
 
 	mu    sync.Mutex
 	calls map[int64]chan message // guarded by mu; nil after the hang-up
-	known map[key]bool           // guarded by mu: attempts of a keeper of another build
+	known map[key]bool           // guarded by mu: attempts of a keeper that gets no others; else nil
 	last  bool                   // guarded by mu: let go on purpose
 }
 
@@ -568,8 +579,9 @@ func (l *link) greet(ctx context.Context) error {
 		known[key{a.Run, a.Attempt}] = true
 	}
 	c.post(events)
-	if l.build != build() && !l.ours {
-		c.log.Info("keeper of another build is left to its last attempt", "keeper", l.id, "attempts", len(known))
+	if l.build != build() && !l.ours || l.replaced() {
+		c.log.Info("keeper is left to its last attempt", "keeper", l.id, "attempts", len(known))
+		l.retired.Store(true)
 		l.mu.Lock()
 		l.known = known
 		l.mu.Unlock()
@@ -592,7 +604,7 @@ func greeting(ask func(message) (message, error)) (message, error) {
 	return hello, err
 }
 
-// forgot lets a keeper of another build go when it has nothing more to tell:
+// forgot lets a keeper that gets nothing new go when it has nothing more to tell:
 // without a daemon it ends.
 func (l *link) forgot(k key) {
 	l.mu.Lock()
@@ -614,12 +626,13 @@ func (l *link) letGo() {
 // read takes the keeper's frames until it hangs up.
 func (l *link) read() {
 	reader := bufio.NewReaderSize(l.conn, 64<<10)
+	again := false
 	for {
 		frame, err := readFrame(reader, maxFrame)
 		if err != nil {
 			break
 		}
-		l.silent.Store(false)
+		woke := l.silent.Swap(false)
 		var m message
 		if err := json.Unmarshal(frame, &m); err != nil {
 			l.client.log.Error("frame of keeper", "keeper", l.id, "error", err)
@@ -638,13 +651,18 @@ func (l *link) read() {
 		case m.Type == typeError:
 			l.client.log.Error("keeper refuses", "keeper", l.id, "code", m.Code, "error", m.Error)
 		}
+		if woke && l.replaced() {
+			again = true // what it has is asked anew, and nothing is added to that
+			break
+		}
 	}
-	l.hangUp()
+	l.hangUp(again)
 }
 
 // hangUp ends what waits for an answer. If the keeper lives, which is only so
-// after trouble with the connection, it is called again; else it is lost.
-func (l *link) hangUp() {
+// after trouble with the connection or when that is wanted, it is called again;
+// else it is lost.
+func (l *link) hangUp(again bool) {
 	_ = l.conn.Close()
 	l.mu.Lock()
 	for _, call := range l.calls {
@@ -664,7 +682,7 @@ func (l *link) hangUp() {
 		return
 	}
 	alive, err := keeperAlive(filepath.Join(c.dir, l.id))
-	if alive && time.Since(l.since) > helloTimeout { // one that drops us at once would do so again
+	if alive && (again || time.Since(l.since) > helloTimeout) { // one that drops us at once would do so again
 		if _, err = c.connect(c.ctx, l.id, l.ours); err == nil {
 			return
 		}

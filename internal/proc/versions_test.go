@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -240,6 +241,9 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	if err := d.Signal(running.Run, 1, Stop); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("Signal to a stopped keeper: %v, want that it does not answer", err)
 	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 	begun := time.Now()
 	next := h.open() // a daemon that comes to a stopped keeper goes on without it
 	if waited := time.Since(begun); waited > helloTimeout/2 {
@@ -257,6 +261,39 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 		if ledger, err := os.ReadFile(filepath.Join(s.Dir, "ledger")); err != nil || string(ledger) != "x\n" {
 			t.Errorf("ledger %q, %v; want one line", ledger, err)
 		}
+	}
+}
+
+func TestKeeperThatWasStoppedIsLeftToItsLastAttempt(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	running := h.spec(`read x < go`)
+	fifo := h.fifo(running, "go")
+	d.start(running)
+	d.started(running)
+	old := h.keepers()[0]
+	pid := h.keeperPID(old)
+	h.halt(pid)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	d.patience = 300 * time.Millisecond
+	s := h.spec(`true`)
+	d.start(s) // another keeper is asked
+	d.exit(s)
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	h.let(fifo)
+	d.exit(running)
+	h.soon("both are forgotten, and the old keeper ends", func() bool {
+		for _, s := range []Spec{s, running} {
+			if err := d.Forget(s.Run, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return !slices.Contains(h.keepers(), old)
+	})
+	if ids := h.keepers(); len(ids) != 1 {
+		t.Errorf("keepers %v, want the newer one alone", ids)
 	}
 }
 

@@ -78,7 +78,7 @@ func kindOf(name string) kind {
 // job is what every job runs: it writes into the ledger before and after.
 const job = `#!/bin/sh
 read -r now rest </proc/uptime
-echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $now" >>DIR/ledger
+echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $now -" >>DIR/ledger
 /bin/sleep "$2"
 case $4 in
 output) echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run" ;;
@@ -412,7 +412,7 @@ func (c *campaign) ledger() map[attempt]trace {
 	traces := map[attempt]trace{}
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 4 {
+		if len(fields) != 5 {
 			c.t.Fatalf("ledger: %q", lines.Text())
 		}
 		number, err := strconv.Atoi(fields[2])

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -261,6 +262,40 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 		if ledger, err := os.ReadFile(filepath.Join(s.Dir, "ledger")); err != nil || string(ledger) != "x\n" {
 			t.Errorf("ledger %q, %v; want one line", ledger, err)
 		}
+	}
+}
+
+func TestAttemptThatIsVoidIsNotStartedByAKeeperThatWasStopped(t *testing.T) {
+	h := newHost(t)
+	d, id := h.keeper()
+	r := h.dial(id)
+	defer func() { _ = r.conn.Close() }()
+	r.send(`{"type":"hello","seq":1,"protocol":3}`)
+	r.next()
+	pid := h.keeperPID(id)
+	h.halt(pid)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	s := h.spec(`echo it ran > ran`)
+	frame, err := encode(message{Type: typeStart, Specs: []wireSpec{toWire(s)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(strings.TrimSpace(string(frame))) // a daemon that is dead now had sent it
+	if err := Void(s.Dir, s.Run, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := Void(s.Dir, s.Run, 1); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("what has a record is void: %v", err)
+	}
+	if err := Void(filepath.Join(s.Dir, "nowhere"), s.Run, 1); err != nil {
+		t.Errorf("what has no directory: %v", err)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	d.doubt(s)
+	if _, err := os.Stat(filepath.Join(s.Dir, "ran")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was started all the same: %v", err)
 	}
 }
 

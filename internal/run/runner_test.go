@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -1003,6 +1004,9 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 				s.t.Error(err)
 			}
 			s.want(id, run.Cancelled, "stopped by a person")
+			if err := proc.Void(s.runner.Dir(id, 1), id, 1); !errors.Is(err, fs.ErrExist) {
+				s.t.Errorf("a keeper that has it in its queue may start it: %v", err)
+			}
 		}, retrying("a"))
 	})
 	t.Run("running, and just ended", func(t *testing.T) {

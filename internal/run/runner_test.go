@@ -41,6 +41,7 @@ type processes struct {
 	exits     map[string]*proc.Exit               // guarded by mu
 	fail      error                               // guarded by mu; of Start
 	unknown   bool                                // guarded by mu; no keeper has anything
+	stopped   bool                                // guarded by mu; it holds nothing
 	onKill    func(p *processes, id string) error // guarded by mu
 }
 
@@ -57,7 +58,13 @@ func (p *processes) Start(_ context.Context, specs []proc.Spec) error {
 	return nil
 }
 
-func (p *processes) Hold(_ context.Context, specs []proc.Spec) func(ctx context.Context) error {
+func (p *processes) Hold(ctx context.Context, specs []proc.Spec) func(ctx context.Context) error {
+	p.mu.Lock()
+	stopped := p.stopped
+	p.mu.Unlock()
+	if stopped {
+		<-ctx.Done()
+	}
 	return func(ctx context.Context) error { return p.Start(ctx, specs) }
 }
 

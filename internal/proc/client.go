@@ -720,7 +720,14 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 		defer l.mu.Unlock()
 		delete(l.calls, seq)
 	}()
-	if err := l.write(frame, l.client.patience); err != nil {
+	patience := l.client.patience
+	if end, bounded := ctx.Deadline(); bounded {
+		patience = min(patience, time.Until(end))
+	}
+	if patience <= 0 {
+		return message{}, context.DeadlineExceeded
+	}
+	if err := l.write(frame, patience); err != nil {
 		return message{}, err
 	}
 	timeout := time.NewTimer(l.client.patience)
@@ -748,6 +755,7 @@ func (l *link) write(frame []byte, patience time.Duration) error {
 		_, err = l.conn.Write(frame)
 	}
 	if err != nil {
+		l.retired.Store(true)
 		_ = l.conn.Close()
 		return fmt.Errorf("%w: %v", errHangUp, err)
 	}

@@ -14,7 +14,7 @@ var errHeld = errors.New("nothing is claimed any more")
 
 // holdPatience is how long after its instant what is due may be written, for a
 // keeper that has no time.
-const holdPatience = time.Second
+const holdPatience = 2 * time.Second
 
 // Ahead has what is due at an instant to come written down and claimed before it,
 // and starts it at it: rows, environments and directories of a thousand jobs take

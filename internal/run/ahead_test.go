@@ -147,7 +147,7 @@ func TestAKeeperThatIsStoppedHoldsUpNoWrite(t *testing.T) {
 		s.procs.set(func(p *processes) { p.stopped = true })
 		at := time.Now().Add(time.Second)
 		err := s.ahead(at, func() error {
-			if late := time.Since(at); late > time.Second {
+			if late := time.Since(at); late > 2*time.Second {
 				t.Errorf("what is due is written %s after its instant", late)
 			}
 			return nil

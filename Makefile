@@ -18,7 +18,7 @@ try: build ## run the example's nightly batch here, into a local directory
 test: ## install what the tests need and run them all
 	@./tools/test.sh
 
-crash: ## kill daemons for a quarter of an hour, and look whether anything was lost or doubled
+crash: ## kill daemons and keepers for a quarter of an hour, and look whether anything was lost or doubled
 	@go test ./internal/crashtest -run Killed -campaign 15m -jobs 20 -timeout 1h -v
 
 host: ## make a Debian host with a systemd of its own, in the user's cache: deploy to it, be its cron, run the image there

@@ -59,24 +59,24 @@ var imports = map[string][]string{
 
 // modules says which packages import a third-party module: one each.
 var modules = map[string][]string{
-	"filippo.io/age":                   {"internal/secrets"},
-	"github.com/aws/aws-sdk-go-v2":     {"internal/publish"},
-	"github.com/aws/smithy-go":         {"internal/publish"},
-	"github.com/fsnotify/fsnotify":     {"internal/daemon"},
-	"github.com/klauspost/compress":    {"internal/logs"},
-	"github.com/pressly/goose/v3":      {"internal/store"},
-	"github.com/spf13/cobra":           {"internal/cli"},
-	"github.com/skeema/knownhosts":     {"internal/remote"},
-	"golang.org/x/crypto":              {"internal/remote"},
-	"golang.org/x/term":                {"internal/cli"},
-	"go.yaml.in/yaml/v4":               {"internal/project"},
-	"modernc.org/sqlite":               {"internal/store"},
-	"github.com/Shopify/toxiproxy/v2":  {},                                                                                                                                                                                              // tests only: a network that is ill
-	"github.com/rs/zerolog":            {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
-	"github.com/google/go-cmp":         {},                                                                                                                                                                                              // tests only
-	"github.com/rogpeppe/go-internal":  {},                                                                                                                                                                                              // tests only
-	"pgregory.net/rapid":               {},                                                                                                                                                                                              // tests only
-	"golang.org/x/sys":                 {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
+	"filippo.io/age":                  {"internal/secrets"},
+	"github.com/aws/aws-sdk-go-v2":    {"internal/publish"},
+	"github.com/aws/smithy-go":        {"internal/publish"},
+	"github.com/fsnotify/fsnotify":    {"internal/daemon"},
+	"github.com/klauspost/compress":   {"internal/logs"},
+	"github.com/pressly/goose/v3":     {"internal/store"},
+	"github.com/spf13/cobra":          {"internal/cli"},
+	"github.com/skeema/knownhosts":    {"internal/remote"},
+	"golang.org/x/crypto":             {"internal/remote"},
+	"golang.org/x/term":               {"internal/cli"},
+	"go.yaml.in/yaml/v4":              {"internal/project"},
+	"modernc.org/sqlite":              {"internal/store"},
+	"github.com/Shopify/toxiproxy/v2": {},                                                                                                                                                                                              // tests only: a network that is ill
+	"github.com/rs/zerolog":           {},                                                                                                                                                                                              // tests only: toxiproxy asks for it
+	"github.com/google/go-cmp":        {},                                                                                                                                                                                              // tests only
+	"github.com/rogpeppe/go-internal": {},                                                                                                                                                                                              // tests only
+	"pgregory.net/rapid":              {},                                                                                                                                                                                              // tests only
+	"golang.org/x/sys":                {"internal/cli", "internal/daemon", "internal/doctor", "internal/logs", "internal/notify", "internal/proc", "internal/proc/proctest", "internal/publish", "internal/python", "internal/system"}, // the kernel's own names
 }
 
 // pure lists packages that do no I/O and never ask the time.

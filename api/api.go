@@ -57,16 +57,17 @@ func (r Run) Finished() bool {
 
 // Attempt is one execution of a run's command.
 type Attempt struct {
-	Number     int        `json:"number"`
-	Node       string     `json:"node"`
-	StartedAt  time.Time  `json:"started_at"`
-	EndedAt    *time.Time `json:"ended_at"`
-	ExitCode   *int       `json:"exit_code"`
-	Signal     string     `json:"signal"`
-	Reason     string     `json:"reason"`
-	CPUSeconds float64    `json:"cpu_seconds"`
-	MaxRSS     int64      `json:"max_rss"` // bytes
-	Log        string     `json:"log"`     // path of its output on the node, until it has ended
+	Number      int        `json:"number"`
+	Node        string     `json:"node"`
+	StartedAt   time.Time  `json:"started_at"`
+	EndedAt     *time.Time `json:"ended_at"`
+	ExitCode    *int       `json:"exit_code"`
+	Signal      string     `json:"signal"`
+	Reason      string     `json:"reason"`
+	CPUSeconds  float64    `json:"cpu_seconds"`
+	MaxRSS      int64      `json:"max_rss"` // bytes that one of its processes had at once; at most, unless MaxRSSExact
+	MaxRSSExact bool       `json:"max_rss_exact"`
+	Log         string     `json:"log"` // path of its output on the node, until it has ended
 }
 
 // Act is a change that a person made.

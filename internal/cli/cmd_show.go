@@ -109,7 +109,11 @@ func attemptLine(a api.Attempt, zone string) string {
 		parts = append(parts, a.Reason)
 	}
 	if a.MaxRSS > 0 {
-		parts = append(parts, fmt.Sprintf("%.1f s of CPU, %s of memory", a.CPUSeconds, size(a.MaxRSS)))
+		atMost := "at most "
+		if a.MaxRSSExact {
+			atMost = ""
+		}
+		parts = append(parts, fmt.Sprintf("%.1f s of CPU, %s%s of memory", a.CPUSeconds, atMost, size(a.MaxRSS)))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +53,22 @@ type screen struct {
 	t    *testing.T
 	from *os.File
 	text bytes.Buffer
+}
+
+// onTerminal starts a command on a wide terminal.
+func (p *place) onTerminal(args ...string) (*screen, *exec.Cmd) {
+	p.t.Helper()
+	read, terminal := pty(p.t, 300)
+	cmd := p.command(args...)
+	cmd.Stdout, cmd.Stderr = terminal, terminal
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	if err := terminal.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+	return &screen{t: p.t, from: read}, cmd
 }
 
 // until reads until the text is there; an empty one is the end.
@@ -107,17 +125,7 @@ func TestHowFarAPublishIsStandsInOneLineOfATerminal(t *testing.T) {
 		t.Run(c.args[0], func(t *testing.T) {
 			t.Parallel()
 			p, gate := uploading(t)
-			read, terminal := pty(t, 300)
-			cmd := p.command(c.args...)
-			cmd.Stdout, cmd.Stderr = terminal, terminal
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cmd.Process.Kill() })
-			if err := terminal.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s := &screen{t: t, from: read}
+			s, cmd := p.onTerminal(c.args...)
 			s.until("publishing 2 of 3 files, 16 bytes of 26 bytes")
 			if out, _, _ := p.belfry("show", "upload"); !strings.Contains(out, "2 of 3 files, 16 bytes of 26 bytes, to s3://") {
 				t.Errorf("meanwhile show says\n%s", out)
@@ -132,6 +140,31 @@ func TestHowFarAPublishIsStandsInOneLineOfATerminal(t *testing.T) {
 				t.Errorf("it wrote\n%q", text)
 			}
 		})
+	}
+}
+
+func TestHowFarABackfillIsStandsInOneLineOfATerminal(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "belfry.yaml", `
+jobs:
+  daily:
+    schedule: "0 1 * * *"
+    command: 'test $BELFRY_DATE != 2026-07-01 || exit 3; test $BELFRY_DATE != 2026-07-03 || read go < go'
+`)
+	fifo := filepath.Join(p.dir, "go")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, cmd := p.onTerminal("backfill", "daily", "--from", "2026-07-01", "--to", "2026-07-04")
+	s.until("2 of 4, 1 running, 1 failed")
+	if err := os.WriteFile(fifo, []byte("go\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.until("")
+	_ = cmd.Wait() // one of them has failed
+	text := s.text.String()
+	if !strings.Contains(text, "4 of 4, 1 failed") || !strings.Contains(text, "1 of 4 runs did not succeed") || strings.Count(text[:strings.Index(text, "✗")], "\n") > 1 {
+		t.Errorf("it wrote\n%q", text)
 	}
 }
 

@@ -157,7 +157,7 @@ func TestAShadowBesideDebiansCronPlansWhatThatStarts(t *testing.T) {
 	if err := os.WriteFile(tab, []byte("0 1 * * * another\n* * * * * true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if jobs, err := client.Jobs(context.Background()); err != nil || !slices.ContainsFunc(jobs, func(j api.Job) bool { return j.Command == "another" }) {
+	if jobs, err := client.Jobs(context.Background(), api.JobFilter{}); err != nil || !slices.ContainsFunc(jobs, func(j api.Job) bool { return j.Command == "another" }) {
 		t.Fatalf("after the edit the jobs are %+v, %v", jobs, err)
 	}
 	if text, err := exec.Command("gzip", "--keep", p.path("cron.log")).CombinedOutput(); err != nil {

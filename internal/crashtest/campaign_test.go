@@ -2,16 +2,18 @@
 // SIGKILL again and again, at random and at each point between a decision and
 // its announcement, and afterwards its account is compared with a ledger that
 // the jobs write themselves. Meanwhile some of them publish to a bucket again and
-// again, and readers look at what is there. The short one is part of the tests; make crash runs
-// a long one.
+// again, and readers look at what is there. In a second campaign the keepers, the
+// parents of the jobs, are killed and frozen too. The short ones are part of the
+// tests; make crash runs long ones.
 package crashtest
 
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"maps"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -43,8 +45,9 @@ type kind struct {
 	attempts int
 	code     int
 	state    string
-	replaced bool // or cancelled, when the next one takes its place
-	asked    bool // by a person: it has no schedule
+	replaced bool     // or cancelled, when the next one takes its place
+	asked    bool     // by a person: it has no schedule
+	after    []string // the kinds of its parents
 }
 
 var kinds = []kind{
@@ -53,10 +56,10 @@ var kinds = []kind{
 	{name: "spread", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((5 * NUMBER % 50)) 0\n    overlap: allow", attempts: 1, state: "succeeded"},
 	{name: "failing", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 3\n    overlap: allow", attempts: 1, code: 3, state: "failed"},
 	{name: "retrying", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.NUMBER 4\n    overlap: allow\n    retry: {attempts: 3, backoff: 0.2s}", attempts: 3, code: 4, state: "failed"},
-	{name: "child", yaml: "after: [plain-NUMBER]\n    command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded"},
-	{name: "orphan", yaml: "after: [failing-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
-	{name: "diamond", yaml: "after: [plain-NUMBER, child-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 1, state: "succeeded"},
-	{name: "ruin", yaml: "after: [failing-NUMBER, orphan-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped"},
+	{name: "child", yaml: "after: [plain-NUMBER]\n    command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded", after: []string{"plain"}},
+	{name: "orphan", yaml: "after: [failing-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped", after: []string{"failing"}},
+	{name: "diamond", yaml: "after: [plain-NUMBER, child-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 1, state: "succeeded", after: []string{"plain", "child"}},
+	{name: "ruin", yaml: "after: [failing-NUMBER, orphan-NUMBER]\n    command: DIR/job NAME 0 0\n    overlap: allow", attempts: 0, state: "skipped", after: []string{"failing", "orphan"}},
 	{name: "narrow", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME 0.5 0\n    overlap: allow\n    pools: [narrow]", attempts: 1, state: "succeeded"},
 	{name: "newest", yaml: "schedule: \"* * * * *\"\n    command: DIR/job NAME $((60 + NUMBER)) 0\n    overlap: replace\n    kill_after: 1s", attempts: 1, state: "succeeded", replaced: true},
 	{name: "asked", yaml: "command: DIR/job NAME 0.NUMBER 0\n    overlap: allow", attempts: 1, state: "succeeded", asked: true},
@@ -74,7 +77,8 @@ func kindOf(name string) kind {
 
 // job is what every job runs: it writes into the ledger before and after.
 const job = `#!/bin/sh
-echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $1" >>DIR/ledger
+read -r now rest </proc/uptime
+echo "begin $BELFRY_RUN $BELFRY_ATTEMPT $now -" >>DIR/ledger
 /bin/sleep "$2"
 case $4 in
 output) echo "$BELFRY_RUN" >"$BELFRY_OUTPUT/run" ;;
@@ -83,7 +87,8 @@ files) # of several sizes, and some that the next set does not have
 		yes "$BELFRY_RUN" | head -n $n >"$BELFRY_OUTPUT/part-$n"
 	done ;;
 esac
-echo "end $BELFRY_RUN $BELFRY_ATTEMPT $3" >>DIR/ledger
+read -r now rest </proc/uptime
+echo "end $BELFRY_RUN $BELFRY_ATTEMPT $now $3" >>DIR/ledger
 exit "$3"
 `
 
@@ -93,10 +98,13 @@ type campaign struct {
 	binary string
 	bucket *s3test.Server
 	client *api.Client
-	kills  map[string]int // by where
+	frail  bool // keepers are killed too
 
-	mu    sync.Mutex
-	asked map[string]bool // guarded by mu; runs that a daemon said it had recorded
+	mu     sync.Mutex
+	kills  map[string]int  // guarded by mu; by where
+	asked  map[string]bool // guarded by mu; runs that a daemon said it had recorded
+	deaths []death         // guarded by mu; of keepers
+	spared int             // guarded by mu; the pid of the keeper that nobody touches now
 }
 
 // sorts are the kinds of this campaign: those whose jobs take a minute are left out
@@ -107,10 +115,20 @@ func sorts() []kind {
 
 func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	t.Parallel()
+	campaigning(t, false)
+}
+
+func TestNothingIsDoubledOrMisreportedWhenKeepersAreKilledToo(t *testing.T) {
+	t.Parallel()
+	campaigning(t, true)
+}
+
+func campaigning(t *testing.T, frail bool) {
+	t.Helper()
 	if out, err := exec.Command("/usr/bin/python3", "-c", "import boto3").CombinedOutput(); err != nil {
 		machine.Lacks(t, "boto3 (Debian's package python3-boto3): %s", out)
 	}
-	c := &campaign{t: t, dir: t.TempDir(), kills: map[string]int{}, asked: map[string]bool{}}
+	c := &campaign{t: t, dir: t.TempDir(), frail: frail, kills: map[string]int{}, asked: map[string]bool{}}
 	c.binary = filepath.Join(c.dir, "belfry")
 	build := exec.Command("go", "build", "-p", "2", "-tags", "crashpoints", "-o", c.binary, "belfry/cmd/belfry")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -128,6 +146,7 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 	since := time.Now()
 	readers := c.read()
 	c.kill(first, "at first")
+	hunt := c.hunt()
 	// Some points are passed only when jobs fire: on the full minute.
 	firing := rounds{crash.Replaced, crash.Decided, crash.Recorded, crash.Admitted, crash.Claimed, crash.Prepared, crash.Started}
 	always := rounds{
@@ -145,6 +164,7 @@ func TestNothingIsLostDoubledOrMisreportedWhenDaemonsAreKilled(t *testing.T) {
 		}
 	}
 	until := time.Now()
+	hunt.end()
 
 	last := c.serve("")
 	c.ready()
@@ -175,7 +195,11 @@ func (c *campaign) write(name, text string, mode os.FileMode) {
 }
 
 func (c *campaign) project() string {
-	text := "project: campaign\ntimezone: UTC\ndaemon: {slots: 10000, pools: {narrow: 2}}\njobs:\n"
+	text := "project: campaign\ntimezone: UTC\ndaemon: {slots: 10000, pools: {narrow: 2}}\n"
+	if c.frail { // what a frozen keeper has in its hands takes up places for longer than a minute
+		text += "defaults: {catch_up: all}\n"
+	}
+	text += "jobs:\n"
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.yaml != "" {
@@ -193,7 +217,11 @@ func (c *campaign) crontab() string {
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.crontab != "" {
-				text += fill(k.crontab, fmt.Sprintf("%s-%d", k.name, i), i) + "\n"
+				entry := fill(k.crontab, fmt.Sprintf("%s-%d", k.name, i), i) + "\n"
+				if c.frail {
+					entry = strings.Replace(entry, "\n", " catch_up=all\n", 1)
+				}
+				text += entry
 			}
 		}
 	}
@@ -229,6 +257,12 @@ func (c *campaign) kill(daemon *exec.Cmd, where string) {
 		c.t.Fatal(err)
 	}
 	c.died(daemon)
+	c.count(where)
+}
+
+func (c *campaign) count(where string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.kills[where]++
 }
 
@@ -251,6 +285,9 @@ func (c *campaign) killAtRandom() {
 	daemon := c.serve("")
 	timer := time.NewTimer(time.Duration(rand.Int64N(int64(4 * time.Second))))
 	<-timer.C
+	if c.frail && rand.IntN(3) == 0 {
+		c.killKeepers("a keeper beside a daemon")
+	}
 	c.kill(daemon, "at random")
 }
 
@@ -269,9 +306,12 @@ func (c *campaign) killAt(point string, passes int) {
 	cancel()
 	<-asking
 	if patience.Stop() {
-		c.kills[point]++
+		c.count(point)
 	} else {
-		c.kills["at random"]++
+		c.count("at random")
+	}
+	if c.frail && rand.IntN(4) == 0 {
+		c.killKeepers("a keeper after a daemon")
 	}
 }
 
@@ -347,75 +387,110 @@ type attempt struct {
 	number int
 }
 
-// ledger is what the jobs wrote: how often each attempt began, and its code.
-func (c *campaign) ledger() (began map[attempt]int, codes map[attempt]int) {
+// trace is what an attempt wrote into the ledger.
+type trace struct {
+	begun      int // how often
+	ended      bool
+	code       int
+	begin, end time.Time
+}
+
+// ledger is what the jobs wrote.
+func (c *campaign) ledger() map[attempt]trace {
 	c.t.Helper()
 	file, err := os.Open(filepath.Join(c.dir, "ledger"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	began, codes = map[attempt]int{}, map[attempt]int{}
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		var what, id, rest string
-		var number int
-		if _, err := fmt.Sscan(lines.Text(), &what, &id, &number, &rest); err != nil {
-			c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
-		}
-		a := attempt{id, number}
-		if what == "begin" {
-			began[a]++
-			continue
-		}
-		if codes[a], err = strconv.Atoi(rest); err != nil {
-			c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
-		}
+	uptime, err := os.ReadFile("/proc/uptime")
+	boot := time.Now()
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	return began, codes
+	boot = boot.Add(-c.seconds(strings.Fields(string(uptime))[0]))
+	traces := map[attempt]trace{}
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) != 5 {
+			c.t.Fatalf("ledger: %q", lines.Text())
+		}
+		number, err := strconv.Atoi(fields[2])
+		if err != nil {
+			c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
+		}
+		a := attempt{fields[1], number}
+		at, was := boot.Add(c.seconds(fields[3])), traces[a]
+		if fields[0] == "begin" {
+			was.begun++
+			was.begin = at
+		} else {
+			was.ended, was.end = true, at
+			if was.code, err = strconv.Atoi(fields[4]); err != nil {
+				c.t.Fatalf("ledger: %q: %v", lines.Text(), err)
+			}
+		}
+		traces[a] = was
+	}
+	return traces
+}
+
+// seconds reads a number as /proc/uptime has it.
+func (c *campaign) seconds(text string) time.Duration {
+	c.t.Helper()
+	d, err := time.ParseDuration(text + "s")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return d
 }
 
 func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	c.t.Helper()
-	began, codes := c.ledger()
-	accounts := map[string]map[time.Time]int{} // job → firing → rows
-	firings, asked, published := 0, 0, 0
+	traces := c.ledger()
+	accounts := map[string]map[time.Time]api.Run{} // job → firing → run
+	firings, asked, published, lost := 0, 0, 0, 0
 	for _, k := range sorts() {
 		for i := range *scale {
 			if k.asked {
 				continue
 			}
-			accounts[fmt.Sprintf("%s-%d", k.name, i)] = map[time.Time]int{}
+			accounts[fmt.Sprintf("%s-%d", k.name, i)] = map[time.Time]api.Run{}
 		}
 	}
 	for _, r := range runs {
-		k := kindOf(r.Job)
-		if k.asked {
+		if kindOf(r.Job).asked {
 			asked++
 			delete(c.asked, r.ID)
-		} else {
-			accounts[r.Job][r.FiresAt.UTC()]++
+			continue
+		}
+		if _, twice := accounts[r.Job][r.FiresAt.UTC()]; twice {
+			c.t.Errorf("%s has two rows for %s", r.Job, r.FiresAt)
+		}
+		accounts[r.Job][r.FiresAt.UTC()] = r
+	}
+	for _, r := range runs {
+		k := kindOf(r.Job)
+		want, attempts := k.state, k.attempts
+		if k.after != nil && !c.succeeded(r, k.after, accounts) {
+			want, attempts = "skipped", 0
+		}
+		lostAttempts := c.attempts(r, traces)
+		lost += len(lostAttempts)
+		switch {
+		case lostAttempts[r.Attempt]:
+			want = "lost"
+		case want == "succeeded" || want == "failed":
+			if !k.replaced && (r.ExitCode == nil || *r.ExitCode != k.code) {
+				c.t.Errorf("%s of %s ended with %v, want %d", r.Job, r.FiresAt, r.ExitCode, k.code)
+			}
 		}
 		replaced := k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")
-		if r.State != k.state && !replaced {
-			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, k.state)
+		if r.State != want && !replaced {
+			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, want)
 		}
-		if r.Attempt != k.attempts {
-			c.t.Errorf("%s of %s has had %d attempts, want %d", r.Job, r.FiresAt, r.Attempt, k.attempts)
-		}
-		if k.attempts > 0 && !k.replaced && (r.ExitCode == nil || *r.ExitCode != k.code) {
-			c.t.Errorf("%s of %s ended with %v, want %d", r.Job, r.FiresAt, r.ExitCode, k.code)
-		}
-		for n := 1; n <= r.Attempt; n++ {
-			a := attempt{r.ID, n}
-			if began[a] != 1 {
-				c.t.Errorf("attempt %d of %s of %s began %d times", n, r.Job, r.FiresAt, began[a])
-			}
-			if code, ended := codes[a]; (!ended || code != k.code) && !k.replaced {
-				c.t.Errorf("attempt %d of %s of %s wrote code %d (%v), want %d", n, r.Job, r.FiresAt, code, ended, k.code)
-			}
-		}
-		if began[attempt{r.ID, r.Attempt + 1}] > 0 {
-			c.t.Errorf("%s of %s began an attempt that is not in its account", r.Job, r.FiresAt)
+		if r.Attempt != attempts {
+			c.t.Errorf("%s of %s has had %d attempts, want %d", r.Job, r.FiresAt, r.Attempt, attempts)
 		}
 		published += len(r.Published)
 		if k.name == "lake" {
@@ -425,8 +500,8 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	for at := since.Truncate(time.Minute).Add(time.Minute); !at.After(until); at = at.Add(time.Minute) {
 		for name, rows := range accounts {
 			firings++
-			if rows[at.UTC()] != 1 {
-				c.t.Errorf("%s has %d rows for %s, want 1", name, rows[at.UTC()], at.UTC())
+			if _, there := rows[at.UTC()]; !there {
+				c.t.Errorf("%s has no row for %s", name, at.UTC())
 			}
 		}
 	}
@@ -440,7 +515,7 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 	for _, n := range c.kills {
 		total += n
 	}
-	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d publishes, %d kills: %v", firings, asked, len(began), published, total, c.kills)
+	c.t.Logf("%d firings, %d runs asked for, %d attempts, %d of them lost, %d publishes, %d kills: %v", firings, asked, len(traces), lost, published, total, c.kills)
 	if firings == 0 {
 		c.t.Error("nothing fired: the campaign was too short")
 	}
@@ -449,12 +524,72 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 			c.t.Errorf("no daemon was killed at %q", point)
 		}
 	}
+	for _, how := range cruelties {
+		if c.frail && *length > 10*time.Minute && c.kills[how] == 0 {
+			c.t.Errorf("there was no case of %q", how)
+		}
+	}
+	if c.frail && lost == 0 {
+		c.t.Error("no attempt was lost: no keeper was killed that mattered")
+	}
+}
+
+// succeeded reports whether the runs have that r comes after.
+func (c *campaign) succeeded(r api.Run, after []string, accounts map[string]map[time.Time]api.Run) bool {
+	_, number, _ := strings.Cut(r.Job, "-")
+	return !slices.ContainsFunc(after, func(parent string) bool {
+		return accounts[parent+"-"+number][r.FiresAt.UTC()].State != "succeeded"
+	})
+}
+
+// attempts compares the account of each attempt of a run with what it wrote, and
+// gives those that were lost.
+func (c *campaign) attempts(r api.Run, traces map[attempt]trace) (lost map[int]bool) {
+	c.t.Helper()
+	k := kindOf(r.Job)
+	whole, err := c.client.Run(c.t.Context(), r.ID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if len(whole.Attempts) != r.Attempt {
+		c.t.Errorf("%s of %s has %d attempts, and the account of %d", r.Job, r.FiresAt, r.Attempt, len(whole.Attempts))
+	}
+	lost = map[int]bool{}
+	var before trace
+	for _, a := range whole.Attempts {
+		wrote := traces[attempt{r.ID, a.Number}]
+		about := fmt.Sprintf("attempt %d of run %s of %s of %s", a.Number, r.ID, r.Job, r.FiresAt)
+		if a.Reason == reasonLost {
+			lost[a.Number] = true
+			c.wasLost(about, a, wrote)
+		} else if wrote.begun != 1 {
+			c.t.Errorf("%s began %d times", about, wrote.begun)
+		}
+		// Nobody ends an attempt but who replaces it, also when its keeper is dead.
+		if !k.replaced && wrote.begun > 0 && (!wrote.ended || wrote.code != k.code) {
+			c.t.Errorf("%s wrote code %d (%v), want %d", about, wrote.code, wrote.ended, k.code)
+		}
+		if wrote.begun > 0 && before.begun > 0 && wrote.begin.Before(before.end) {
+			c.t.Errorf("%s began %s before the one before it ended", about, before.end.Sub(wrote.begin))
+		}
+		before = wrote
+	}
+	if traces[attempt{r.ID, r.Attempt + 1}].begun > 0 {
+		c.t.Errorf("%s of %s began an attempt that is not in its account", r.Job, r.FiresAt)
+	}
+	return lost
 }
 
 // published checks that what a run left is at its target, and is its own.
 func (c *campaign) published(r api.Run) {
 	c.t.Helper()
 	target := filepath.Join(c.dir, "lake", r.Job, r.FiresAt.UTC().Format("20060102T150405Z"))
+	if r.State == "lost" {
+		if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) || len(r.Published) > 0 {
+			c.t.Errorf("%s of %s was lost and has published (%v), %+v", r.Job, r.FiresAt, err, r.Published)
+		}
+		return
+	}
 	text, err := os.ReadFile(filepath.Join(target, "run"))
 	if err != nil || strings.TrimSpace(string(text)) != r.ID || len(r.Published) != 1 {
 		c.t.Errorf("%s of %s published %q (%v), %+v", r.Job, r.FiresAt, text, err, r.Published)
@@ -492,23 +627,39 @@ func (c *campaign) stop(daemon *exec.Cmd) {
 // folder on its command line or in its environment is ours.
 func (c *campaign) nothingRuns() {
 	c.t.Helper()
-	var left map[string]string
+	var left []process
 	c.until("no process is left", time.Minute, func(context.Context) bool {
-		left = map[string]string{}
-		entries, _ := os.ReadDir("/proc")
-		for _, e := range entries {
-			if _, err := strconv.Atoi(e.Name()); err != nil || e.Name() == strconv.Itoa(os.Getpid()) {
-				continue
-			}
-			line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-			env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-			if strings.Contains(string(line)+string(env), c.dir) {
-				left[e.Name()] = strings.ReplaceAll(string(line), "\x00", " ")
-			}
-		}
+		left = c.processes()
 		return len(left) == 0
 	})
 	if len(left) > 0 {
-		c.t.Errorf("left over: %v", slices.Collect(maps.Values(left)))
+		c.t.Errorf("left over: %v", left)
 	}
+}
+
+// process is one that speaks of our folder on its command line or in its
+// environment.
+type process struct {
+	pid, parent int
+	line        []string
+}
+
+func (c *campaign) processes() []process {
+	var list []process
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if strings.Contains(string(line)+string(env), c.dir) {
+			p := process{pid: pid, line: strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")}
+			stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+			_, _ = fmt.Sscanf(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " %c %d", new(rune), &p.parent) // else it has ended
+			list = append(list, p)
+		}
+	}
+	return list
 }

@@ -154,8 +154,8 @@ func (h *history) definition(ctx context.Context, r run.Run) (*job.Job, error) {
 // its runs.
 func (h *history) findAny(ctx context.Context, name string) (plan.Job, error) {
 	j, err := h.find(name)
-	if err == nil {
-		return j, nil
+	if len(h.named(name)) > 0 {
+		return j, err
 	}
 	removed, found, storeErr := h.removed(ctx, name)
 	if storeErr != nil || found {
@@ -332,7 +332,7 @@ func (h *history) newest(ctx context.Context, j plan.Job, ref string) (run.Run, 
 // runAt finds the run that accounts for a job's firing at a time: an RFC 3339
 // time, or a local one in the job's zone, with or without its date.
 func (h *history) runAt(ctx context.Context, name, when string) (run.Run, error) {
-	j, err := h.find(name)
+	j, err := h.findAny(ctx, name)
 	if err != nil {
 		return run.Run{}, err
 	}
@@ -348,11 +348,11 @@ func (h *history) runAt(ctx context.Context, name, when string) (run.Run, error)
 		return h.store.Run(ctx, runs[0].ID)
 	}
 	shown := at.In(j.Zone).Format("2006-01-02 15:04 MST")
-	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has no run for %s", j.Name, shown), Hint: whyNone(j, at, h.now())}
+	return run.Run{}, &api.Error{Code: api.NotFound, Message: fmt.Sprintf("%s has no run for %s", j.Name, shown), Hint: h.whyNone(j, at)}
 }
 
 // whyNone says why there is no account of a job's firing at a time.
-func whyNone(j plan.Job, at, now time.Time) string {
+func (h *history) whyNone(j plan.Job, at time.Time) string {
 	const layout = "2006-01-02T15:04"
 	fires := j.Next(at.Add(-time.Nanosecond))
 	switch {
@@ -365,12 +365,20 @@ func whyNone(j plan.Job, at, now time.Time) string {
 			hint += ", the one after " + fires.Format(layout)
 		}
 		return hint
-	case at.After(now):
+	case at.After(h.now()) && h.there(j):
 		return "it is still to come"
 	case !at.After(j.Since):
 		return fmt.Sprintf("the job counts from %s on: it became new, was resumed, or had its schedule edited then", j.Since.In(j.Zone).Format(layout))
+	case !h.there(j):
+		return "the job was removed"
 	}
 	return "belfry has not looked since, or its account of that time was removed after its retention"
+}
+
+// there reports whether a job was not removed.
+func (h *history) there(j plan.Job) bool {
+	_, there := h.byKey(j.Key)
+	return there
 }
 
 // firingAt reads the TIME of JOB@TIME: an RFC 3339 time, or a local one as the

@@ -508,6 +508,7 @@ func (d *Daemon) plan(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			d.touchAlive(log)
 			return nil
 		case <-timer.C:
 			if coming == 0 {

@@ -133,6 +133,24 @@ func TestWhatADowntimeMissedIsAccountedForWhenTheDaemonComesBack(t *testing.T) {
 	}
 }
 
+func TestADaemonThatIsStoppedNotesWhenThatWas(t *testing.T) {
+	t.Parallel()
+	o := options(t, t.TempDir())
+	clock := &aheadClock{}
+	o.Clock = clock.read
+	client, stop := serve(t, o)
+	if _, err := client.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clock.by.Add(int64(40 * time.Second))
+	stopped := clock.read().Wall
+	stop()
+	info, err := os.Stat(filepath.Join(o.Data, "alive"))
+	if err != nil || info.ModTime().Before(stopped.Truncate(time.Millisecond)) {
+		t.Errorf("it was there until %s, %v; want %s", info.ModTime(), err, stopped)
+	}
+}
+
 func TestABadFileLeavesTheOldJobsRunning(t *testing.T) {
 	t.Parallel()
 	o := options(t, t.TempDir())

@@ -56,7 +56,8 @@ type Client struct {
 
 // Open connects to the living keepers of a data folder: usually one, and an
 // older one that an upgrade left to its last job. It starts none; the first
-// Start does. What the keepers know comes as events.
+// Start does. What the keepers know comes as events. One that does not answer
+// within a second or two is stopped, and connected to when it goes on.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	dir, err := filepath.Abs(filepath.Join(o.DataDir, "keeper"))
 	if err != nil {
@@ -80,12 +81,28 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.work.Go(c.tell)
+	tried := make(chan struct{}, len(ids))
 	for _, id := range ids {
-		if _, err := c.connect(ctx, id, false); err != nil {
-			// Its attempts still count as running, and their exit records
-			// will be there.
-			c.log.Warn("connect to keeper", "keeper", id, "error", err)
-			c.work.Go(func() { c.pursue(id, false) })
+		c.work.Go(func() {
+			_, err := c.connect(c.ctx, id, false)
+			tried <- struct{}{}
+			if err != nil {
+				// Its attempts still count as running, and their exit records
+				// will be there.
+				c.log.Warn("connect to keeper", "keeper", id, "error", err)
+				c.pursue(id, false)
+			}
+		})
+	}
+	patience := time.NewTimer(openTimeout)
+	defer patience.Stop()
+	for range ids {
+		select {
+		case <-tried:
+		case <-patience.C:
+			return c, nil
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), c.Close())
 		}
 	}
 	return c, nil
@@ -312,7 +329,7 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 	c.startMu.Lock()
 	defer c.startMu.Unlock()
 	for _, l := range slices.Backward(c.living()) {
-		if (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load() {
+		if l.takes() {
 			return l, nil
 		}
 	}
@@ -327,6 +344,17 @@ func (c *Client) current(ctx context.Context) (*link, error) {
 			return l, err
 		}
 	}
+}
+
+// takes reports whether attempts may be given to a keeper.
+func (l *link) takes() bool {
+	return (l.build == build() || l.ours) && l.newest && !l.retired.Load() && !l.silent.Load()
+}
+
+// replaced reports whether another has taken the place of a keeper that was
+// stopped.
+func (l *link) replaced() bool {
+	return slices.ContainsFunc(l.client.living(), func(other *link) bool { return other.id > l.id && other.takes() })
 }
 
 // startKeeper starts a keeper that goes on without us, and returns its id
@@ -457,7 +485,7 @@ type link struct {
 
 	mu    sync.Mutex
 	calls map[int64]chan message // guarded by mu; nil after the hang-up
-	known map[key]bool           // guarded by mu: attempts of a keeper of another build
+	known map[key]bool           // guarded by mu: attempts of a keeper that gets no others; else nil
 	last  bool                   // guarded by mu: let go on purpose
 }
 
@@ -551,8 +579,9 @@ func (l *link) greet(ctx context.Context) error {
 		known[key{a.Run, a.Attempt}] = true
 	}
 	c.post(events)
-	if l.build != build() && !l.ours {
-		c.log.Info("keeper of another build is left to its last attempt", "keeper", l.id, "attempts", len(known))
+	if l.build != build() && !l.ours || l.replaced() {
+		c.log.Info("keeper is left to its last attempt", "keeper", l.id, "attempts", len(known))
+		l.retired.Store(true)
 		l.mu.Lock()
 		l.known = known
 		l.mu.Unlock()
@@ -575,7 +604,7 @@ func greeting(ask func(message) (message, error)) (message, error) {
 	return hello, err
 }
 
-// forgot lets a keeper of another build go when it has nothing more to tell:
+// forgot lets a keeper that gets nothing new go when it has nothing more to tell:
 // without a daemon it ends.
 func (l *link) forgot(k key) {
 	l.mu.Lock()
@@ -597,12 +626,13 @@ func (l *link) letGo() {
 // read takes the keeper's frames until it hangs up.
 func (l *link) read() {
 	reader := bufio.NewReaderSize(l.conn, 64<<10)
+	again := false
 	for {
 		frame, err := readFrame(reader, maxFrame)
 		if err != nil {
 			break
 		}
-		l.silent.Store(false)
+		woke := l.silent.Swap(false)
 		var m message
 		if err := json.Unmarshal(frame, &m); err != nil {
 			l.client.log.Error("frame of keeper", "keeper", l.id, "error", err)
@@ -621,13 +651,18 @@ func (l *link) read() {
 		case m.Type == typeError:
 			l.client.log.Error("keeper refuses", "keeper", l.id, "code", m.Code, "error", m.Error)
 		}
+		if woke && l.replaced() {
+			again = true // what it has is asked anew, and nothing is added to that
+			break
+		}
 	}
-	l.hangUp()
+	l.hangUp(again)
 }
 
 // hangUp ends what waits for an answer. If the keeper lives, which is only so
-// after trouble with the connection, it is called again; else it is lost.
-func (l *link) hangUp() {
+// after trouble with the connection or when that is wanted, it is called again;
+// else it is lost.
+func (l *link) hangUp(again bool) {
 	_ = l.conn.Close()
 	l.mu.Lock()
 	for _, call := range l.calls {
@@ -647,7 +682,7 @@ func (l *link) hangUp() {
 		return
 	}
 	alive, err := keeperAlive(filepath.Join(c.dir, l.id))
-	if alive && time.Since(l.since) > helloTimeout { // one that drops us at once would do so again
+	if alive && (again || time.Since(l.since) > helloTimeout) { // one that drops us at once would do so again
 		if _, err = c.connect(c.ctx, l.id, l.ours); err == nil {
 			return
 		}
@@ -685,7 +720,14 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 		defer l.mu.Unlock()
 		delete(l.calls, seq)
 	}()
-	if err := l.write(frame, l.client.patience); err != nil {
+	patience := l.client.patience
+	if end, bounded := ctx.Deadline(); bounded {
+		patience = min(patience, time.Until(end))
+	}
+	if patience <= 0 {
+		return message{}, context.DeadlineExceeded
+	}
+	if err := l.write(frame, patience); err != nil {
 		return message{}, err
 	}
 	timeout := time.NewTimer(l.client.patience)
@@ -713,6 +755,7 @@ func (l *link) write(frame []byte, patience time.Duration) error {
 		_, err = l.conn.Write(frame)
 	}
 	if err != nil {
+		l.retired.Store(true)
 		_ = l.conn.Close()
 		return fmt.Errorf("%w: %v", errHangUp, err)
 	}

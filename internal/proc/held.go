@@ -2,6 +2,7 @@ package proc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -15,12 +16,16 @@ type held struct {
 
 // Hold gives the keeper attempts that are to be started in a moment, so that it has
 // understood them by then, and returns what starts them: it does what Start does, also
-// where the keeper has died meanwhile. If that is not called, nothing has happened.
+// where the keeper has died meanwhile, or does not answer before the deadline of ctx.
+// If that is not called, nothing has happened.
 func (c *Client) Hold(ctx context.Context, specs []Spec) (start func(ctx context.Context) error) {
 	if len(specs) == 0 {
 		return func(context.Context) error { return nil }
 	}
 	l, seq, err := c.hold(ctx, specs)
+	if l != nil && errors.Is(err, context.DeadlineExceeded) {
+		l.silent.Store(true) // it is not waited for a second time
+	}
 	return func(ctx context.Context) error {
 		if err == nil {
 			err = c.release(ctx, l, seq)

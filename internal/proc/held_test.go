@@ -2,7 +2,13 @@
 
 package proc
 
-import "testing"
+import (
+	"context"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 func TestWhatIsHeldStartsWhenItIsToldTo(t *testing.T) {
 	h := newHost(t)
@@ -52,4 +58,28 @@ func TestWhatADaemonHadHeldIsGoneWithIt(t *testing.T) {
 	}
 	h.waitKeeper(keepers[0]) // what is held keeps none alive
 	h.open().wantStatus(s, NeverStarted)
+}
+
+func TestAttemptsThatAStoppedKeeperDoesNotHoldAreStartedByAnother(t *testing.T) {
+	for name, stdin := range map[string]int{"few": 0, "more than its socket takes": 512 << 10} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			d, id := h.keeper()
+			pid := h.keeperPID(id)
+			h.halt(pid)
+			defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+			s := h.spec(`true`)
+			s.Stdin = make([]byte, stdin)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			begun := time.Now()
+			if err := d.Hold(ctx, []Spec{s})(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(begun); waited > callTimeout/2 {
+				t.Errorf("they were started after %s", waited)
+			}
+			d.exit(s)
+		})
+	}
 }

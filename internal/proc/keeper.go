@@ -183,8 +183,9 @@ type keeper struct {
 	subscriber *peer
 	idleTimer  *time.Timer
 	alarmAt    time.Duration
-	terminated bool // TERM came: end with the last attempt
-	ending     bool // nothing new is taken
+	peak       int64 // bytes of memory that we have had, as far as we looked
+	terminated bool  // TERM came: end with the last attempt
+	ending     bool  // nothing new is taken
 }
 
 func newKeeper(dir string, o keeperOptions) (*keeper, error) {

@@ -92,5 +92,14 @@ func bootTicks() uint64 { return ticks(time.Now()) }
 
 func ticks(t time.Time) uint64 { return uint64(t.UnixMilli() / 10) }
 
+// peakSize is how much memory this process has had at most, in bytes; 0: not known.
+func peakSize() int64 {
+	var usage unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return usage.Maxrss
+}
+
 // residentSize is not asked for here.
 func residentSize(int) int64 { return 0 }

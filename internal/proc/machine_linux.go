@@ -103,6 +103,18 @@ func bootTicks() uint64 {
 	return uint64(now.Nano() / int64(10*time.Millisecond))
 }
 
+// peakSize is how much memory this process has had at most, in bytes; 0: not known.
+func peakSize() int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "\nVmHWM:")
+	var kib int64
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib << 10
+}
+
 // residentSize is how much memory a process has, in bytes; 0 when it is gone.
 func residentSize(pid int) int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))

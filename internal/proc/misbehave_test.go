@@ -205,6 +205,23 @@ func TestWhatTheKernelRefusesIsSaidInWords(t *testing.T) {
 	}
 }
 
+func TestMemoryOfAJobIsExactWhereItIsMoreThanItsKeepers(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	small, large := h.spec("true"), h.spec("head -c 100000000 /dev/zero | tail -n 1 >/dev/null") // it keeps the line until it ends
+	bounded := h.spec("true")
+	bounded.Umask = "027" // it begins as this binary
+	d.start(small, large, bounded)
+	for _, s := range []Spec{small, bounded} {
+		if exit := d.exit(s); exit.MaxRSSExact || exit.MaxRSS < 1<<20 {
+			t.Errorf("a job that needs nothing has had %d bytes (exact: %v), want at most as many as its keeper", exit.MaxRSS, exit.MaxRSSExact)
+		}
+	}
+	if exit := d.exit(large); !exit.MaxRSSExact || exit.MaxRSS < 100_000_000 || exit.MaxRSS > 200_000_000 {
+		t.Errorf("a job that needs a hundred megabytes has had %d bytes (exact: %v)", exit.MaxRSS, exit.MaxRSSExact)
+	}
+}
+
 func TestFullDiskIsToldOfAndLeftBehind(t *testing.T) {
 	h := newHost(t)
 	h.mount("tmpfs", "size=1m")

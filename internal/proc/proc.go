@@ -76,9 +76,11 @@ type Exit struct {
 	Wall      time.Duration `json:"wall_ns"`    // by CLOCK_MONOTONIC
 	UserCPU   time.Duration `json:"user_cpu_ns"`
 	SystemCPU time.Duration `json:"system_cpu_ns"`
-	// MaxRSS is in bytes. Linux counts what a process shared with its parent
-	// before exec, so it is never below the keeper's own size.
-	MaxRSS int64 `json:"max_rss"`
+	// MaxRSS is in bytes: the most that one process of the attempt had at once. It
+	// was no more than that, and just that only with MaxRSSExact: Linux counts what a
+	// process shared with its parent before exec, which is all that the keeper has.
+	MaxRSS      int64 `json:"max_rss"`
+	MaxRSSExact bool  `json:"max_rss_exact,omitzero"`
 }
 
 // Event is news of an attempt; exactly one of Started, Exit and Doubt is set.

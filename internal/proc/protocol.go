@@ -32,6 +32,7 @@ const (
 const (
 	maxFrame      = 64 << 20
 	helloTimeout  = 10 * time.Second
+	openTimeout   = 2 * time.Second // of a daemon that starts, with all keepers
 	callTimeout   = 30 * time.Second
 	forgetTimeout = time.Second // until a keeper has read what it was told before
 )

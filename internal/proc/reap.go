@@ -96,12 +96,24 @@ func (k *keeper) ended(a *attempt, status unix.WaitStatus, usage unix.Rusage) {
 		SystemCPU: time.Duration(usage.Stime.Nano()),
 		MaxRSS:    int64(usage.Maxrss) * rssUnit, //nolint:unconvert // an int32 on 32-bit machines
 	}
+	a.outcome.MaxRSSExact = k.exceeded(a.outcome.MaxRSS)
 	if status.Signaled() {
 		a.outcome.Signal = unix.SignalName(status.Signal())
 	}
 	if a.kill == nil {
 		k.conclude(a, a.outcome)
 	}
+}
+
+// exceeded reports whether so many bytes are certainly more than this process has
+// ever had. Its caller holds mu.
+func (k *keeper) exceeded(size int64) bool {
+	// The kernel's own figures are some pages wrong for each processor.
+	clearly := func() bool { return size > k.peak+k.peak/8 }
+	if clearly() {
+		k.peak = max(k.peak, peakSize())
+	}
+	return k.peak > 0 && clearly()
 }
 
 // timeOut ends an attempt that took too long.

@@ -105,6 +105,20 @@ func createStart(dir string, start startRecord) (record, error) {
 	return r, nil
 }
 
+// Void sees to it that no keeper starts an attempt that has no records: one that
+// was stopped may have it in its queue still. The error is fs.ErrExist when one has
+// begun to.
+func Void(dir, run string, attempt int) error {
+	record, err := createStart(dir, startRecord{Run: run, Attempt: attempt})
+	if errors.Is(err, fs.ErrNotExist) { // without its directory nobody can start it
+		return nil
+	}
+	if err == nil {
+		record.close()
+	}
+	return err
+}
+
 // add appends a JSON line in one write.
 func (r record) add(v any) error {
 	line, err := json.Marshal(v)

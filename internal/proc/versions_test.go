@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -242,7 +244,14 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 	if err := d.Signal(running.Run, 1, Stop); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("Signal to a stopped keeper: %v, want that it does not answer", err)
 	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
 	next := h.open() // a daemon that comes to a stopped keeper goes on without it
+	if waited := time.Since(begun); waited > helloTimeout/2 {
+		t.Errorf("a daemon has waited %s for a keeper that is stopped", waited)
+	}
 	next.wantStatus(running, Running)
 
 	d = next
@@ -255,6 +264,73 @@ func TestKeeperThatIsStoppedHoldsNobodyUp(t *testing.T) {
 		if ledger, err := os.ReadFile(filepath.Join(s.Dir, "ledger")); err != nil || string(ledger) != "x\n" {
 			t.Errorf("ledger %q, %v; want one line", ledger, err)
 		}
+	}
+}
+
+func TestAttemptThatIsVoidIsNotStartedByAKeeperThatWasStopped(t *testing.T) {
+	h := newHost(t)
+	d, id := h.keeper()
+	r := h.dial(id)
+	defer func() { _ = r.conn.Close() }()
+	r.send(`{"type":"hello","seq":1,"protocol":3}`)
+	r.next()
+	pid := h.keeperPID(id)
+	h.halt(pid)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	s := h.spec(`echo it ran > ran`)
+	frame, err := encode(message{Type: typeStart, Specs: []wireSpec{toWire(s)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(strings.TrimSpace(string(frame))) // a daemon that is dead now had sent it
+	if err := Void(s.Dir, s.Run, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := Void(s.Dir, s.Run, 1); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("what has a record is void: %v", err)
+	}
+	if err := Void(filepath.Join(s.Dir, "nowhere"), s.Run, 1); err != nil {
+		t.Errorf("what has no directory: %v", err)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	d.doubt(s)
+	if _, err := os.Stat(filepath.Join(s.Dir, "ran")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was started all the same: %v", err)
+	}
+}
+
+func TestKeeperThatWasStoppedIsLeftToItsLastAttempt(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	running := h.spec(`read x < go`)
+	fifo := h.fifo(running, "go")
+	d.start(running)
+	d.started(running)
+	old := h.keepers()[0]
+	pid := h.keeperPID(old)
+	h.halt(pid)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	d.patience = 300 * time.Millisecond
+	s := h.spec(`true`)
+	d.start(s) // another keeper is asked
+	d.exit(s)
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	h.let(fifo)
+	d.exit(running)
+	h.soon("both are forgotten, and the old keeper ends", func() bool {
+		for _, s := range []Spec{s, running} {
+			if err := d.Forget(s.Run, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return !slices.Contains(h.keepers(), old)
+	})
+	if ids := h.keepers(); len(ids) != 1 {
+		t.Errorf("keepers %v, want the newer one alone", ids)
 	}
 }
 

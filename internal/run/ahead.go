@@ -12,6 +12,10 @@ import (
 
 var errHeld = errors.New("nothing is claimed any more")
 
+// holdPatience is how long after its instant what is due may be written, for a
+// keeper that has no time.
+const holdPatience = 2 * time.Second
+
 // Ahead has what is due at an instant to come written down and claimed before it,
 // and starts it at it: rows, environments and directories of a thousand jobs take
 // longer than the keeper needs for the first of them.
@@ -41,7 +45,10 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 					list = append(list, r.ready(ctx, c.claimed()))
 				}
 			}
-			start = r.o.Procs.Hold(ctx, specsOf(list))
+			// Nobody else writes meanwhile, so a keeper that is stopped is not waited for.
+			hold, cancel := context.WithTimeout(ctx, at.Sub(r.o.Now())+holdPatience)
+			start = r.o.Procs.Hold(hold, specsOf(list))
+			cancel()
 			crash.Point(crash.Admitted)
 		})
 		if err != nil {

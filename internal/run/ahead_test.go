@@ -141,3 +141,20 @@ func TestWhatCannotBeMadeReadyFailsAtItsInstant(t *testing.T) {
 		s.starts(1)
 	}, with(simple("a"), func(j *job.Job) { j.EnvFile = "/no-such-file" }), simple("b"))
 }
+
+func TestAKeeperThatIsStoppedHoldsUpNoWrite(t *testing.T) {
+	play(t, func(s *scene) {
+		s.procs.set(func(p *processes) { p.stopped = true })
+		at := time.Now().Add(time.Second)
+		err := s.ahead(at, func() error {
+			if late := time.Since(at); late > 2*time.Second {
+				t.Errorf("what is due is written %s after its instant", late)
+			}
+			return nil
+		}, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.starts(1)
+	}, simple("a"))
+}

@@ -119,7 +119,7 @@ func (r *Runner) decide(ctx context.Context, j *job.Job, run Run, exit proc.Exit
 	to, reason := outcome(j, run, exit)
 	m := Move{To: to, Reason: reason, Ended: &Attempt{
 		Run: run.ID, Number: run.Attempt, EndedAt: exit.EndedAt, Signal: exit.Signal, Reason: reason,
-		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS,
+		UserCPU: exit.UserCPU, SystemCPU: exit.SystemCPU, MaxRSS: exit.MaxRSS, MaxRSSExact: exit.MaxRSSExact,
 	}}
 	if exit.Error == "" && exit.Signal == "" {
 		m.Ended.ExitCode = &exit.Code

@@ -115,7 +115,9 @@ type Attempt struct {
 	Reason    string
 	UserCPU   time.Duration
 	SystemCPU time.Duration
-	MaxRSS    int64 // bytes
+	MaxRSS    int64 // bytes; at most, unless MaxRSSExact
+
+	MaxRSSExact bool
 }
 
 // Published is the set of files that a run put to one of its targets. A Runner

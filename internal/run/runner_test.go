@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ type processes struct {
 	exits     map[string]*proc.Exit               // guarded by mu
 	fail      error                               // guarded by mu; of Start
 	unknown   bool                                // guarded by mu; no keeper has anything
+	stopped   bool                                // guarded by mu; it holds nothing
 	onKill    func(p *processes, id string) error // guarded by mu
 }
 
@@ -56,7 +58,13 @@ func (p *processes) Start(_ context.Context, specs []proc.Spec) error {
 	return nil
 }
 
-func (p *processes) Hold(_ context.Context, specs []proc.Spec) func(ctx context.Context) error {
+func (p *processes) Hold(ctx context.Context, specs []proc.Spec) func(ctx context.Context) error {
+	p.mu.Lock()
+	stopped := p.stopped
+	p.mu.Unlock()
+	if stopped {
+		<-ctx.Done()
+	}
 	return func(ctx context.Context) error { return p.Start(ctx, specs) }
 }
 
@@ -402,13 +410,13 @@ func TestARunIsClaimedStartedAndEnded(t *testing.T) {
 			s.t.Errorf("its output folder: %v, %v", info, err)
 		}
 		s.later(time.Minute)
-		s.exits(id, proc.Exit{EndedAt: time.Now(), UserCPU: time.Second, MaxRSS: 5})
+		s.exits(id, proc.Exit{EndedAt: time.Now(), UserCPU: time.Second, MaxRSS: 5, MaxRSSExact: true})
 		r = s.want(id, run.Succeeded, "")
 		if r.ExitCode == nil || *r.ExitCode != 0 || !r.EndedAt.Equal(time.Now()) {
 			s.t.Errorf("it ended as %+v", r)
 		}
 		s.forgets(id + "/1")
-		if a, err := s.store.Attempt(s.t.Context(), id, 1); err != nil || a.UserCPU != time.Second || a.MaxRSS != 5 {
+		if a, err := s.store.Attempt(s.t.Context(), id, 1); err != nil || a.UserCPU != time.Second || a.MaxRSS != 5 || !a.MaxRSSExact {
 			s.t.Errorf("its attempt is %+v, %v", a, err)
 		}
 	}, simple("a"))
@@ -1003,6 +1011,9 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 				s.t.Error(err)
 			}
 			s.want(id, run.Cancelled, "stopped by a person")
+			if err := proc.Void(s.runner.Dir(id, 1), id, 1); !errors.Is(err, fs.ErrExist) {
+				s.t.Errorf("a keeper that has it in its queue may start it: %v", err)
+			}
 		}, retrying("a"))
 	})
 	t.Run("running, and just ended", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"belfry/internal/outbox"
 	"belfry/internal/proc"
@@ -137,6 +138,11 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 		r.kill(ctx, run, Move{To: asked(reason), Reason: reason})
 		return nil
 	case proc.NeverStarted:
+		if err := proc.Void(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt); errors.Is(err, fs.ErrExist) {
+			return unknown // a keeper that was stopped has begun it
+		} else if err != nil {
+			return err
+		}
 		j, err := r.definition(ctx, run)
 		if err != nil {
 			return err

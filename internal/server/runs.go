@@ -139,7 +139,7 @@ func (s *server) whole(ctx context.Context, r run.Run) (api.Run, error) {
 		}
 		out.Attempts = append(out.Attempts, api.Attempt{
 			Number: a.Number, Node: a.Node, StartedAt: a.StartedAt, EndedAt: api.Time(a.EndedAt), ExitCode: a.ExitCode, Signal: a.Signal,
-			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, Log: path,
+			Reason: a.Reason, CPUSeconds: (a.UserCPU + a.SystemCPU).Seconds(), MaxRSS: a.MaxRSS, MaxRSSExact: a.MaxRSSExact, Log: path,
 		})
 	}
 	acts, err := s.backend.ActsOn(ctx, r)

@@ -261,7 +261,7 @@ func serveIn(t *testing.T, dir string) (*house, *api.Client, *httptest.Server) {
 	empty, err := store.OpenEmpty(t.Context())
 	check(t, err)
 	h := &house{dir: dir, store: empty, changed: make(chan struct{}), waiting: make(chan struct{}, 1), attempts: map[string][]run.Attempt{id: {
-		{Run: id, Number: 1, Node: "n", StartedAt: night, EndedAt: night.Add(time.Second), ExitCode: &code, UserCPU: time.Second, SystemCPU: 500 * time.Millisecond, MaxRSS: 9},
+		{Run: id, Number: 1, Node: "n", StartedAt: night, EndedAt: night.Add(time.Second), ExitCode: &code, UserCPU: time.Second, SystemCPU: 500 * time.Millisecond, MaxRSS: 9, MaxRSSExact: true},
 		{Run: id, Number: 2, Node: "n", StartedAt: night.Add(time.Minute)},
 	}}, runs: []run.Run{{
 		ID: id, Job: "K1", Project: "cron.d/ops", Name: "top", Cause: plan.Scheduled, State: run.Running, FiresAt: night, FiresUntil: night, Count: 1,
@@ -339,7 +339,7 @@ func TestTheClientReadsWhatTheRoutesSay(t *testing.T) {
 			t.Errorf("%s: %v", ref, err)
 			continue
 		}
-		if len(r.Attempts) != 2 || r.Attempts[0].CPUSeconds != 1.5 || r.Attempts[1].EndedAt != nil || r.Attempts[1].Log != h.LogPath(id, 2) || !slices.Equal(r.Waits, []string{"P"}) ||
+		if len(r.Attempts) != 2 || r.Attempts[0].CPUSeconds != 1.5 || r.Attempts[0].MaxRSS != 9 || !r.Attempts[0].MaxRSSExact || r.Attempts[1].EndedAt != nil || r.Attempts[1].Log != h.LogPath(id, 2) || !slices.Equal(r.Waits, []string{"P"}) ||
 			len(r.Notices) != 2 || r.Notices[0].Next == nil || r.Notices[1].Next != nil || r.Finished() {
 			t.Errorf("%s: %+v", ref, r)
 		}

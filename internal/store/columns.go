@@ -76,3 +76,11 @@ func (c *columns) json() json.RawMessage {
 	}
 	return nil
 }
+
+// bit is what a column holds for a claim that is true or not.
+func bit(claim bool) int {
+	if claim {
+		return 1
+	}
+	return 0
+}

@@ -365,12 +365,8 @@ func (s *Store) Definition(ctx context.Context, hash string) ([]byte, error) {
 // resumed fires from now on, and nothing of what passed.
 func (s *Store) Pause(ctx context.Context, key string, paused bool, now time.Time, act *run.Act) (since time.Time, err error) {
 	err = s.update(ctx, "pause or resume a job", func(tx *tx) error {
-		var flag int
-		if paused {
-			flag = 1
-		}
 		changed, err := tx.exec(`UPDATE job SET paused = $1, since = CASE WHEN $1 = 0 THEN $2 ELSE since END WHERE id = $3 AND paused <> $1`,
-			flag, now.UnixMilli(), key)
+			bit(paused), now.UnixMilli(), key)
 		if err != nil {
 			return err
 		}

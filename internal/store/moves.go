@@ -181,9 +181,9 @@ func (t *tx) move(m run.Move) error {
 		}
 	}
 	if a := m.Ended; a != nil {
-		if _, err := t.exec(`UPDATE attempt SET ended_at = $1, exit_code = $2, signal = $3, reason = $4, user_cpu = $5, system_cpu = $6, max_rss = $7
-				WHERE run = $8 AND number = $9`, millis(a.EndedAt), a.ExitCode, a.Signal, a.Reason,
-			a.UserCPU.Milliseconds(), a.SystemCPU.Milliseconds(), a.MaxRSS, m.Run, a.Number); err != nil {
+		if _, err := t.exec(`UPDATE attempt SET ended_at = $1, exit_code = $2, signal = $3, reason = $4, user_cpu = $5, system_cpu = $6, max_rss = $7,
+				max_rss_exact = $8 WHERE run = $9 AND number = $10`, millis(a.EndedAt), a.ExitCode, a.Signal, a.Reason,
+			a.UserCPU.Milliseconds(), a.SystemCPU.Milliseconds(), a.MaxRSS, bit(a.MaxRSSExact), m.Run, a.Number); err != nil {
 			return err
 		}
 	}

@@ -240,13 +240,13 @@ func (s *Store) FailedBefore(ctx context.Context, r run.Run) (bool, error) {
 	return len(again) > 0, err
 }
 
-const attemptColumns = `run, number, token, node, boot, started_at, ended_at, exit_code, signal, reason, user_cpu, system_cpu, max_rss FROM attempt `
+const attemptColumns = `run, number, token, node, boot, started_at, ended_at, exit_code, signal, reason, user_cpu, system_cpu, max_rss, max_rss_exact FROM attempt `
 
 func scanAttempt(scan func(...any) error) (run.Attempt, error) {
 	var a run.Attempt
 	var startedAt, endedAt sql.NullInt64
 	var user, system int64
-	err := scan(&a.Run, &a.Number, &a.Token, &a.Node, &a.Boot, &startedAt, &endedAt, &a.ExitCode, &a.Signal, &a.Reason, &user, &system, &a.MaxRSS)
+	err := scan(&a.Run, &a.Number, &a.Token, &a.Node, &a.Boot, &startedAt, &endedAt, &a.ExitCode, &a.Signal, &a.Reason, &user, &system, &a.MaxRSS, &a.MaxRSSExact)
 	a.StartedAt, a.EndedAt = fromMillis(startedAt), fromMillis(endedAt)
 	a.UserCPU, a.SystemCPU = time.Duration(user)*time.Millisecond, time.Duration(system)*time.Millisecond
 	return a, err

@@ -384,7 +384,7 @@ func TestMoveWritesTheAttemptWhatIsOwedAndTheChildrenTogether(t *testing.T) {
 	code := 3
 	ended := run.Attempt{
 		Run: r.ID, Number: 1, EndedAt: night.Add(time.Minute), ExitCode: &code, Reason: "exit status 3",
-		UserCPU: 2 * time.Second, SystemCPU: time.Second, MaxRSS: 1 << 20,
+		UserCPU: 2 * time.Second, SystemCPU: time.Second, MaxRSS: 1 << 20, MaxRSSExact: true,
 	}
 	m := run.Move{
 		Run: r.ID, From: run.Running, To: run.Failed, Token: r.Token, Reason: "exit status 3", At: night.Add(time.Minute), Ended: &ended,
@@ -404,7 +404,7 @@ func TestMoveWritesTheAttemptWhatIsOwedAndTheChildrenTogether(t *testing.T) {
 	wantState(t, s, ids["a"], run.Failed, "exit status 3")
 	wantState(t, s, ids["b"], run.Skipped, "dependency: a ended failed (run "+r.ID+")")
 	a := must(s.Attempt(t.Context(), r.ID, 1))(t)
-	if a.ExitCode == nil || *a.ExitCode != 3 || !a.EndedAt.Equal(ended.EndedAt) || a.UserCPU != ended.UserCPU || a.SystemCPU != ended.SystemCPU || a.MaxRSS != 1<<20 || a.Reason != "exit status 3" {
+	if a.ExitCode == nil || *a.ExitCode != 3 || !a.EndedAt.Equal(ended.EndedAt) || a.UserCPU != ended.UserCPU || a.SystemCPU != ended.SystemCPU || a.MaxRSS != 1<<20 || !a.MaxRSSExact || a.Reason != "exit status 3" {
 		t.Errorf("the attempt is %+v", a)
 	}
 	if got := read(t, s, r.ID); got.ExitCode == nil || *got.ExitCode != 3 || !got.EndedAt.Equal(m.At) {

@@ -93,12 +93,16 @@ func becomeProgram() error {
 	if err := enter(&spec); err != nil {
 		return err
 	}
-	if args, env, ok := direct(spec, spec.Env); ok {
-		_ = syscall.Exec(args[0], args, env) // an error is told by the shell, as in execute
-	}
+	args, env, ok := direct(spec, spec.Env)
 	path, err := lookPath(spec, spec.Env)
 	if err != nil {
 		return err
+	}
+	if err := limitMemory(spec); err != nil {
+		return err
+	}
+	if ok {
+		_ = syscall.Exec(args[0], args, env) // an error is told by the shell, as in execute
 	}
 	return explain(syscall.Exec(path, spec.Args, spec.Env), path, spec, spec.Env)
 }
@@ -221,27 +225,54 @@ func setAttributes(spec Spec) error {
 		}
 	}
 	for _, limit := range spec.Limits {
-		resource, known := resources[limit.Resource]
-		if !known {
-			return fmt.Errorf("limit %s: there is no such resource", limit.Resource)
+		if limit.Resource == memory {
+			continue // limitMemory's
 		}
-		if limit.Resource == "memory" && runtime.GOOS == "darwin" {
-			return errors.New("limit memory: macOS keeps none; without it in belfry.yaml the job can be run here")
+		if err := limit.set(); err != nil {
+			return err
 		}
-		value := uint64(limit.Value)
-		if limit.Value < 0 {
-			value = unix.RLIM_INFINITY
+	}
+	return nil
+}
+
+// memory is the limit that is set last.
+const memory = "memory"
+
+// limitMemory sets the limit of address space. It is of the order of what a process
+// of Go's reserves for itself: from here on this one gets nothing more, so that
+// garbage must make the room for the little that is still to be done.
+func limitMemory(spec Spec) error {
+	i := slices.IndexFunc(spec.Limits, func(l Limit) bool { return l.Resource == memory })
+	if i < 0 {
+		return nil
+	}
+	if runtime.GOOS == "darwin" {
+		return errors.New("limit memory: macOS keeps none; without it in belfry.yaml the job can be run here")
+	}
+	runtime.MemProfileRate = 0 // nor does its profile
+	runtime.GC()
+	return spec.Limits[i].set()
+}
+
+// set limits this process, and those that it becomes or starts.
+func (l Limit) set() error {
+	resource, known := resources[l.Resource]
+	if !known {
+		return fmt.Errorf("limit %s: there is no such resource", l.Resource)
+	}
+	value := uint64(l.Value)
+	if l.Value < 0 {
+		value = unix.RLIM_INFINITY
+	}
+	err := unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
+	if errors.Is(err, unix.EPERM) {
+		var now unix.Rlimit
+		if unix.Getrlimit(resource, &now) == nil && now.Max != unix.RLIM_INFINITY {
+			return fmt.Errorf("limit %s to %s: at most %d is allowed here", l.Resource, l, now.Max)
 		}
-		err := unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
-		if errors.Is(err, unix.EPERM) {
-			var now unix.Rlimit
-			if unix.Getrlimit(resource, &now) == nil && now.Max != unix.RLIM_INFINITY {
-				return fmt.Errorf("limit %s to %s: at most %d is allowed here", limit.Resource, limit, now.Max)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("limit %s to %s: %w", limit.Resource, limit, err)
-		}
+	}
+	if err != nil {
+		return fmt.Errorf("limit %s to %s: %w", l.Resource, l, err)
 	}
 	return nil
 }

@@ -124,6 +124,16 @@ func (l *limiter) look(now time.Time) (next time.Time) {
 	return next
 }
 
+// leave has a log looked at by settle next: its attempt has ended, and in a burst
+// most have by their first look.
+func (l *limiter) leave(k key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if log := l.logs[k]; log != nil {
+		log.due = time.Now().Add(2 * recordPause)
+	}
+}
+
 // settle sees to the log of an attempt whose main process has ended.
 func (l *limiter) settle(k key) {
 	l.mu.Lock()

@@ -101,6 +101,7 @@ func (k *keeper) ended(a *attempt, status unix.WaitStatus, usage unix.Rusage) {
 		a.outcome.Signal = unix.SignalName(status.Signal())
 	}
 	if a.kill == nil {
+		k.logs.leave(a.key)
 		k.conclude(a, a.outcome)
 	}
 }

@@ -132,6 +132,12 @@ cat > /srv/jobs/my-jobs <<'END'
 END
 podman build -q --isolation chroot -t my-jobs /srv/jobs`)
 
+	// A container's user is given its standard input, and that /dev/null is the machine's.
+	defer func() {
+		if err := os.Chown(os.DevNull, 0, 0); err != nil {
+			t.Error(err)
+		}
+	}()
 	// As in docs/container.md, with podman's name.
 	const readOnly = "podman run --read-only --tmpfs /tmp --user 12345 -v jobs:/data -e BELFRY_DATA=/data "
 	if !strings.Contains(string(page), strings.Replace(readOnly, "podman", "docker", 1)+"my-jobs") {

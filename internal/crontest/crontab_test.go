@@ -444,7 +444,7 @@ func TestSocketGivesNobodyAnothersCrontab(t *testing.T) {
 for act in json.load(sys.stdin): print(act["person"], act["action"], act["detail"])' | sort | uniq`,
 			want: "alice crontab of alice\nroot crontab -r of bob\nroot crontab of bob\n-- -- 0\n",
 		},
-		{name: "by nobody the machine knows", line: ask(`import os; os.setuid(61999)`, `ask("GET", "alice")`), want: "GET alice 404 not_found\n-- -- 0\n"},
+		{name: "by nobody the machine knows", line: ask(`import os; os.setuid(61999)`, `ask("GET", "alice")`), want: "GET alice 403 forbidden\n-- -- 0\n"},
 	}
 	for i, got := range runCases(t, "/run/bin", debianSpool, cases) {
 		t.Run(cases[i].name, func(t *testing.T) {

@@ -232,7 +232,7 @@ func TestWrongOptionsAreToldWithTheirPlace(t *testing.T) {
 		{"#belfry: overlap=never", `ops:1:10: "never" is not one of skip, queue, replace, allow`},
 		{"#belfry: colour=red", `ops:1:10: "colour" is not an option; there are ` + all},
 		{"#belfry: python=requirements.txt", `ops:1:10: python is for jobs of a belfry.yaml; “belfry import” writes one of this crontab`},
-		{"#belfry: after=backup", `ops:1:10: "after" is not an option; there are ` + all},
+		{"#belfry: after=backup", `ops:1:10: after is for jobs of a belfry.yaml; “belfry import” writes one of this crontab`},
 		{"#belfry: timout=1m", `ops:1:10: "timout" is not an option; did you mean "timeout"?`},
 		{"#belfry: pools=gpu,apis", `ops:1:10: "apis" is not a pool; did you mean "api"?`},
 		{"#belfry: pools=gpu,gpu", `ops:1:10: the pool "gpu" stands twice; a run takes one place in each`},

@@ -58,13 +58,13 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 		var turn site.Turn
 		switch err := answers.Decode(&turn); {
 		case err != nil:
-			defer held.release()
+			defer held.close()
 			return nil, siteError("hold", p.failed(err))
 		case turn.Held:
 			go func() { held.lost <- p.session.Wait() }()
 			return held, nil
 		case turn.Late:
-			defer held.release()
+			defer held.close()
 			return nil, &BusyError{h.Name(), turn.Other, wait}
 		}
 		h.o.Tell(at(turn.Other, h.Name()) + "; this waits until that has ended")
@@ -101,8 +101,18 @@ func (l *hold) still() error {
 	}
 }
 
-// release lets the site go.
+// release lets the site go, and returns when the host has, so that nothing of us is
+// left there; a host that does not answer lets it go with the session.
 func (l *hold) release() {
+	_ = l.p.in.Close()
+	select {
+	case <-l.lost:
+	case <-time.After(5 * time.Second):
+	}
+	l.close()
+}
+
+func (l *hold) close() {
 	l.stop()
-	_ = l.p.close() // the host lets it go with the session, however that ends
+	_ = l.p.close()
 }

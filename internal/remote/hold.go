@@ -106,7 +106,7 @@ func (l *hold) still() error {
 func (l *hold) release() {
 	_ = l.p.in.Close()
 	select {
-	case <-l.lost:
+	case <-l.lost: //nolint:errcheck // how it ended does not matter any more
 	case <-time.After(5 * time.Second):
 	}
 	l.close()

@@ -159,12 +159,13 @@ func (c *sshConfig) paths(values []string) (list []string, err error) {
 	return list, nil
 }
 
-// splitAddress reads [USER@]HOST[:PORT].
+// splitAddress reads [USER@]HOST[:PORT]. As in ssh, none of them can hold what means
+// something to the shell of a ProxyCommand, but for the backslash of a user's domain.
 func splitAddress(text string) (user, host, port string, err error) {
 	host = text
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		user, host = host[:at], host[at+1:]
-		if user == "" {
+		if user == "" || user[0] == '-' || strings.HasSuffix(user, `\`) || strings.ContainsFunc(user, means(forShells)) {
 			return "", "", "", &AddressError{text}
 		}
 	}
@@ -172,10 +173,17 @@ func splitAddress(text string) (user, host, port string, err error) {
 		host, port = name, p
 	}
 	host = strings.Trim(host, "[]")
-	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\"'$;&|<>()`+"`", r) }) {
+	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host+port, means(forShells+`/\`)) {
 		return "", "", "", &AddressError{text}
 	}
 	return user, host, port, nil
+}
+
+const forShells = "\"'`$;&|<>(){}"
+
+// means reports whether a character is one of some, or no part of a name at all.
+func means(some string) func(r rune) bool {
+	return func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(some, r) }
 }
 
 // AddressError says that a text names no host.

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // sshConfig is what the ssh configuration says of one host: of each setting the
@@ -32,11 +35,8 @@ type sshConfig struct {
 func readConfig(ctx context.Context, host, user, port string, o Options) (*sshConfig, error) {
 	c := &sshConfig{ctx: ctx, host: host, user: user, port: port, o: o, values: map[string][]string{}}
 	for {
-		for _, file := range []struct{ path, dir string }{
-			{filepath.Join(o.Home, ".ssh", "config"), filepath.Join(o.Home, ".ssh")},
-			{"/etc/ssh/ssh_config", "/etc/ssh"},
-		} {
-			if err := c.file(file.path, file.dir, true, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		for _, name := range []string{filepath.Join(o.Home, ".ssh", "config"), "/etc/ssh/ssh_config"} {
+			if err := c.file(name, filepath.Dir(name), true, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("read the ssh configuration: %w", err)
 			}
 		}
@@ -67,7 +67,7 @@ func (c *sshConfig) file(name, dir string, active bool, depth int) error {
 	if depth > 16 {
 		return fmt.Errorf("%s includes itself", name)
 	}
-	text, err := os.ReadFile(name)
+	text, err := readOwn(name)
 	if err != nil {
 		return err
 	}
@@ -102,6 +102,40 @@ func (c *sshConfig) file(name, dir string, active bool, depth int) error {
 		}
 	}
 	return nil
+}
+
+// readOwn reads a file whose commands we execute. As ssh it takes none that another
+// user could have written, but for one that is writable for a group that only the
+// person is in, as Debian's ssh: the group that has the name of its user.
+func readOwn(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it is only read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	switch mode := info.Mode().Perm(); {
+	case !ok:
+	case owner.Uid != 0 && int(owner.Uid) != os.Getuid():
+		return nil, fmt.Errorf("%s belongs to another user, and what it says would be executed", name)
+	case mode&0o002 != 0, mode&0o020 != 0 && !ofOneUser(owner):
+		return nil, fmt.Errorf("others can write %s, and what it says would be executed: chmod go-w %s", name, Quote(name))
+	}
+	return io.ReadAll(file)
+}
+
+// ofOneUser reports whether a file's group is its owner's alone.
+func ofOneUser(file *syscall.Stat_t) bool {
+	owner, err := user.LookupId(strconv.FormatUint(uint64(file.Uid), 10))
+	if err != nil {
+		return false
+	}
+	group, err := user.LookupGroupId(strconv.FormatUint(uint64(file.Gid), 10))
+	return err == nil && group.Name == owner.Username
 }
 
 // set notes a setting, if it is the first of its name.

@@ -2,12 +2,15 @@ package remote
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"belfry/internal/machine"
 )
 
 // TestTheConfigurationIsReadAsSSHReadsIt compares what is read with what ssh -G says.
@@ -93,6 +96,28 @@ func TestTheConfigurationIsReadAsSSHReadsIt(t *testing.T) {
 	}
 }
 
+func TestAnAddressHoldsNothingForAShell(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("ProxyCommand nc %r %h\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for address, right := range map[string]bool{
+		"me@music": true, "me.too-1_2@music": true, `DOMAIN\me@music`: true, "me@example@music": true,
+		"$(id)@music": false, "`id`@music": false, "me;id@music": false, "me|id@music": false, "me\nid@music": false, "'@music": false,
+		"-oX@music": false, "me -oX@music": false, `me\@music`: false, "me@$(id)": false, "me@{id,x}": false, "music:$(id)": false,
+	} {
+		_, err := route(t.Context(), Options{Address: address, Home: home, User: "me"})
+		var wrong *AddressError
+		if errors.As(err, &wrong) == right || right && err != nil {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
 func TestWhatIsWrongInTheConfigurationIsSaidWithItsLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{
@@ -115,6 +140,51 @@ func TestWhatIsWrongInTheConfigurationIsSaidWithItsLine(t *testing.T) {
 		_, err := route(t.Context(), Options{Address: "music", Home: home, User: "me"})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: the error is %v, want %q", c.text, err, c.want)
+		}
+	}
+}
+
+func TestAConfigurationThatOthersCanWriteIsNotRead(t *testing.T) {
+	t.Parallel()
+	const daemon = 1 // a group that is no user's of ours
+	if os.Getuid() != 0 {
+		machine.Lacks(t, "root, to give a file to another group")
+	}
+	for _, c := range []struct {
+		name string // of the file that is not as it should be
+		mode os.FileMode
+		want string
+	}{
+		{"config", 0o600, ""},
+		{"config", 0o644, ""},
+		{"config", 0o602, "others can write"},
+		{"config", 0o620, "others can write"},
+		{"inner", 0o666, "others can write"},
+	} {
+		home := t.TempDir()
+		dir := filepath.Join(home, ".ssh")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		executed := filepath.Join(home, "executed")
+		for name, text := range map[string]string{"config": "Include inner\n", "inner": "Match exec \"touch " + executed + "\"\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		odd := filepath.Join(dir, c.name)
+		if err := os.Chown(odd, 0, daemon); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(odd, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readConfig(t.Context(), "music", "", "", Options{Home: home, User: "me"})
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), odd)) {
+			t.Errorf("%s with mode %o: the error is %v, want %q", c.name, c.mode, err, c.want)
+		}
+		if _, err := os.Stat(executed); (err == nil) != (c.want == "") {
+			t.Errorf("%s with mode %o: that the command was executed: %v", c.name, c.mode, err == nil)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"belfry/internal/outbox"
 )
@@ -71,6 +72,7 @@ func (m *Mailbox) deliverAs(ctx context.Context, reader account, path, id string
 	cmd := exec.CommandContext(ctx, m.child[0], m.child[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout = []string{}, "/", bytes.NewReader(order), &answer
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.WaitDelay = time.Second // where the group is its user's own, they may have it leave somebody behind
 	refusal, err := m.as(cmd, reader.uid, gid)
 	if err != nil {
 		return err
@@ -81,7 +83,7 @@ func (m *Mailbox) deliverAs(ctx context.Context, reader account, path, id string
 	}
 	var d delivery
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
 	case json.Unmarshal(answer.Bytes(), &d) != nil:
 		err = errors.New("it gave no answer")
 	case d.Error == "":

@@ -7,14 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"belfry/internal/machine"
 	"belfry/internal/outbox"
 )
 
@@ -368,6 +371,44 @@ func TestMailboxIsMadeForItsReader(t *testing.T) {
 	send(t, m, "1", msg)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode became %v, %v", info.Mode(), err)
+	}
+}
+
+func TestWhatAUsersChildLeavesBehindHoldsUpNoMail(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		machine.Lacks(t, "root: it writes the mailboxes of others")
+	}
+	m, dir := spool(t)
+	m.as = func(*exec.Cmd, int, int) (func() error, error) { return func() error { return nil }, nil }
+	left := filepath.Join(t.TempDir(), "left")
+	m.child = []string{"/bin/sh", "-c", `cat >/dev/null; /bin/sleep 1000 & echo $! >"$0"; echo {}`, left}
+	msg := note("ours\n")
+	msg.To = []string{"mallory"}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := m.Send(ctx, item(t, "1", msg), noSave)
+		sent <- err
+	}()
+	select {
+	case err := <-sent:
+		if err != nil {
+			t.Errorf("Send: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the mail is waited for as long as what was left behind lives")
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(read(t, left)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("what was left behind: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "mallory")); err != nil {
+		t.Error(err) // root made it
 	}
 }
 

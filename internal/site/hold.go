@@ -46,7 +46,7 @@ type Turn struct {
 // site go, when in ends or nothing has come from it for Silence.
 func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	var me Asking
-	signs := bufio.NewReader(in)
+	signs := bufio.NewReader(heard(in))
 	head, err := signs.ReadBytes('\n')
 	if err == nil {
 		err = json.Unmarshal(head, &me)
@@ -56,15 +56,9 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	ctx, gone := context.WithCancel(ctx)
 	defer gone()
-	go func() { // it ends with the process: a read of a standard stream does not
+	go func() {
 		defer gone()
-		silence := time.AfterFunc(Silence, gone)
-		for {
-			if _, err := signs.ReadByte(); err != nil {
-				return
-			}
-			silence.Reset(Silence)
-		}
+		_, _ = io.Copy(io.Discard, signs) // why it ends does not matter
 	}()
 	// The belfry that this deploy sent is in no history yet, and is not to be
 	// collected while it waits.
@@ -120,6 +114,29 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	<-ctx.Done()
 	return nil
 }
+
+// heard gives what comes from another machine, until nothing has come for Silence.
+func heard(from io.Reader) io.ReadCloser {
+	given, out := io.Pipe()
+	go func() { // it ends with the process: a read of a standard stream does not
+		part := make([]byte, 32<<10)
+		for {
+			silence := time.AfterFunc(Silence, func() { _ = out.CloseWithError(errSilent) }) // it never fails
+			n, err := from.Read(part)
+			silence.Stop()
+			if _, over := out.Write(part[:n]); over != nil {
+				return
+			}
+			if err != nil {
+				_ = out.CloseWithError(err) // it never fails
+				return
+			}
+		}
+	}()
+	return given
+}
+
+var errSilent = fmt.Errorf("nothing has come for %s", Silence)
 
 func sameFile(info os.FileInfo, file *os.File) bool {
 	ours, err := file.Stat()

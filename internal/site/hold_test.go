@@ -1,9 +1,12 @@
 package site
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,6 +33,46 @@ func asks(t *testing.T, s *Site, by string, wait time.Duration) (signs io.Writer
 	end = func() { _ = signs.(*io.PipeWriter).Close() }
 	t.Cleanup(end)
 	return signs, json.NewDecoder(told), end, over
+}
+
+// A laptop that is gone, of which sshd learns hours later, keeps no other deploy from
+// its steps.
+func TestFilesThatStopComingAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &Site{Root: t.TempDir()}
+		in, out := io.Pipe()
+		defer out.Close() //nolint:errcheck // it never fails
+		over := make(chan error, 1)
+		go func() { over <- s.Receive(context.Background(), in) }()
+		packed := gzip.NewWriter(out)
+		head, err := json.Marshal(Sent{SHA256: strings.Repeat("0", 64), Size: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := packed.Write(append(head, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 { // however long it takes
+			time.Sleep(Silence * 9 / 10)
+			if _, err := packed.Write([]byte("piece")); err != nil {
+				t.Fatal(err)
+			}
+			if err := packed.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		silent := time.Now()
+		if err := s.locked(t.Context(), func() error { return nil }); err != nil {
+			t.Errorf("a step of another deploy: %v", err)
+		}
+		if took := time.Since(silent); took > Silence+time.Second {
+			t.Errorf("a step of another deploy waits for %s", took)
+		}
+		if err := <-over; !errors.Is(err, errSilent) {
+			t.Errorf("what came was taken with %v", err)
+		}
+	})
 }
 
 func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) {

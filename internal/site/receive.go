@@ -21,13 +21,16 @@ type Sent struct {
 
 // Receive takes files that are sent, compressed, one behind the other. Each is
 // compared with its size and its hash and only then gets its name; those that were
-// whole when the connection was cut are not sent again.
+// whole when the connection was cut are not sent again. It ends when nothing has come
+// for Silence: another deploy's steps wait for it.
 func (s *Site) Receive(ctx context.Context, from io.Reader) error {
+	sent := heard(from)
+	defer sent.Close() //nolint:errcheck // nothing else is expected
 	return s.locked(ctx, func() error {
 		if err := os.MkdirAll(s.path(IncomingName), 0o700); err != nil {
 			return fmt.Errorf("take what is sent: %w", err)
 		}
-		plain, err := gzip.NewReader(from)
+		plain, err := gzip.NewReader(sent)
 		if err != nil {
 			return fmt.Errorf("take what is sent: %w", err)
 		}
@@ -37,12 +40,12 @@ func (s *Site) Receive(ctx context.Context, from io.Reader) error {
 			if errors.Is(err, io.EOF) && len(head) == 0 {
 				return nil
 			}
-			var sent Sent
+			var file Sent
 			if err == nil {
-				err = json.Unmarshal(head, &sent)
+				err = json.Unmarshal(head, &file)
 			}
 			if err == nil {
-				err = s.take(files, sent)
+				err = s.take(files, file)
 			}
 			if err != nil {
 				return fmt.Errorf("take what is sent: %w", err)

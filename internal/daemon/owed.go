@@ -55,12 +55,19 @@ func publishAs(r *run.Runner) func(ctx context.Context, id string) (publish.Mean
 	}
 }
 
-// whose gives the user of the machine whose item it is; empty: root's, and that of
-// a daemon with one user.
+// whose gives the user of the machine whose item it is, or who gets root's mail, each
+// of whom can have it wait; empty: what else root publishes, and what a daemon with
+// one user does.
 func (d *Daemon) whose(item outbox.Item) string {
-	var of struct{ User string } // of a notify.Message and of a publish.Order
-	if d.o.System == nil || json.Unmarshal(item.Payload, &of) != nil || of.User == "root" {
+	var of struct { // of a notify.Message and of a publish.Order
+		User string
+		To   []string
+	}
+	switch {
+	case d.o.System == nil || json.Unmarshal(item.Payload, &of) != nil:
 		return ""
+	case of.User == "root":
+		return strings.Join(of.To, ",")
 	}
 	return of.User
 }

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"belfry/api"
 	"belfry/internal/job"
 	"belfry/internal/machine"
@@ -329,6 +331,65 @@ func TestRootWritesNoMailboxThatItsUserMayNotWrite(t *testing.T) {
 	left, err := os.ReadDir(o.MailSpool)
 	if err != nil || len(left) != 1 {
 		t.Errorf("beside the mailbox are %v, %v", left, err)
+	}
+}
+
+func TestAUserWhoLocksAMailboxHoldsUpTheMailOfNobodyElse(t *testing.T) {
+	t.Parallel()
+	o := systemOptions(t)
+	o.MailSpool = t.TempDir()
+	if err := errors.Join(os.Chmod(o.MailSpool, 0o755), os.Chmod(filepath.Dir(o.MailSpool), 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	box := filepath.Join(o.MailSpool, "alice")
+	inPlace(t, box, "")
+	if err := os.Chown(box, 4001, 0); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(box, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // it holds a lock and nothing else
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	inPlace(t, filepath.Join(o.System.Root, "etc/cron.d/ops"), "MAILTO=alice\n#belfry: name=hers overlap=allow\n0 1 * * * root echo printed\nMAILTO=root\n#belfry: name=ours\n0 1 * * * root echo printed\n")
+	d, client, _ := serveDaemon(t, o)
+	printed := func(job string) (notice api.Notice, id string) {
+		t.Helper()
+		runs, err := client.Start(t.Context(), api.RunRequest{Job: job})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			changed := d.changes.next()
+			r, err := client.Run(t.Context(), runs[0].ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Notices) > 0 {
+				return r.Notices[0], r.ID
+			}
+			<-changed
+		}
+	}
+	for range 10 { // more than are sent at once
+		printed("hers")
+	}
+	began := time.Now()
+	for notice, id := printed("ours"); notice.State != "sent"; {
+		changed := d.changes.next()
+		r, err := client.Run(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notice = r.Notices[0]; notice.State != "sent" {
+			<-changed
+		}
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("root's mail to root waited %s for alice's mailbox", took)
 	}
 }
 

@@ -376,9 +376,7 @@ func TestMailboxIsMadeForItsReader(t *testing.T) {
 
 func TestWhatAUsersChildLeavesBehindHoldsUpNoMail(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		machine.Lacks(t, "root: it writes the mailboxes of others")
-	}
+	machine.NeedsRoot(t) // who writes the mailboxes of others
 	m, dir := spool(t)
 	m.as = func(*exec.Cmd, int, int) (func() error, error) { return func() error { return nil }, nil }
 	left := filepath.Join(t.TempDir(), "left")

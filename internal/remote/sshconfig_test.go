@@ -146,10 +146,8 @@ func TestWhatIsWrongInTheConfigurationIsSaidWithItsLine(t *testing.T) {
 
 func TestAConfigurationThatOthersCanWriteIsNotRead(t *testing.T) {
 	t.Parallel()
-	const daemon = 1 // a group that is no user's of ours
-	if os.Getuid() != 0 {
-		machine.Lacks(t, "root, to give a file to another group")
-	}
+	machine.NeedsRoot(t)
+	const daemon = 1 // a group that is not root's
 	for _, c := range []struct {
 		name string // of the file that is not as it should be
 		mode os.FileMode

@@ -204,7 +204,7 @@ func (c *command) printPlan(h *remote.Host, p *project.Project, plan *remote.Pla
 	}
 	now := "it is not there yet"
 	if f.Release != "" {
-		now = "there is " + f.Release
+		now = "there is " + harmlessly(f.Release)
 	}
 	fmt.Fprintf(to, "%s, release %s (%s):\n", p.Name, plan.Name, now)
 	for i, step := range plan.Steps {
@@ -309,7 +309,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			if err != nil {
 				return c.lastWords(err)
 			}
-			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, r.Running.Release, shown(r.Running.At), r.Before.Release)
+			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, harmlessly(r.Running.Release), shown(r.Running.At), harmlessly(r.Before.Release))
 			return nil
 		},
 	}

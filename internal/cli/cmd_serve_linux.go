@@ -210,7 +210,10 @@ const theyGoOn = "jobs that are running go on, and the next daemon finds them"
 // keepTimes runs a daemon until ctx ends.
 func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan struct{}) error {
 	d, err := daemon.Open(ctx, o)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // told to end before it could begin
+		return nil
+	case err != nil:
 		return err
 	}
 	ended := make(chan struct{})

@@ -110,6 +110,11 @@ func TestServeWaitsForACommandThatOwnsTheData(t *testing.T) {
 	p.await("begun.fifo")
 	serve := p.start("serve")
 	serve.until("waiting until it has ended")
+	if code := serve.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("serve, told to end while it waits, exits with %d; want 0", code)
+	}
+	serve = p.start("serve")
+	serve.until("waiting until it has ended")
 	// Whoever looks on while it runs sees it through the command's socket.
 	if health, err := p.client().Health(context.Background()); err != nil || health.Plans {
 		t.Errorf("the owner says %+v, %v; want one that does not plan", health, err)

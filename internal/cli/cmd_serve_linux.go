@@ -211,8 +211,8 @@ const theyGoOn = "jobs that are running go on, and the next daemon finds them"
 func (c *command) keepTimes(ctx context.Context, o daemon.Options, reload <-chan struct{}) error {
 	d, err := daemon.Open(ctx, o)
 	switch {
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // told to end before it could begin
-		return nil
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // it was told to end before it could begin, whatever it was at
 	case err != nil:
 		return err
 	}

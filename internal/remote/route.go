@@ -57,7 +57,11 @@ func routeTo(ctx context.Context, address, identity string, o Options, depth int
 		return nil, fmt.Errorf("the ssh configuration of %s: %w", host, err)
 	}
 	var stations []*station
-	if jumps := c.get("proxyjump"); jumps != "" && jumps != "none" {
+	jumps, err := c.expand(c.jumps())
+	if err != nil {
+		return nil, fmt.Errorf("the ssh configuration of %s: ProxyJump: %w", host, err)
+	}
+	if jumps != "" {
 		for i, jump := range strings.Split(jumps, ",") {
 			way, err := routeTo(ctx, strings.TrimPrefix(strings.TrimSpace(jump), "ssh://"), "", o, depth+1)
 			if err != nil {

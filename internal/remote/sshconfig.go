@@ -147,7 +147,7 @@ func (c *sshConfig) set(key string, words []string) {
 			c.values[key] = append(c.values[key], value)
 		}
 		return
-	case key == "proxyjump" && c.get("proxycommand") != "", key == "proxycommand" && c.get("proxyjump") != "":
+	case key == "proxyjump" && c.get("proxycommand") != "", key == "proxycommand" && c.jumps() != "":
 		return // whichever is first
 	case c.get(key) == "":
 		c.values[key] = []string{value}
@@ -187,7 +187,8 @@ func (c *sshConfig) match(words []string) (bool, error) {
 		switch name {
 		case "all":
 			is = true
-		case "canonical": // names are taken as they are given
+		case "canonical": // names are taken as they are given, and read once more for Match final alone
+			is = c.final
 		case "final":
 			c.again = true
 			is = c.final
@@ -201,9 +202,9 @@ func (c *sshConfig) match(words []string) (bool, error) {
 			list := strings.Split(pattern, ",")
 			switch name {
 			case "host":
-				is = matches(list, c.hostName())
+				is = matches(strings.Split(strings.ToLower(pattern), ","), strings.ToLower(c.hostName()))
 			case "originalhost":
-				is = matches(list, c.host)
+				is = matches(strings.Split(strings.ToLower(pattern), ","), strings.ToLower(c.host))
 			case "user":
 				is = matches(list, c.userName())
 			case "localuser":
@@ -247,6 +248,14 @@ func (c *sshConfig) userName() string {
 	return c.o.User
 }
 
+// jumps are the hosts on the way; empty: there are none.
+func (c *sshConfig) jumps() string {
+	if jumps := c.get("proxyjump"); jumps != "none" {
+		return jumps
+	}
+	return ""
+}
+
 func (c *sshConfig) portName() string {
 	for _, port := range []string{c.port, c.get("port")} {
 		if port != "" {
@@ -260,10 +269,9 @@ func (c *sshConfig) portName() string {
 func (c *sshConfig) expand(text string) (string, error) {
 	local, _ := os.Hostname() // empty then
 	short, _, _ := strings.Cut(local, ".")
-	jump := c.get("proxyjump")
 	tokens := map[byte]string{
 		'%': "%", 'h': c.hostName(), 'n': c.host, 'p': c.portName(), 'r': c.userName(), 'u': c.o.User, 'd': c.o.Home,
-		'i': strconv.Itoa(os.Getuid()), 'l': local, 'L': short, 'j': jump, 'k': c.hostName(),
+		'i': strconv.Itoa(os.Getuid()), 'l': local, 'L': short, 'j': c.jumps(), 'k': c.hostName(),
 	}
 	if alias := c.get("hostkeyalias"); alias != "" {
 		tokens['k'] = alias
@@ -350,7 +358,7 @@ func splitWords(text string) (words []string, err error) {
 func matches(patterns []string, name string) (found bool) {
 	for _, pattern := range patterns {
 		pattern, not := strings.CutPrefix(pattern, "!")
-		if fits(strings.ToLower(pattern), strings.ToLower(name)) {
+		if fits(pattern, name) {
 			if not {
 				return false
 			}

@@ -46,6 +46,9 @@ func TestTheConfigurationIsReadAsSSHReadsIt(t *testing.T) {
 		"after an Include":           "Host music\n Include DIR/inner-a\n User me\n",
 		"ProxyCommand":               "Host music\n ProxyCommand nc -X connect \"%h\" %p # all of it\n",
 		"ProxyCommand first":         "Host music\n ProxyCommand nc %h %p\n ProxyJump door\n",
+		"ProxyJump none":             "Host music\n ProxyJump none\n ProxyCommand nc %h %p\nHost *\n ProxyJump door\n",
+		"case of letters":            "Host MUSIC\n Port 1\nHost music\n User you\nMatch host MUSIC\n Port 2\nMatch user YOU\n HostKeyAlias alias\n",
+		"Match canonical final":      "Match canonical final\n Port 1\n",
 		"ProxyJump first":            "Host music\n ProxyJump you@door:7\n ProxyCommand nc %h %p\n",
 		"numbers":                    "Host music\n ConnectTimeout 7\n ServerAliveInterval 30\n",
 		"more":                       "Host music\n HostKeyAlias alias\n IdentitiesOnly yes\n CertificateFile /c\n",
@@ -74,7 +77,7 @@ func TestTheConfigurationIsReadAsSSHReadsIt(t *testing.T) {
 			t.Errorf("%s: %v\n%s", why, err, text)
 			continue
 		}
-		ours := map[string][]string{"hostname": {c.hostName()}, "port": {c.portName()}, "user": {c.userName()}}
+		ours := map[string][]string{"hostname": {c.hostName()}, "port": {c.portName()}, "user": {c.userName()}, "proxyjump": slices.DeleteFunc([]string{c.jumps()}, func(jumps string) bool { return jumps == "" })}
 		for _, name := range settings {
 			got, want := c.values[name], ssh[name]
 			if list, ok := ours[name]; ok {
@@ -93,6 +96,21 @@ func TestTheConfigurationIsReadAsSSHReadsIt(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "executed")); err == nil {
 			t.Errorf("%s: the command was executed", why)
 		}
+	}
+}
+
+func TestAProxyJumpMayHaveTokens(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("Host music\n ProxyJump %r@door-%h\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	way, err := route(t.Context(), Options{Address: "me@music", Home: home, User: "you"})
+	if err != nil || len(way) != 2 || way[0].user != "me" || way[0].name != "door-music" {
+		t.Errorf("the way is %+v, %v", way, err)
 	}
 }
 

@@ -112,7 +112,9 @@ is well: 200, or 503 and the reason. An address without a host is the loopback o
 				return err
 			}
 			o.Plan, o.Shadow = true, shadow
-			o.Told = func(sentence string) { fmt.Fprintln(c.err, ranked(c.err, slog.LevelWarn, "belfry: "+harmlessly(sentence))) }
+			o.Told = func(sentence string) {
+				fmt.Fprintln(c.err, ranked(c.err, slog.LevelWarn, "belfry: "+harmlessly(sentence)))
+			}
 			o.Waiting = func(owner string) {
 				fmt.Fprintf(c.err, "belfry serve: %s is in use by %s; waiting until it has ended\n", o.Data, owner)
 			}

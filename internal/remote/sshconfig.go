@@ -31,11 +31,14 @@ type sshConfig struct {
 	values map[string][]string // by the setting's name in lower case
 }
 
+// machineConfig is the machine's configuration.
+const machineConfig = "/etc/ssh/ssh_config"
+
 // readConfig reads the person's ssh configuration and then the machine's.
 func readConfig(ctx context.Context, host, user, port string, o Options) (*sshConfig, error) {
 	c := &sshConfig{ctx: ctx, host: host, user: user, port: port, o: o, values: map[string][]string{}}
 	for {
-		for _, name := range []string{filepath.Join(o.Home, ".ssh", "config"), "/etc/ssh/ssh_config"} {
+		for _, name := range []string{filepath.Join(o.Home, ".ssh", "config"), machineConfig} {
 			if err := c.file(name, filepath.Dir(name), true, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("read the ssh configuration: %w", err)
 			}
@@ -67,7 +70,11 @@ func (c *sshConfig) file(name, dir string, active bool, depth int) error {
 	if depth > 16 {
 		return fmt.Errorf("%s includes itself", name)
 	}
-	text, err := readOwn(name)
+	read := readOwn
+	if name == machineConfig { // as ssh: in some containers it seems to be nobody's
+		read = os.ReadFile
+	}
+	text, err := read(name)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 		return nil, err
 	}
 	o := remote.Options{
-		Address: address, Identity: t.identity, Home: home, User: cmp.Or(name, os.Getenv("USER")), Agent: os.Getenv("SSH_AUTH_SOCK"),
+		Address: address, Identity: t.identity, Home: home, User: cmp.Or(name, os.Getenv("USER")), Agent: os.Getenv("SSH_AUTH_SOCK"), Getenv: os.Getenv,
 		AcceptNew: t.acceptNew, Tell: c.tell,
 	}
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {

@@ -25,6 +25,8 @@ type Options struct {
 	User      string // on the host, when neither Address nor the configuration names one
 	Agent     string // path of the agent's socket; empty: there is none
 	AcceptNew bool   // remember the key of a host that is not known, unasked
+	// Getenv gives the variables that the configuration may name; nil: there are none.
+	Getenv func(name string) string
 	// Ask puts a question to the person and gives the answer, which is not shown
 	// while it is typed when it is a secret. nil: nobody is there to be asked.
 	Ask func(question string, secret bool) (string, error)

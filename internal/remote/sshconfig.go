@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -302,8 +303,24 @@ func (c *sshConfig) expand(text string) (string, error) {
 	return b.String(), nil
 }
 
+var variable = regexp.MustCompile(`\$\{[^}]*\}`)
+
 // path is the value of a setting that names a file.
 func (c *sshConfig) path(text string) (string, error) {
+	var unset error
+	text = variable.ReplaceAllStringFunc(text, func(name string) string {
+		value := ""
+		if c.o.Getenv != nil {
+			value = c.o.Getenv(name[2 : len(name)-1])
+		}
+		if value == "" {
+			unset = fmt.Errorf("%s in %q has no value here", name, text)
+		}
+		return strings.ReplaceAll(value, "%", "%%")
+	})
+	if unset != nil {
+		return "", unset
+	}
 	if rest, ok := strings.CutPrefix(text, "~/"); ok {
 		text = filepath.Join(strings.ReplaceAll(c.o.Home, "%", "%%"), rest)
 	}

@@ -114,6 +114,26 @@ func TestAProxyJumpMayHaveTokens(t *testing.T) {
 	}
 }
 
+func TestNamesOfFilesMayHaveVariables(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("Host music\n IdentityFile ${KEYS}/%n\nHost other\n IdentityAgent ${NONE}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Address: "music", Home: home, User: "me", Getenv: func(name string) string { return map[string]string{"KEYS": "/100%h"}[name] }}
+	way, err := route(t.Context(), o)
+	if err != nil || !slices.Equal(way[0].identities, []string{"/100%h/music"}) {
+		t.Errorf("the way is %+v, %v", way, err)
+	}
+	o.Address = "other"
+	if _, err := route(t.Context(), o); err == nil || !strings.Contains(err.Error(), "${NONE}") {
+		t.Errorf("of one that is not set is said: %v", err)
+	}
+}
+
 func TestAnAddressHoldsNothingForAShell(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

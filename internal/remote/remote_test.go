@@ -273,6 +273,26 @@ func TestAHostThatIsGoneIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAHostThatAllowsTooFewSessionsSaysSo(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t, sshtest.Options{Config: []string{"MaxSessions 1"}})
+	p := newPerson(t, s)
+	p.o.AcceptNew = true
+	h, err := Connect(t.Context(), p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Close() })
+	first, err := h.begin(t.Context(), "cat", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.close() //nolint:errcheck // it is cut
+	if _, err := h.script(t.Context(), "true"); err == nil || !strings.Contains(err.Error(), "MaxSessions") {
+		t.Errorf("the second session: %v", err)
+	}
+}
+
 func TestQuotedWordsReachAShellAsTheyAre(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

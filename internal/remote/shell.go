@@ -90,6 +90,9 @@ func (h *Host) begin(ctx context.Context, text string, args []string) (*process,
 		return nil, err
 	}
 	session, err := client.NewSession()
+	if refused := new(ssh.OpenChannelError); errors.As(err, &refused) {
+		err = fmt.Errorf("it opens no further session: %w; a deploy has two at a time, does its MaxSessions allow that?", err)
+	}
 	if err != nil {
 		return nil, h.cut(client, err)
 	}

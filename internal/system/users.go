@@ -145,9 +145,13 @@ func (u *Users) find(key string, right func(User) bool) (User, error) {
 	case !known && r.err != nil:
 		return User{}, r.err
 	case !known && r.answer != nil:
-		return User{}, fmt.Errorf("look up user %q: the directory of users does not answer", key)
+		return User{}, unanswered(key)
 	}
 	return User{}, &UnknownUserError{key}
+}
+
+func unanswered(key string) error {
+	return fmt.Errorf("look up user %q: the directory of users does not answer", key)
 }
 
 // ask gives what is known of a name or an id, and has it looked up where that is
@@ -308,7 +312,7 @@ func (u *Users) entry(database, key string) (string, error) {
 	case errors.As(err, &exit) && exit.ExitCode() == 2: // not found
 		return "", nil
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("look up user %q: the directory of users does not answer", key)
+		return "", unanswered(key)
 	case err != nil:
 		return "", fmt.Errorf("look up user %q: getent %s: %w", key, database, err)
 	}

@@ -129,7 +129,7 @@ func readOwn(name string) ([]byte, error) {
 	switch mode := info.Mode().Perm(); {
 	case !ok:
 	case owner.Uid != 0 && int(owner.Uid) != os.Getuid():
-		return nil, fmt.Errorf("%s belongs to another user, and what it says would be executed", name)
+		return nil, fmt.Errorf("%s belongs to another user, and what it says would be executed: give the command as that user", name)
 	case mode&0o002 != 0, mode&0o020 != 0 && !ofOneUser(owner):
 		return nil, fmt.Errorf("others can write %s, and what it says would be executed: chmod go-w %s", name, Quote(name))
 	}

@@ -187,15 +187,17 @@ func TestAConfigurationThatOthersCanWriteIsNotRead(t *testing.T) {
 	machine.NeedsRoot(t)
 	const daemon = 1 // a group that is not root's
 	for _, c := range []struct {
-		name string // of the file that is not as it should be
-		mode os.FileMode
-		want string
+		name  string // of the file that is not as it should be
+		owner int
+		mode  os.FileMode
+		want  string
 	}{
-		{"config", 0o600, ""},
-		{"config", 0o644, ""},
-		{"config", 0o602, "others can write"},
-		{"config", 0o620, "others can write"},
-		{"inner", 0o666, "others can write"},
+		{"config", 0, 0o600, ""},
+		{"config", 0, 0o644, ""},
+		{"config", 0, 0o602, "others can write"},
+		{"config", 0, 0o620, "others can write"},
+		{"config", 4001, 0o600, "belongs to another user"},
+		{"inner", 0, 0o666, "others can write"},
 	} {
 		home := t.TempDir()
 		dir := filepath.Join(home, ".ssh")
@@ -209,7 +211,7 @@ func TestAConfigurationThatOthersCanWriteIsNotRead(t *testing.T) {
 			}
 		}
 		odd := filepath.Join(dir, c.name)
-		if err := os.Chown(odd, 0, daemon); err != nil {
+		if err := os.Chown(odd, c.owner, daemon); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chmod(odd, c.mode); err != nil {
@@ -217,10 +219,10 @@ func TestAConfigurationThatOthersCanWriteIsNotRead(t *testing.T) {
 		}
 		_, err := readConfig(t.Context(), "music", "", "", Options{Home: home, User: "me"})
 		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), odd)) {
-			t.Errorf("%s with mode %o: the error is %v, want %q", c.name, c.mode, err, c.want)
+			t.Errorf("%s of %d with mode %o: the error is %v, want %q", c.name, c.owner, c.mode, err, c.want)
 		}
 		if _, err := os.Stat(executed); (err == nil) != (c.want == "") {
-			t.Errorf("%s with mode %o: that the command was executed: %v", c.name, c.mode, err == nil)
+			t.Errorf("%s of %d with mode %o: that the command was executed: %v", c.name, c.owner, c.mode, err == nil)
 		}
 	}
 }

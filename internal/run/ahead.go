@@ -35,8 +35,10 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 		var start func(ctx context.Context) error
 		err := write(ctx, func(waiting []Run) []Claim {
 			a := admit(r.ours(waiting), r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), at)
-			// Of those that begin too late the usual pass tells first.
-			claims = r.claims(slices.DeleteFunc(a.start, func(run Run) bool { return due(run.StartBy, at) }), at)
+			// Of those that begin too late the usual pass tells first. Where one takes the
+			// place of another that waits, it does both: else the other would come after it.
+			others := jobsOf(waiting, a.end)
+			claims = r.claims(slices.DeleteFunc(a.start, func(run Run) bool { return due(run.StartBy, at) || others[run.Job] }), at)
 			return claims
 		}, func(g []bool) {
 			granted = g
@@ -61,4 +63,19 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 		r.begin(ctx, list, start)
 		return nil
 	})
+}
+
+// jobsOf gives the jobs of runs that are to be moved.
+func jobsOf(runs []Run, moves []Move) map[string]bool {
+	moved := map[string]bool{}
+	for _, m := range moves {
+		moved[m.Run] = true
+	}
+	jobs := map[string]bool{}
+	for _, run := range runs {
+		if moved[run.ID] {
+			jobs[run.Job] = true
+		}
+	}
+	return jobs
 }

@@ -158,3 +158,56 @@ func TestAKeeperThatIsStoppedHoldsUpNoWrite(t *testing.T) {
 		s.starts(1)
 	}, simple("a"))
 }
+
+func TestWhatReplacesARetryBeforeItsInstantIsNotFollowedByIt(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.exits(first, proc.Exit{Code: 1, EndedAt: time.Now()})
+		s.want(first, run.Queued, "retry: attempt 1 of 2")
+		if err := s.ahead(time.Now().Add(time.Second), func() error { time.Sleep(time.Second); return nil }, "a"); err != nil {
+			t.Fatal(err)
+		}
+		second := s.runs()["a"].ID
+		s.want(second, run.Running, "")
+		s.want(first, run.Cancelled, "replaced by run "+second)
+		s.starts(2)
+	}, with(retrying("a"), func(j *job.Job) { j.Overlap = job.OverlapReplace }))
+}
+
+func TestWhatIsSupersededBeforeAnInstantReplacesNothing(t *testing.T) {
+	play(t, func(s *scene) {
+		s.limits.Slots = 0
+		first := s.queue("a", time.Now())
+		s.want(first, run.Queued, "slot: all 0 are taken")
+		s.limits.Slots = 1
+		if err := s.ahead(time.Now().Add(time.Second), func() error { time.Sleep(time.Second); return nil }, "a"); err != nil {
+			t.Fatal(err)
+		}
+		second := s.runs()["a"].ID
+		s.want(second, run.Running, "")
+		s.want(first, run.Skipped, "superseded by run "+second)
+		s.signalled()
+	}, replacing("a"))
+}
+
+func TestWhatEndsWhileAnInstantIsMadeReadyDoesNotOverlap(t *testing.T) {
+	play(t, func(s *scene) {
+		first := s.queue("a", time.Now())
+		s.starts(1)
+		sent := make(chan struct{})
+		err := s.ahead(time.Now().Add(time.Second), func() error {
+			go func() {
+				s.exits(first, proc.Exit{EndedAt: time.Now()})
+				close(sent)
+			}()
+			time.Sleep(time.Second)
+			return nil
+		}, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-sent
+		s.want(first, run.Succeeded, "")
+		s.want(s.runs()["a"].ID, run.Running, "")
+	}, simple("a"))
+}

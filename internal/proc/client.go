@@ -492,6 +492,8 @@ type link struct {
 var (
 	errHangUp = errors.New("the keeper hung up")
 	errSilent = errors.New("the keeper does not answer: it is stopped, or the machine has no time for it")
+	// errUnanswered is of a call that was sent and then not waited for any longer.
+	errUnanswered = errors.New("the keeper has not answered yet")
 )
 
 // refusalError is an error frame.
@@ -739,7 +741,7 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 		}
 		return m, m.refusal()
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		return message{}, fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
 	case <-timeout.C:
 		l.silent.Store(true)
 		return message{}, errSilent

@@ -23,7 +23,7 @@ func (c *Client) Hold(ctx context.Context, specs []Spec) (start func(ctx context
 		return func(context.Context) error { return nil }
 	}
 	l, seq, err := c.hold(ctx, specs)
-	if l != nil && errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, errUnanswered) && errors.Is(err, context.DeadlineExceeded) {
 		l.silent.Store(true) // it is not waited for a second time
 	}
 	return func(ctx context.Context) error {

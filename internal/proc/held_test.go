@@ -83,3 +83,24 @@ func TestAttemptsThatAStoppedKeeperDoesNotHoldAreStartedByAnother(t *testing.T) 
 		})
 	}
 }
+
+func TestAKeeperThatNoTimeWasLeftForIsNotTakenForStopped(t *testing.T) {
+	h := newHost(t)
+	d, id := h.keeper()
+	long, s := h.spec("sleep 1000"), h.spec("true")
+	d.start(long)
+	d.started(long) // from here on the keeper says nothing by itself
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	if err := d.Hold(ctx, []Spec{s})(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.exit(s)
+	if got := h.keepers(); len(got) != 1 || got[0] != id {
+		t.Errorf("there are the keepers %q, want %q alone", got, id)
+	}
+	if err := d.Signal(long.Run, long.Attempt, Kill); err != nil {
+		t.Fatal(err)
+	}
+	d.exit(long)
+}

@@ -12,8 +12,8 @@ import (
 
 var errHeld = errors.New("nothing is claimed any more")
 
-// holdPatience is how long after its instant what is due may be written, for a
-// keeper that has no time.
+// holdPatience is how long what is due may wait after its instant, or after it is
+// ready when that is later, to be written, for a keeper that has no time.
 const holdPatience = 2 * time.Second
 
 // Ahead has what is due at an instant to come written down and claimed before it,
@@ -48,7 +48,7 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 				}
 			}
 			// Nobody else writes meanwhile, so a keeper that is stopped is not waited for.
-			hold, cancel := context.WithTimeout(ctx, at.Sub(r.o.Now())+holdPatience)
+			hold, cancel := context.WithTimeout(ctx, max(at.Sub(r.o.Now()), 0)+holdPatience)
 			start = r.o.Procs.Hold(hold, specsOf(list))
 			cancel()
 			crash.Point(crash.Admitted)

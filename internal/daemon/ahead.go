@@ -29,6 +29,9 @@ func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
 	now := d.o.Clock()
 	then := after(now, at.Sub(now.Wall))
 	_, err := d.planTo(ctx, then, func(decision plan.Decision) (bool, error) {
+		if err := d.lookUp(decision.Runs, at); err != nil {
+			return false, err
+		}
 		return true, d.runner.Ahead(ctx, at, func(ctx context.Context, choose func(waiting []run.Run) []run.Claim, ready func(granted []bool)) error {
 			return d.store.RecordAhead(ctx, decision, at, choose, func(granted []bool) error {
 				ready(granted)
@@ -37,6 +40,25 @@ func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
 		})
 	})
 	return err
+}
+
+// lookUp has the users known as whom runs are to start: a directory of users that
+// is slow would else be waited for, user by user, while nothing can be written. With
+// an error the instant came first.
+func (d *Daemon) lookUp(runs []plan.Run, at time.Time) error {
+	seen := map[string]bool{}
+	for _, r := range runs {
+		owner := r.Job.Owner
+		if seen[owner] {
+			continue
+		}
+		seen[owner] = true
+		_, _ = d.o.Host.Of(owner) // what is wrong with one is said when a run of theirs is started
+		if !d.now().Before(at) {
+			return fmt.Errorf("after %d users were looked up the instant had come", len(seen))
+		}
+	}
+	return nil
 }
 
 // after is what the clocks show in a while, when nothing happens to them.

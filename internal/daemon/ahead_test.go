@@ -3,11 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"belfry/internal/job"
 	"belfry/internal/plan"
+	"belfry/internal/run"
 )
 
 // TestAnInstantIsWaitedForUnlessTheClocksLeap waits for one in a second, while
@@ -68,6 +71,29 @@ func TestAnInstantIsNotWaitedForByADaemonThatEnds(t *testing.T) {
 		d := &Daemon{o: Options{Clock: clock}}
 		if err := d.until(ctx, plan.Reading{Wall: time.Now().Add(time.Minute), Elapsed: time.Minute, Running: time.Minute}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("it ended with %v", err)
+		}
+	})
+}
+
+func TestNothingIsMadeReadyWhileUsersAreLookedUpThroughItsInstant(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked []string
+		host := run.Host{For: func(owner string) (run.Host, error) {
+			asked = append(asked, owner)
+			time.Sleep(400 * time.Millisecond)
+			return run.Host{}, errors.New("of whom nobody knows")
+		}}
+		d := &Daemon{o: Options{Clock: func() plan.Reading { return plan.Reading{Wall: time.Now()} }, Host: host}}
+		var runs []plan.Run
+		for _, owner := range []string{"alice", "bob", "alice", "carol", "dave"} {
+			runs = append(runs, plan.Run{Job: plan.Job{Job: &job.Job{Settings: &job.Settings{Owner: owner}}}})
+		}
+		if err := d.lookUp(runs[:3], time.Now().Add(time.Second)); err != nil || !slices.Equal(asked, []string{"alice", "bob"}) {
+			t.Errorf("%q were looked up, with %v", asked, err)
+		}
+		if err := d.lookUp(runs, time.Now().Add(time.Second)); err == nil || !slices.Equal(asked[2:], []string{"alice", "bob", "carol"}) {
+			t.Errorf("%q were looked up, with %v", asked[2:], err)
 		}
 	})
 }

@@ -1016,6 +1016,21 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 			}
 		}, retrying("a"))
 	})
+	t.Run("running, never handed to a keeper, and the disk full", func(t *testing.T) {
+		play(t, func(s *scene) {
+			s.procs.set(func(p *processes) { p.fail, p.unknown = errors.New("no keeper"), true })
+			id := s.queue("a", time.Now())
+			s.store.mu.Lock()
+			s.store.fail["Move"] = 1
+			s.store.mu.Unlock()
+			if err := stop(s, id, false); err != nil {
+				s.t.Error(err)
+			}
+			s.procs.is(id, proc.Lost, nil) // which is what its records say now
+			s.later(2 * time.Second)
+			s.want(id, run.Cancelled, "stopped by a person")
+		}, retrying("a"))
+	})
 	t.Run("running, and just ended", func(t *testing.T) {
 		play(t, func(s *scene) {
 			id := s.queue("a", time.Now())

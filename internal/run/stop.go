@@ -147,10 +147,10 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 		if err != nil {
 			return err
 		}
-		r.end(ctx, []ending{r.next(ctx, j, run, Move{
-			To: asked(reason), Reason: reason,
-			Ended: &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason},
-		})})
+		m := Move{To: asked(reason), Reason: reason}
+		r.killed[run.ID] = m // should that not be written now, its records say no more than that it is lost
+		m.Ended = &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason}
+		r.end(ctx, []ending{r.next(ctx, j, run, m)})
 		return nil
 	}
 	return unknown // it has just ended

@@ -34,11 +34,16 @@ func (r *Runner) Ahead(ctx context.Context, at time.Time, write func(ctx context
 		var list []beginning
 		var start func(ctx context.Context) error
 		err := write(ctx, func(waiting []Run) []Claim {
-			a := admit(r.ours(waiting), r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), at)
+			// It may have come meanwhile, however long ago.
+			now := at
+			if late := r.o.Now(); late.After(at) {
+				now = late
+			}
+			a := admit(r.ours(waiting), r.running(), r.jobOrWhatItWas(ctx), r.o.Limits(), now)
 			// Of those that begin too late the usual pass tells first. Where one takes the
 			// place of another that waits, it does both: else the other would come after it.
 			others := jobsOf(waiting, a.end)
-			claims = r.claims(slices.DeleteFunc(a.start, func(run Run) bool { return due(run.StartBy, at) || others[run.Job] }), at)
+			claims = r.claims(slices.DeleteFunc(a.start, func(run Run) bool { return due(run.StartBy, now) || others[run.Job] }), now)
 			return claims
 		}, func(g []bool) {
 			granted = g

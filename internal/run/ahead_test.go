@@ -211,3 +211,17 @@ func TestWhatEndsWhileAnInstantIsMadeReadyDoesNotOverlap(t *testing.T) {
 		s.want(s.runs()["a"].ID, run.Running, "")
 	}, simple("a"))
 }
+
+func TestWhatIsMadeReadyAfterItsInstantIsLate(t *testing.T) {
+	play(t, func(s *scene) {
+		if err := s.ahead(time.Now().Add(-11*time.Minute), func() error { return nil }, "a", "b"); err != nil {
+			t.Fatal(err)
+		}
+		a := s.want(s.runs()["a"].ID, run.Running, "")
+		b := s.want(s.runs()["b"].ID, run.Running, "")
+		s.tells("late queued")
+		if !a.StartedAt.Equal(time.Now()) || !b.StartedAt.Equal(time.Now()) {
+			t.Errorf("they began at %s and %s, and not now, at %s", a.StartedAt, b.StartedAt, time.Now())
+		}
+	}, punctual("a"), simple("b"))
+}

@@ -548,7 +548,37 @@ func (c *Client) connect(ctx context.Context, id string, ours bool) (*link, erro
 	}
 	c.links = append(c.links, l)
 	slices.SortFunc(c.links, func(a, b *link) int { return strings.Compare(a.id, b.id) })
+	if l.known != nil && len(l.known) == 0 && !c.closed {
+		c.work.Go(l.leave)
+	}
 	return l, nil
+}
+
+// leave lets a keeper go that gets nothing new and has nothing, or it would live as
+// long as we do. What it was sent before may still have to be read.
+func (l *link) leave() {
+	select {
+	case <-l.client.ctx.Done():
+		return
+	case <-time.After(leaveTimeout):
+	}
+	frame, seq, err := l.client.request(message{Type: typeList})
+	if err != nil {
+		return
+	}
+	list, err := l.call(l.client.ctx, frame, seq)
+	if err != nil {
+		return
+	}
+	if len(list.Attempts) == 0 {
+		l.letGo()
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range list.Attempts {
+		l.known[key{a.Run, a.Attempt}] = true
+	}
 }
 
 // greet makes sure that the two understand each other, and takes over the

@@ -104,3 +104,20 @@ func TestAKeeperThatNoTimeWasLeftForIsNotTakenForStopped(t *testing.T) {
 	}
 	d.exit(long)
 }
+
+func TestAKeeperWithoutAttemptsWhosePlaceAnotherHasTakenEnds(t *testing.T) {
+	h := newHost(t)
+	d, id := h.keeper()
+	pid := h.keeperPID(id)
+	h.halt(pid)
+	defer func() { _ = unix.Kill(pid, unix.SIGCONT) }()
+	s := h.spec(`true`)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := d.Hold(ctx, []Spec{s})(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.exit(s)
+	_ = unix.Kill(pid, unix.SIGCONT)
+	h.waitKeeper(id)
+}

@@ -182,17 +182,17 @@ func (r *Runner) Run(ctx context.Context) error {
 			}
 		case call := <-r.calls:
 			call(ctx)
-			// Of what ended while that took its time none may seem to run still.
-			select {
-			case event := <-r.o.Procs.Events():
-				r.ends(ctx, gather(event, r.o.Procs.Events()))
-			default:
-			}
 		case next := <-r.coming:
 			r.work.Go(func() { r.prepare(ctx, next) })
 			continue
 		case <-r.kick:
 		case <-timer.C:
+		}
+		// What ended while something else took its time must not seem to run still.
+		select {
+		case event := <-r.o.Procs.Events():
+			r.ends(ctx, gather(event, r.o.Procs.Events()))
+		default:
 		}
 		r.settle(ctx)
 		timer.Reset(r.pass(ctx))

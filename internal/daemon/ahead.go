@@ -70,17 +70,17 @@ func after(now plan.Reading, while time.Duration) plan.Reading {
 }
 
 // until returns when the clock shows what was foreseen. With an error it was set
-// meanwhile, or the machine slept, or we were stopped for so long that what was due
-// may have been missed, and nothing may be concluded.
+// meanwhile, or the machine slept, or we were stopped, and nothing may be concluded:
+// whatever begins late is to be told so.
 func (d *Daemon) until(ctx context.Context, then plan.Reading) error {
-	const leap, late = time.Second, time.Minute
+	const leap = time.Second
 	for {
 		now := d.o.Clock()
 		wall, elapsed, running := then.Wall.Sub(now.Wall), then.Elapsed-now.Elapsed, then.Running-now.Running
 		if (wall-elapsed).Abs() > leap || (elapsed-running).Abs() > leap || now.Boot != then.Boot {
 			return fmt.Errorf("the clock leapt by %s, and the machine slept %s", wall-elapsed, running-elapsed)
 		}
-		if wall < -late {
+		if wall < -leap {
 			return fmt.Errorf("it is %s after the instant", -wall)
 		}
 		if wall <= 0 {

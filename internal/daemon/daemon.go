@@ -184,7 +184,7 @@ func (d *Daemon) wire() {
 		since = d.since
 	}
 	d.runner = run.NewRunner(run.Options{
-		Node: d.o.Host.Name, Boot: d.o.Clock().Boot, Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
+		Node: d.o.Host.Name, Boot: kernelBoot(), Dir: runsDir(d.o.Data), Limits: d.limits, Host: d.o.Host, Since: since,
 		Store: d.store, Procs: d.procs, Job: d.jobs.byKey, Publish: d.publishItem, Published: published, Notices: d.notices,
 		Python:      func(j *job.Job, attempt string) []string { return python.Args(d.o.Self, d.o.Data, j, attempt) },
 		DropPublish: func(item string) { d.outbox.Drop(item) },

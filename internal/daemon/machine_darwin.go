@@ -22,6 +22,8 @@ var boot = sync.OnceValue(func() string {
 	return id
 })
 
+func kernelBoot() string { return boot() }
+
 // peerUID is the user of the process at the other end of a socket.
 func peerUID(fd int) (uint32, error) {
 	const local = 0 // SOL_LOCAL

@@ -16,23 +16,28 @@ const (
 	elapsedClock = unix.CLOCK_BOOTTIME
 )
 
-// boot names this boot: the kernel's boot id and the start time of process 1,
-// so that the restart of a container counts as one. It outlives this process.
-var boot = sync.OnceValue(func() string {
+// kernelBoot is the id of the kernel's boot: what was written within it lasts.
+var kernelBoot = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "unknown"
 	}
+	return strings.TrimSpace(string(id))
+})
+
+// boot names this boot: the kernel's and the start time of process 1, so that the
+// restart of a container counts as one. It outlives this process.
+var boot = sync.OnceValue(func() string {
 	stat, err := os.ReadFile("/proc/1/stat")
 	if err != nil {
-		return strings.TrimSpace(string(id))
+		return kernelBoot()
 	}
 	// Field 22, counted behind the name, which may hold anything.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 20 {
-		return strings.TrimSpace(string(id))
+		return kernelBoot()
 	}
-	return fmt.Sprintf("%s-%s", strings.TrimSpace(string(id)), fields[19])
+	return fmt.Sprintf("%s-%s", kernelBoot(), fields[19])
 })
 
 // peerUID is the user of the process at the other end of a socket.

@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"belfry/internal/job"
@@ -23,6 +24,9 @@ type admission struct {
 	waits map[string]string // run → what it waits for, where that has changed
 	wake  time.Time         // when the next retry is due; zero: none waits
 }
+
+// retryReason is the beginning of the reason of a run that waits for its retry.
+const retryReason = "retry: "
 
 // replacedReason is the beginning of the reason of a run that is to end for
 // another, by which its end is told from one that a person wanted.
@@ -67,6 +71,10 @@ func admit(waiting, running []Run, jobOf func(Run) (plan.Job, bool), limits Limi
 			continue
 		}
 		j, known := jobOf(r)
+		if !known && r.Attempt > 0 && strings.HasPrefix(r.Reason, retryReason) { // it has failed, and was not passed over
+			a.drop(r, Cancelled, "the job was removed before its "+r.Reason, now)
+			continue
+		}
 		if !known {
 			a.drop(r, Skipped, "the job was removed", now)
 			continue

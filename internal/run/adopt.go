@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"belfry/internal/proc"
 )
@@ -51,7 +52,9 @@ func (r *Runner) settle(ctx context.Context) {
 				r.o.Log.Error("read an attempt", "run", id, "error", err)
 				continue
 			}
-			if attempt.Boot != r.o.Boot { // its record may have been lost with the power
+			// Its record may have been lost with the power. Belfries of before have noted the
+			// start of a container behind the boot.
+			if !strings.HasPrefix(attempt.Boot, r.o.Boot) {
 				ended = append(ended, r.lost(ctx, run, "the machine was restarted while it ran")...)
 				continue
 			}

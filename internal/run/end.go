@@ -165,7 +165,7 @@ func (r *Runner) next(ctx context.Context, j *job.Job, run Run, m Move) ending {
 	now := r.o.Now()
 	m.Run, m.From, m.Token, m.At = run.ID, Running, run.Token, now
 	if (m.To == Failed || m.To == Lost) && retries(j.Retry, run.Attempt, m.Ended.ExitCode) {
-		m.Reason = fmt.Sprintf("retry: attempt %d of %d ended: %s", run.Attempt, j.Retry.Attempts, m.Reason)
+		m.Reason = fmt.Sprintf(retryReason+"attempt %d of %d ended: %s", run.Attempt, j.Retry.Attempts, m.Reason)
 		m.To, m.NotBefore = Queued, now.Add(backoff(j.Retry, run.Attempt, rand.Float64()))
 	}
 	m.Owed = append(m.Owed, r.news(ctx, j, run, m)...)
@@ -225,12 +225,12 @@ func outcome(j *job.Job, run Run, exit proc.Exit) (State, string) {
 	switch {
 	case exit.LeaseLost: // another node may have it since
 		return Lost, cmp.Or(exit.Error, "its lease ran out, and its keeper ended it")
-	case exit.Error != "":
-		return Failed, exit.Error
 	case exit.Stopped && (run.Reason == withDaemon || strings.HasPrefix(run.Reason, replacedReason)):
 		return asked(run.Reason), run.Reason
-	case exit.Stopped:
+	case exit.Stopped: // also before it was started, which is an error as well
 		return Cancelled, stopped
+	case exit.Error != "":
+		return Failed, exit.Error
 	case exit.TimedOut:
 		return Failed, timedOut(j)
 	case exit.Signal != "":

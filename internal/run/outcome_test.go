@@ -62,6 +62,7 @@ func TestOutcomeSaysWhatAnExitMeans(t *testing.T) {
 		{"its lease ran out", publishes, proc.Exit{Code: -1, Signal: "SIGKILL", LeaseLost: true}, Lost, "its lease ran out, and its keeper ended it"},
 		{"its lease ran out, and it ended well", publishes, proc.Exit{LeaseLost: true}, Lost, "its lease ran out, and its keeper ended it"},
 		{"its lease ran out before it was started", plain, proc.Exit{Code: -1, Error: "too late", LeaseLost: true}, Lost, "too late"},
+		{"it was stopped before it was started", plain, proc.Exit{Code: -1, Error: "stopped before it was started", Stopped: true}, Cancelled, "stopped by a person"},
 		{"it could not be started", publishes, proc.Exit{Code: -1, Error: "no such file"}, Failed, "no such file"},
 	} {
 		if state, reason := outcome(c.job, Run{}, c.exit); state != c.state || reason != c.reason {

@@ -827,6 +827,18 @@ func TestARunOfARemovedJobIsSkipped(t *testing.T) {
 	}, with(simple("a"), func(j *job.Job) { j.Overlap = job.OverlapQueue }), simple("b"))
 }
 
+func TestARunWhoseJobIsRemovedBeforeItsRetryHasFailedAndIsNotSkipped(t *testing.T) {
+	play(t, func(s *scene) {
+		id := s.queue("a", time.Now())
+		s.exits(id, proc.Exit{Code: 3, EndedAt: time.Now()})
+		s.mu.Lock()
+		clear(s.jobs)
+		s.mu.Unlock()
+		s.later(time.Minute)
+		s.want(id, run.Cancelled, "the job was removed before its retry: attempt 1 of 2 ended: exit status 3")
+	}, retrying("a"))
+}
+
 func TestTheEndOfARunLetsTheNextStartAtOnce(t *testing.T) {
 	play(t, func(s *scene) {
 		first, second := s.queue("a", time.Now()), s.queue("a", time.Now().Add(time.Hour))

@@ -508,7 +508,7 @@ END`)
 	d.is("systemctl is-active belfry cron", "active\ninactive")
 	d.is("systemctl is-enabled belfry cron", "enabled\nmasked")
 	d.is("readlink /usr/bin/crontab", "/usr/local/bin/belfry")
-	if said := d.said("/tmp/belfry install --system"); strings.Count(said, "done already: ") != 7 {
+	if said := d.said("/tmp/belfry install --system"); strings.Count(said, "done already: ") != 8 || strings.Count(said, "\n") != 7 {
 		t.Errorf("a second time install says\n%s", said)
 	}
 	d.is("systemctl start cron 2>&1", "Failed to start cron.service: Unit cron.service is masked.")

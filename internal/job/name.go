@@ -43,6 +43,16 @@ func CleanName(text string) string {
 	return "job"
 }
 
+// Some tells the names of jobs to who gave one that is none: in order, each once,
+// and no more than ten.
+func Some(names []string) string {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	if len(names) > 10 {
+		names = append(names[:10], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
 // scriptExtensions end the names of scripts.
 var scriptExtensions = map[string]bool{
 	".py": true, ".sh": true, ".bash": true, ".zsh": true, ".pl": true, ".rb": true, ".js": true, ".mjs": true, ".ts": true,

@@ -145,7 +145,7 @@ func (c *command) printPublished(sets []api.Published) error {
 		if p.ReplacedBy != "" {
 			target += " (after it came run " + p.ReplacedBy + ")"
 		}
-		t.row(p.Job, p.Date, when(&p.At, p.Timezone), fmt.Sprint(p.Files), size(p.Bytes), p.Manifest[:min(12, len(p.Manifest))], p.Run, target)
+		t.row(p.Job, p.Date, moment(&p.At, p.Timezone), fmt.Sprint(p.Files), size(p.Bytes), p.Manifest[:min(12, len(p.Manifest))], p.Run, target)
 	}
 	return t.print(c.out)
 }

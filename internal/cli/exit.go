@@ -95,6 +95,15 @@ func (c *command) exit(err error) int {
 	return p.code
 }
 
+// interrupted is how a command ends that a signal ends.
+func interrupted(by os.Signal) *problem {
+	p := &problem{err: errors.New("interrupted"), code: exitFailed}
+	if number, ok := by.(syscall.Signal); ok {
+		p.code = 128 + int(number)
+	}
+	return p
+}
+
 // explainError gives every error its exit code and a next step.
 func explainError(err error) *problem {
 	var (
@@ -143,7 +152,7 @@ func explainError(err error) *problem {
 	case errors.As(err, &badExpr):
 		return &problem{err: badExpr, code: exitBadFile}
 	case errors.Is(err, context.Canceled):
-		return &problem{err: errors.New("interrupted"), code: 130}
+		return interrupted(os.Interrupt)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.As(err, &path) && errors.Is(err, os.ErrPermission):
 		return &problem{err: err, next: "make room or make it writable, or choose another folder with --data", code: exitCannotWrite}
 	case strings.HasPrefix(err.Error(), "unknown command"):

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -74,6 +75,10 @@ var codes = map[api.Code]int{
 	api.Internal:    exitFailed,
 }
 
+// ofFile matches the errors of a file, one or a line each: they begin with their
+// place, where editors look for it.
+var ofFile = regexp.MustCompile(`^[^\n:]+:\d+:\d+: `)
+
 // exit tells the person what went wrong and gives the exit code.
 func (c *command) exit(err error) int {
 	if err == nil {
@@ -85,7 +90,7 @@ func (c *command) exit(err error) int {
 	}
 	p := explainError(err)
 	text := harmlessly(strings.TrimSpace(p.Error()))
-	if !strings.Contains(text, "\n") { // else a file's errors, a line each
+	if !ofFile.MatchString(text) {
 		text = "belfry: " + text
 	}
 	if p.next != "" {

@@ -59,7 +59,7 @@ func (c *command) printActs(acts []api.Act) error {
 	name := namer(acts, func(a api.Act) (string, string) { return a.Project, a.Job })
 	t.row("WHEN", "WHO", "WHAT", "JOB", "RUN", "")
 	for _, a := range acts {
-		t.row(when(&a.At, a.Timezone), a.Person, a.Action, cmp.Or(name(a), "-"), cmp.Or(a.Run, "-"), a.Detail)
+		t.row(moment(&a.At, a.Timezone), a.Person, a.Action, cmp.Or(name(a), "-"), cmp.Or(a.Run, "-"), a.Detail)
 	}
 	return t.print(c.out)
 }

@@ -177,7 +177,7 @@ func (c *command) job(ctx context.Context, name string) (api.Job, error) {
 	}
 	return api.Job{}, &problem{
 		err: fmt.Errorf("%q is neither a schedule nor a job here", name), code: exitNotFound,
-		next: "a schedule is five fields in quotes, as in '0 1 * * *'; the jobs are " + strings.Join(names, ", "),
+		next: "a schedule is five fields in quotes, as in '0 1 * * *'; the jobs are " + job.Some(names),
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,7 @@ import (
 	"belfry/api"
 	"belfry/crontab"
 	"belfry/internal/job"
+	"belfry/internal/project"
 )
 
 // lint has exit codes of its own, which tools that lint share.
@@ -147,28 +147,14 @@ func (c *command) printRules(asJSON bool) error {
 	return t.print(c.out)
 }
 
-// readFile reads a file, or what comes out of a pipe, as of <(crontab -l). One
-// that nobody writes to is not waited for.
+// readFile reads a file, a pipe or, for "-", standard input.
 func (c *command) readFile(name string) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(c.in)
 	}
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // it has been read
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	pipe := info.Mode()&fs.ModeNamedPipe != 0
-	if !pipe && !info.IsDir() && !info.Mode().IsRegular() { // reading says what is wrong with a folder
-		return nil, errors.New(`it is not a file; "-" is standard input`)
-	}
-	text, err := io.ReadAll(file)
-	if err == nil && pipe && len(text) == 0 {
-		err = errors.New("it is a pipe, and nobody writes to it")
+	text, err := project.ReadFile(name)
+	if errors.Is(err, project.ErrNotFile) {
+		err = fmt.Errorf(`%w; "-" is standard input`, err)
 	}
 	return text, err
 }

@@ -86,11 +86,7 @@ func (c *command) published(ctx context.Context, f api.PublishedFilter, look loo
 		return err
 	}
 	if len(sets) == 0 {
-		fmt.Fprintln(c.err, "nothing "+sought(f))
-		if !f.All {
-			fmt.Fprintln(c.err, "  with --all it lists also what later runs have replaced or, with mode append, added to")
-		}
-		return nil
+		return c.tellNothing(ctx, client, f)
 	}
 	if len(sets) == 1 && f.Job != "" && f.Date != "" {
 		i.look.files = true
@@ -111,22 +107,34 @@ func (c *command) published(ctx context.Context, f api.PublishedFilter, look loo
 	return i.conclusion()
 }
 
-// sought says what a filter is about.
-func sought(f api.PublishedFilter) string {
-	text := "that was published"
-	if f.All {
-		text = "was published"
+// tellNothing says that nothing was published, or that nothing of it stands at its
+// target any more.
+func (c *command) tellNothing(ctx context.Context, client *api.Client, f api.PublishedFilter) error {
+	all := f
+	all.All, all.Limit = true, 1
+	history := false
+	if !f.All {
+		if err := client.EachPublished(ctx, all, func(api.Published) error {
+			history = true
+			return nil
+		}); err != nil {
+			return err
+		}
 	}
+	whose := ""
 	if f.Job != "" {
-		text += " by " + f.Job
+		whose += " by " + f.Job
 	}
 	if f.Date != "" {
-		text += " for " + f.Date
+		whose += " for " + f.Date
 	}
-	if !f.All {
-		text += " is the newest at its target"
+	if !history {
+		fmt.Fprintln(c.err, "nothing has been published"+whose+" yet")
+		return nil
 	}
-	return text
+	fmt.Fprintln(c.err, "of what was published"+whose+" nothing is the newest at its target")
+	fmt.Fprintln(c.err, "  with --all it lists also what later runs have replaced or, with mode append, added to")
+	return nil
 }
 
 func (c *command) printPublished(sets []api.Published) error {
@@ -137,7 +145,7 @@ func (c *command) printPublished(sets []api.Published) error {
 		if p.ReplacedBy != "" {
 			target += " (after it came run " + p.ReplacedBy + ")"
 		}
-		t.row(p.Job, p.Date, when(&p.At, p.Timezone), fmt.Sprint(p.Files), size(p.Bytes), p.Manifest[:min(12, len(p.Manifest))], p.Run, target)
+		t.row(p.Job, p.Date, moment(&p.At, p.Timezone), fmt.Sprint(p.Files), size(p.Bytes), p.Manifest[:min(12, len(p.Manifest))], p.Run, target)
 	}
 	return t.print(c.out)
 }

@@ -262,7 +262,7 @@ func (c *command) gone(err error, id string) error {
 // step tells what a run that has not ended waits for.
 func (c *command) step(r api.Run) {
 	if r.State == "queued" && r.NotBefore != nil {
-		fmt.Fprintf(c.err, "  %s; next attempt at %s\n", r.Reason, when(r.NotBefore, r.Timezone))
+		fmt.Fprintf(c.err, "  %s; next attempt at %s\n", r.Reason, moment(r.NotBefore, r.Timezone))
 		return
 	}
 	for _, n := range r.Notices {

@@ -76,7 +76,8 @@ value on the command line would be seen by everybody.
 Runs that begin from now on get it. What running jobs print of the value before is still
 starred.
 
-Exit codes: those of "belfry --help".`,
+Exit codes: 128 and the signal's number when one ended it at the prompt (130 after
+Ctrl-C). Otherwise those of "belfry --help".`,
 		Example: "  belfry secrets set SPOTIFY_TOKEN\n  belfry secrets set GCP_KEY < key.json",
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
@@ -178,8 +179,8 @@ func (c *command) readHidden(prompt string) (string, error) {
 		}
 	}()
 	select {
-	case <-stops:
-		return "", context.Canceled
+	case s := <-stops:
+		return "", interrupted(s)
 	case a := <-typed:
 		return a.line, a.err
 	}
@@ -268,8 +269,8 @@ read, in memory where the machine has a place for that ($XDG_RUNTIME_DIR or /dev
 is removed at the end or, after a kill -9, by the next "belfry secrets". Nobody else can
 change the secrets meanwhile.
 
-Exit codes: 1 when the editor fails: nothing is changed then. Otherwise those of
-"belfry --help".`,
+Exit codes: 1 when the editor fails, 128 and the signal's number when one ended it (143
+after TERM, 129 after HUP): nothing is changed then. Otherwise those of "belfry --help".`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			file, err := c.secretsFile()
@@ -394,7 +395,7 @@ func (c *command) editor(path string, stops <-chan os.Signal) error {
 				_ = cmd.Process.Kill()
 				<-ended
 			}
-			return context.Canceled
+			return interrupted(s)
 		case <-ended:
 			if failed != nil {
 				return fmt.Errorf("the editor %s failed (%w); nothing was changed", editor, failed)

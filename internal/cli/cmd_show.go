@@ -59,9 +59,9 @@ func (c *command) printRun(r api.Run) error {
 	switch {
 	case r.NotBefore == nil:
 	case r.State == "publishing":
-		t.row("next try", when(r.NotBefore, r.Timezone))
+		t.row("next try", moment(r.NotBefore, r.Timezone))
 	default:
-		t.row("retry at", when(r.NotBefore, r.Timezone))
+		t.row("retry at", moment(r.NotBefore, r.Timezone))
 	}
 	if r.Publishing != nil {
 		p := r.Publishing
@@ -77,7 +77,7 @@ func (c *command) printRun(r api.Run) error {
 		t.row("published", fmt.Sprintf("%s (%s, %s)", target.To, count(target.Files, "file"), size(target.Bytes)))
 	}
 	for _, a := range r.Audit {
-		t.row("by "+a.Person, strings.TrimSuffix(a.Action+" at "+when(&a.At, a.Timezone)+": "+a.Detail, ": "))
+		t.row("by "+a.Person, strings.TrimSuffix(a.Action+" at "+moment(&a.At, a.Timezone)+": "+a.Detail, ": "))
 	}
 	for _, a := range r.Attempts {
 		t.row(fmt.Sprintf("attempt %d", a.Number), attemptLine(a, r.Timezone))
@@ -89,7 +89,7 @@ func (c *command) printRun(r api.Run) error {
 			line += fmt.Sprintf(" (try %d): %s", n.Tries, n.Error)
 		}
 		if n.Next != nil {
-			line += ", next try " + when(n.Next, r.Timezone)
+			line += ", next try " + moment(n.Next, r.Timezone)
 		}
 		t.row(n.Kind, line)
 	}
@@ -97,7 +97,7 @@ func (c *command) printRun(r api.Run) error {
 }
 
 func attemptLine(a api.Attempt, zone string) string {
-	parts := []string{"started " + when(&a.StartedAt, zone)}
+	parts := []string{"started " + moment(&a.StartedAt, zone)}
 	switch {
 	case a.EndedAt == nil:
 		parts = append(parts, "has not ended")

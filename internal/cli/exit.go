@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -74,6 +75,10 @@ var codes = map[api.Code]int{
 	api.Internal:    exitFailed,
 }
 
+// ofFile matches the errors of a file, one or a line each: they begin with their
+// place, where editors look for it.
+var ofFile = regexp.MustCompile(`^[^\n:]+:\d+:\d+: `)
+
 // exit tells the person what went wrong and gives the exit code.
 func (c *command) exit(err error) int {
 	if err == nil {
@@ -85,7 +90,7 @@ func (c *command) exit(err error) int {
 	}
 	p := explainError(err)
 	text := harmlessly(strings.TrimSpace(p.Error()))
-	if !strings.Contains(text, "\n") { // else a file's errors, a line each
+	if !ofFile.MatchString(text) {
 		text = "belfry: " + text
 	}
 	if p.next != "" {
@@ -93,6 +98,15 @@ func (c *command) exit(err error) int {
 	}
 	fmt.Fprintln(c.err, ranked(c.err, slog.LevelError, text))
 	return p.code
+}
+
+// interrupted is how a command ends that a signal ends.
+func interrupted(by os.Signal) *problem {
+	p := &problem{err: errors.New("interrupted"), code: exitFailed}
+	if number, ok := by.(syscall.Signal); ok {
+		p.code = 128 + int(number)
+	}
+	return p
 }
 
 // explainError gives every error its exit code and a next step.
@@ -143,7 +157,7 @@ func explainError(err error) *problem {
 	case errors.As(err, &badExpr):
 		return &problem{err: badExpr, code: exitBadFile}
 	case errors.Is(err, context.Canceled):
-		return &problem{err: errors.New("interrupted"), code: 130}
+		return interrupted(os.Interrupt)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.As(err, &path) && errors.Is(err, os.ErrPermission):
 		return &problem{err: err, next: "make room or make it writable, or choose another folder with --data", code: exitCannotWrite}
 	case strings.HasPrefix(err.Error(), "unknown command"):

@@ -126,6 +126,17 @@ func namer[T any](list []T, id func(T) (project, job string)) func(T) string {
 	}
 }
 
+// moment shows, in a zone, when something happened: always to the second, unlike
+// when, which is for the times of schedules.
+func moment(t *time.Time, zone string) string {
+	if t == nil {
+		return "-"
+	}
+	return t.In(zoneOr(zone)).Format(toTheSecond)
+}
+
+const toTheSecond = "2006-01-02 15:04:05 MST"
+
 // when shows an instant in a zone, and names the zone.
 func when(t *time.Time, zone string) string {
 	if t == nil {
@@ -152,7 +163,7 @@ func zoneOr(name string) *time.Location {
 func shown(t time.Time) string {
 	layout := "2006-01-02 15:04 MST"
 	if t.Second() != 0 {
-		layout = "2006-01-02 15:04:05 MST"
+		layout = toTheSecond
 	}
 	return t.Format(layout)
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"belfry/api"
 )
@@ -72,5 +73,16 @@ func TestATabInACellBeginsNoColumn(t *testing.T) {
 	var out strings.Builder
 	if err := table.print(&out); err != nil || out.String() != "SCHEDULE    NEXT\n17 * * * *  01:17\n" {
 		t.Errorf("%v: %q", err, out.String())
+	}
+}
+
+func TestWhatHappenedIsToldToTheSecond(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 26, 3, 46, 0, 0, time.UTC)
+	ended := at.Add(time.Minute)
+	code := 0
+	a := api.Attempt{Number: 1, StartedAt: at, EndedAt: &ended, ExitCode: &code}
+	if got, want := attemptLine(a, "Asia/Seoul"), "started 2026-11-26 12:46:00 KST, exit code 0 after 1 min 0 s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -363,8 +363,8 @@ func TestNothingIsLeftOfAnEditThatIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = edit.Wait() // the exit code tells
-		if code := edit.ProcessState.ExitCode(); code != 130 {
-			t.Errorf("after %v it exits with %d", signal, code)
+		if code := edit.ProcessState.ExitCode(); code != 128+int(signal) {
+			t.Errorf("after %v it exits with %d, want %d", signal, code, 128+int(signal))
 		}
 		for _, line := range lines {
 			_, path, _ := strings.Cut(line, ":")

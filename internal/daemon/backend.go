@@ -217,11 +217,7 @@ func (h *history) unknown(name string) error {
 	for _, j := range all {
 		names = append(names, j.Name)
 	}
-	slices.Sort(names)
-	if names = slices.Compact(names); len(names) > 10 {
-		names = append(names[:10], "…")
-	}
-	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + strings.Join(names, ", ")}
+	return &api.Error{Code: api.NotFound, Message: fmt.Sprintf("there is no job %q", name), Hint: "the jobs here are: " + job.Some(names)}
 }
 
 func (h *history) EachRun(ctx context.Context, f server.RunFilter, each func(run.Run) error) error {

@@ -640,7 +640,7 @@ func loadCrontab(path string, o Options, pools map[string]int) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("read crontab %s: %w", path, err)
 	}
-	text, err := os.ReadFile(abs)
+	text, err := project.ReadFile(abs)
 	if err != nil {
 		reason := err
 		var pathErr *fs.PathError

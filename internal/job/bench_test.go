@@ -3,6 +3,7 @@ package job
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,12 @@ func BenchmarkMatch(b *testing.B) {
 	jobs := parseCrontab(b, hundredThousand())
 	Match(jobs, nil)
 	known := knownOf(jobs)
-	for name, known := range map[string][]Known{"new": nil, "unchanged": known, "moved by one": known[1:]} {
+	edited, another := slices.Clone(known), slices.Clone(known)
+	for i := range known {
+		edited[i].Command += " --quiet"
+		another[i].Command, another[i].Timing = "report.sh old", "another"
+	}
+	for name, known := range map[string][]Known{"new": nil, "unchanged": known, "moved by one": known[1:], "arguments edited": edited, "all edited": another} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()

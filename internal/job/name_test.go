@@ -408,3 +408,81 @@ func TestMatchKeepsEqualCommandsOfDifferentSchedulesApart(t *testing.T) {
 		}
 	}
 }
+
+func TestMatchGoesByWhatStayedTheSame(t *testing.T) {
+	t.Parallel()
+	parse := func(text string) []*Job {
+		return parseCrontab(t, strings.ReplaceAll(text, "; ", "\n")+"\n")
+	}
+	for _, c := range []struct {
+		why    string
+		before string
+		after  string
+		want   string
+	}{
+		{
+			"all arguments are edited and a line is added above: the schedules are unchanged",
+			"0 1 * * * echo one; 5 2 * * * echo two; 10 3 * * * echo three",
+			"1 1 1 * * echo new; 0 1 * * * echo -n one; 5 2 * * * echo -n two; 10 3 * * * echo -n three",
+			"echo-4 echo echo-2 echo-3",
+		},
+		{
+			"one schedule for all: the words tell",
+			"@daily echo one; @daily echo two; @daily echo three",
+			"@daily echo new; @daily echo -n three; @daily echo -n one; @daily echo -n two",
+			"echo-4 echo-3 echo echo-2",
+		},
+		{
+			"schedules and arguments are edited: the words tell",
+			"0 1 * * * echo one; 5 2 * * * echo two",
+			"9 9 * * * echo new; 0 7 * * * echo -n two; 5 8 * * * echo -n one",
+			"echo-3 echo-2 echo",
+		},
+		{
+			"most words go before some",
+			"@daily load a b c; @daily load a x y",
+			"@daily load a x z; @daily load a b d",
+			"load-2 load",
+		},
+		{
+			"a line is deleted and the others are edited",
+			"0 1 * * * echo one; 5 2 * * * echo two; 10 3 * * * echo three",
+			"5 2 * * * echo -n two; 10 3 * * * echo -n three",
+			"echo-2 echo-3",
+		},
+		{
+			"nothing but the program and the order is left",
+			"0 1 * * * load --kr; 0 2 * * * load --us",
+			"0 3 * * * load --fr; 0 4 * * * load --de",
+			"load load-2",
+		},
+	} {
+		jobs := parse(c.before)
+		Match(jobs, nil)
+		known := knownOf(jobs)
+		jobs = parse(c.after)
+		Match(jobs, known)
+		var got []string
+		for _, j := range jobs {
+			got = append(got, j.Name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %q became %q\n got %s\nwant %s", c.why, c.before, c.after, got, c.want)
+		}
+	}
+}
+
+func TestALineThatHasOnlyItsProgramInCommonWithARemovedOneIsNew(t *testing.T) {
+	t.Parallel()
+	known := knownOf(parseCrontab(t, "0 1 * * * curl -s http://a/old\n"))
+	known[0].Name, known[0].Removed = "curl", true
+	for _, c := range []struct{ why, line, want string }{
+		{"another line", "0 2 * * * curl http://a/new", ""},
+		{"a word is the same", "0 2 * * * curl -m 5 http://a/old", "0"},
+		{"the schedule is the same", "0 1 * * * curl http://a/new", "0"},
+	} {
+		if keys := Match(parseCrontab(t, c.line+"\n"), known); keys[0] != c.want {
+			t.Errorf("%s: %q is job %q, want %q", c.why, c.line, keys[0], c.want)
+		}
+	}
+}

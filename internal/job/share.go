@@ -207,16 +207,17 @@ func (p *place) sharedByFirings(two twice) string {
 	if target.Mode == ModeFail {
 		what = "the second would fail, for the first has published there"
 	}
-	return fmt.Sprintf("%q is the same place for the firings of %s and %s (%s): %s. Add %s to it, or say that it is meant with “%s”",
+	return fmt.Sprintf("%q is the same place for the firings of %s and %s (%s): %s. Add %s to it, or say what is meant: %s",
 		target.To, a.Format(layout), b.Format(layout), zone, what, remedy, p.job.meant())
 }
 
 // meant is how a person says that firings may share a target.
 func (j *Job) meant() string {
+	key := "mode: "
 	if j.Crontab {
-		return "publish_mode=replace"
+		key = "publish_mode="
 	}
-	return "mode: replace"
+	return fmt.Sprintf("“%s%s”, or “%s%s” to keep the files of both", key, ModeReplace, key, ModeAppend)
 }
 
 // ahead are the firings of a job that are looked at, found as they are asked
@@ -372,6 +373,9 @@ func (p *place) sharedWith(other place, f Firing) string {
 	if p.text == other.text {
 		where = fmt.Sprintf("is where %s publishes too,", other.job.Name)
 	}
-	return fmt.Sprintf("%q %s on %s: one would replace what the other has published. Give each a place of its own, or say that it is meant with “%s”",
-		to, where, f.Named.Format(time.DateOnly), p.job.meant())
+	text := fmt.Sprintf("%q %s on %s: one would replace what the other has published. Give each a place of its own", to, where, f.Named.Format(time.DateOnly))
+	if strings.Contains(p.text, "://") { // a folder is one job's, whatever the mode
+		text += ", or say what is meant: " + p.job.meant()
+	}
+	return text
 }

@@ -73,7 +73,7 @@ func TestTargetsThatTwoFiringsShareAreFound(t *testing.T) {
 		j.Env = []crontab.Var{{Name: "MARKET", Value: "KR"}, {Name: "DAY", Value: "dt=$BELFRY_DATE"}, {Name: "PART", Value: "$MARKET/$DAY/$PART"}}
 		want := ""
 		if between, add, found := strings.Cut(c.want, ": add "); found {
-			want = fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say that it is meant with “mode: replace”", c.to, between, add)
+			want = fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say what is meant: “mode: replace”, or “mode: append” to keep the files of both", c.to, between, add)
 		}
 		for kind, j := range map[string]*Job{"a job": j, "after others": afterOf(j)} {
 			got := ""
@@ -159,7 +159,7 @@ func TestAnEntryThatSharesItsTargetIsLeftOutAndTold(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{
 			"#belfry: publish=/lake/$BELFRY_DATE\n0 1 * * * x\n#belfry: timeout=1m publish=/other/$BELFRY_DATE\n0 * * * * y\n",
-			`ops:3:21: "/other/$BELFRY_DATE" is the same place for the firings of 2026-07-10 04:00 and 2026-07-10 05:00 (UTC): the second would replace what the first has published. Add $BELFRY_HOUR to it, or say that it is meant with “publish_mode=replace”`,
+			`ops:3:21: "/other/$BELFRY_DATE" is the same place for the firings of 2026-07-10 04:00 and 2026-07-10 05:00 (UTC): the second would replace what the first has published. Add $BELFRY_HOUR to it, or say what is meant: “publish_mode=replace”, or “publish_mode=append” to keep the files of both`,
 		},
 		{"#belfry: publish=/lake/$BELFRY_DATE publish_mode=replace\n0 * * * * y\n#belfry: publish=/lake/$BELFRY_JOB/$BELFRY_DATE\n0 1 * * * z\n#belfry: publish=/lake/$BELFRY_JOB/$BELFRY_DATE\n0 1 * * * z\n", ""},
 	} {

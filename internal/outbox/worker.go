@@ -133,7 +133,9 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.WaitGroup) time.Duration {
 	items, err := w.o.Store.Pending(ctx)
 	if err != nil {
-		w.o.Log.Error("read what is owed", "error", err)
+		if ctx.Err() == nil {
+			w.o.Log.Error("read what is owed", "error", err)
+		}
 		return time.Second
 	}
 	now := w.o.Now()
@@ -157,7 +159,9 @@ func (w *Worker) pass(ctx context.Context, free chan struct{}, sending *sync.Wai
 			w.land(item.ID)
 			free <- struct{}{}
 			if err != nil && context.Cause(flying) != errDropped { //nolint:errorlint // it is that very error
-				w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+				if ctx.Err() == nil {
+					w.o.Log.Error("begin to send", "item", item.ID, "error", err)
+				}
 				return time.Second
 			}
 			continue // its target is taken: whoever has it kicks when it ends
@@ -208,13 +212,15 @@ func (w *Worker) land(id string) {
 
 func (w *Worker) send(ctx, flying context.Context, item Item) {
 	log := w.o.Log.With("item", item.ID, "kind", item.Kind, "run", item.Run, "try", item.Tries)
-	save := func(progress json.RawMessage) error { return w.o.Store.SaveProgress(ctx, item.ID, progress) }
+	writing, written := outlasting(ctx)
+	defer written()
+	save := func(progress json.RawMessage) error { return w.o.Store.SaveProgress(writing, item.ID, progress) }
 	crash.Point(crash.Begun)
 	result, err := w.sender(item.Kind).Send(flying, item, save)
 	crash.Point(crash.Sent)
 	dropped := context.Cause(flying) == errDropped //nolint:errorlint // it is that very error
 	w.land(item.ID)
-	if ctx.Err() != nil || dropped {
+	if err != nil && ctx.Err() != nil || dropped {
 		return // shut down, or dropped: the item is found as it is
 	}
 	now := w.o.Now()
@@ -222,7 +228,7 @@ func (w *Worker) send(ctx, flying context.Context, item Item) {
 	if err != nil && !IsFinal(err) && now.Sub(item.Created) < patience {
 		next := now.Add(wait(item.Tries, rand.Float64()))
 		log.Warn("could not send, will try again", "error", err, "next", next)
-		w.putBack(ctx, log, item, err, next)
+		w.putBack(writing, log, item, err, next)
 		w.o.Changed()
 		return
 	}
@@ -234,9 +240,9 @@ func (w *Worker) send(ctx, flying context.Context, item Item) {
 		item.State, item.Error = Refused, err.Error()
 		log.Error("refused", "error", err)
 	}
-	if err := w.o.Settled(ctx, item, err); err != nil {
+	if err := w.o.Settled(writing, item, err); err != nil {
 		log.Error("settle what was sent", "error", err)
-		w.putBack(ctx, log, item, err, now.Add(wait(item.Tries, rand.Float64())))
+		w.putBack(writing, log, item, err, now.Add(wait(item.Tries, rand.Float64())))
 	}
 	crash.Point(crash.Told)
 	w.o.Changed()
@@ -256,6 +262,27 @@ func (w *Worker) putBack(ctx context.Context, log *slog.Logger, item Item, cause
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// lastWrites is how long the end of what was sent may take to become durable when
+// the Worker is told to end.
+const lastWrites = 5 * time.Second
+
+// outlasting gives a context for what must be written though ctx ends: it ends
+// lastWrites after it, or with done.
+func outlasting(ctx context.Context) (longer context.Context, done context.CancelFunc) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(lastWrites):
+			end()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		end()
 	}
 }
 

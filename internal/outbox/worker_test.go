@@ -1,6 +1,8 @@
 package outbox
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,14 +24,26 @@ type shelf struct {
 	items map[string]*Item // guarded by mu
 	taken map[string]bool  // guarded by mu; targets
 	fail  map[string]int   // guarded by mu; method → how many more calls fail
+	held  string           // the method that goes on when its context has ended
+}
+
+// enter is what each method does first.
+func (s *shelf) enter(ctx context.Context, method string) error {
+	if s.held == method {
+		<-ctx.Done()
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail[method]--; s.fail[method] >= 0 {
+		return errDisk
+	}
+	return nil
 }
 
 var errDisk = errors.New("the disk is full")
-
-func (s *shelf) failing(method string) bool {
-	s.fail[method]--
-	return s.fail[method] >= 0
-}
 
 func (s *shelf) add(items ...Item) {
 	s.mu.Lock()
@@ -52,12 +66,12 @@ func (s *shelf) get(id string) Item {
 	return *s.items[id]
 }
 
-func (s *shelf) Pending(context.Context) ([]Item, error) {
+func (s *shelf) Pending(ctx context.Context) ([]Item, error) {
+	if err := s.enter(ctx, "Pending"); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failing("Pending") {
-		return nil, errDisk
-	}
 	var list []Item
 	for _, item := range s.items {
 		if item.State == Pending {
@@ -73,12 +87,12 @@ func (s *shelf) Pending(context.Context) ([]Item, error) {
 	return list, nil
 }
 
-func (s *shelf) Begin(_ context.Context, id string) (bool, error) {
+func (s *shelf) Begin(ctx context.Context, id string) (bool, error) {
+	if err := s.enter(ctx, "Begin"); err != nil {
+		return false, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failing("Begin") {
-		return false, errDisk
-	}
 	item := s.items[id]
 	if slices.ContainsFunc(item.Targets, func(t string) bool { return s.taken[t] }) {
 		return false, nil
@@ -95,31 +109,34 @@ func (s *shelf) take(item *Item, taken bool) {
 	}
 }
 
-func (s *shelf) SaveProgress(_ context.Context, id string, progress json.RawMessage) error {
+func (s *shelf) SaveProgress(ctx context.Context, id string, progress json.RawMessage) error {
+	if err := s.enter(ctx, "SaveProgress"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.items[id].Progress = progress
 	return nil
 }
 
-func (s *shelf) Again(_ context.Context, it Item, reason string, next time.Time) error {
+func (s *shelf) Again(ctx context.Context, it Item, reason string, next time.Time) error {
+	if err := s.enter(ctx, "Again"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failing("Again") {
-		return errDisk
-	}
 	item := s.items[it.ID]
 	item.State, item.Error, item.NextAt, item.Created = Pending, reason, next, it.Created
 	s.take(item, false)
 	return nil
 }
 
-func (s *shelf) settle(_ context.Context, item Item, _ error) error {
+func (s *shelf) settle(ctx context.Context, item Item, _ error) error {
+	if err := s.enter(ctx, "Settled"); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failing("Settled") {
-		return errDisk
-	}
 	s.items[item.ID] = &item
 	s.take(&item, false)
 	return nil
@@ -189,7 +206,7 @@ func deliver(t *testing.T, o Options, send func(ctx context.Context, item Item, 
 		if o.Now == nil {
 			o.Now = time.Now
 		}
-		o.Changed, o.Log = func() {}, slog.New(slog.DiscardHandler)
+		o.Changed, o.Log = func() {}, cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 		w := NewWorker(o)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -431,6 +448,54 @@ func TestWhenItsContextEndsTheWorkerWaitsAndLeavesTheItemAsItIs(t *testing.T) {
 		}
 		if got := s.get("a"); got.State != Sending || got.Error != "" {
 			t.Errorf("it is %+v", got)
+		}
+	})
+}
+
+func TestWhatWasSentIsSettledThoughItsContextHasEnded(t *testing.T) {
+	send := func(ctx context.Context, _ Item, save func(json.RawMessage) error) (json.RawMessage, error) {
+		<-ctx.Done()
+		return nil, save(json.RawMessage(`"all"`))
+	}
+	deliver(t, Options{}, send, func(t *testing.T, w *Worker, s *shelf, _ *sender, stop func()) {
+		s.add(Item{ID: "a", Targets: []string{"/x"}})
+		w.Kick()
+		synctest.Wait()
+		stop()
+		if got := s.get("a"); got.State != Sent || s.taken["/x"] {
+			t.Errorf("it is %+v, and its target is taken: %v", got, s.taken["/x"])
+		}
+	})
+}
+
+func TestThatItsContextEndsIsNoErrorOfTheWorker(t *testing.T) {
+	for _, method := range []string{"Pending", "Begin"} {
+		t.Run(method, func(t *testing.T) {
+			var log bytes.Buffer
+			deliver(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, works, func(t *testing.T, w *Worker, s *shelf, _ *sender, stop func()) {
+				s.held = method
+				s.add(Item{ID: "a"})
+				w.Kick()
+				synctest.Wait()
+				stop()
+				if log.Len() > 0 {
+					t.Errorf("it says\n%s", log.String())
+				}
+			})
+		})
+	}
+}
+
+func TestAWorkerThatCannotSettleDoesNotWaitForeverAtItsEnd(t *testing.T) {
+	deliver(t, Options{}, works, func(t *testing.T, w *Worker, s *shelf, _ *sender, stop func()) {
+		s.held = "Settled"
+		s.add(Item{ID: "a"})
+		w.Kick()
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it ended after %s", took)
 		}
 	})
 }

@@ -433,7 +433,7 @@ func TestSecretsAreNamedAndStandBesideTheFile(t *testing.T) {
 func TestTargetsThatFiringsShareAreToldWithTheirPlace(t *testing.T) {
 	t.Parallel()
 	same := func(to, firings, remedy string) string {
-		return fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say that it is meant with “mode: replace”", to, firings, remedy)
+		return fmt.Sprintf("%q is the same place for the firings of %s: the second would replace what the first has published. Add %s to it, or say what is meant: “mode: replace”, or “mode: append” to keep the files of both", to, firings, remedy)
 	}
 	const nights, hours = "2026-07-11 01:00 and 2026-07-12 01:00 (America/New_York)", "2026-07-10 09:00 and 2026-07-10 10:00 (America/New_York)"
 	for _, c := range []struct{ why, jobs, want string }{
@@ -442,13 +442,15 @@ func TestTargetsThatFiringsShareAreToldWithTheirPlace(t *testing.T) {
 		{"the second of a list", `a: {command: x, schedule: "0 1 * * *", publish: ["a/$BELFRY_DATE", b]}`, `2:70: a: ` + same("b", nights, "$BELFRY_DATE")},
 		{"two that are not apart", `a: {command: x, publish: [a/b, a]}`, `2:29: a: "a/b" lies in "a", another target of the job: each target is replaced whole. Give each a place of its own`},
 		{"a child's firings are its parents'", "a: {command: x, schedule: '@hourly'}\n  b: {command: x, after: a, publish: out/$BELFRY_DATE}", `3:38: b: ` + same("out/$BELFRY_DATE", hours, "$BELFRY_STAMP")},
-		{"two jobs", "a: {command: x, schedule: '@daily', publish: out/$BELFRY_DATE/}\n  b: {command: x, schedule: '0 5 * * *', publish: {to: out/$BELFRY_DATE/b}}", `3:56: b: "out/$BELFRY_DATE/b" lies in "out/$BELFRY_DATE/" of a, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`},
+		{"two jobs", "a: {command: x, schedule: '@daily', publish: out/$BELFRY_DATE/}\n  b: {command: x, schedule: '0 5 * * *', publish: {to: out/$BELFRY_DATE/b}}", `3:56: b: "out/$BELFRY_DATE/b" lies in "out/$BELFRY_DATE/" of a, on 2026-07-11: one would replace what the other has published. Give each a place of its own`},
 	} {
 		wants(t, c.why, "jobs:\n  "+c.jobs+"\n", c.want)
 	}
+	wants(t, "two jobs in a bucket, where one may add to the other", "jobs:\n  a: {command: x, schedule: '@daily', publish: 's3://lake/$BELFRY_DATE'}\n  b: {command: x, schedule: '@daily', publish: 's3://lake/$BELFRY_DATE'}\n",
+		`3:48: b: "s3://lake/$BELFRY_DATE" is where a publishes too, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say what is meant: “mode: replace”, or “mode: append” to keep the files of both`)
 	parsed(t, "defaults: {publish: {to: out, mode: append}}\njobs:\n  a: {command: x, schedule: '@hourly'}\n  b: {command: x, schedule: '@hourly'}\n")
 	wants(t, "defaults", "defaults: {publish: out/$BELFRY_DATE}\njobs:\n  a: {command: x, schedule: '@daily'}\n  b: {command: x, schedule: '@daily'}\n",
-		`1:21: b: "out/$BELFRY_DATE" is where a publishes too, on 2026-07-11: one would replace what the other has published. Give each a place of its own, or say that it is meant with “mode: replace”`)
+		`1:21: b: "out/$BELFRY_DATE" is where a publishes too, on 2026-07-11: one would replace what the other has published. Give each a place of its own`)
 }
 
 func TestJobsThatWaitForEachOtherAreShown(t *testing.T) {

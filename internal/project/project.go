@@ -126,7 +126,11 @@ func Load(file string, d Defaults) (*Project, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
-	text, err := os.ReadFile(file)
+	text, err := ReadFile(file)
+	var path *fs.PathError
+	if err != nil && !errors.As(err, &path) { // whose error names the file
+		err = fmt.Errorf("%s: %w", file, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the project: %w", err)
 	}

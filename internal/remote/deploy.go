@@ -240,7 +240,7 @@ func kept(service site.Service, f Facts) string {
 		return "the systemd of " + f.User + ", also while nobody is logged in"
 	}
 	text := "a process in the background"
-	if f.Crontab {
+	if f.bootsByCron() {
 		text += ", started at boot by cron"
 	}
 	return text
@@ -256,8 +256,12 @@ func (p *Plan) notes() {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s runs there too, with %s in the crontab of %s; belfry leaves them alone", f.Cron, count(f.Entries, "line"), f.User))
 	}
 	service := serviceFor(f)
-	if service.Kind == site.Background && (!f.Crontab || f.Cron == "") {
-		p.Notes = append(p.Notes, "neither systemd nor a running cron is there to start it after a reboot: deploy again then, or install cron")
+	if service.Kind == site.Background && !f.bootsByCron() {
+		cron := "install cron"
+		if f.Crontab {
+			cron = "start cron"
+		}
+		p.Notes = append(p.Notes, "neither systemd nor a running cron is there to start it after a reboot: deploy again then, or "+cron)
 	}
 	if service.Kind == site.Background && f.UserUnits {
 		p.Notes = append(p.Notes, fmt.Sprintf("the systemd of %[1]s ends with the session, and %[1]s may not change that; to have it keep the daemon: sudo loginctl enable-linger %[1]s, and deploy again", f.User))

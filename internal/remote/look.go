@@ -49,6 +49,10 @@ type Facts struct {
 // arches are the machines that there is a belfry for.
 var arches = map[string]string{"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
+// bootsByCron reports whether a cron is there, and running, that a line of the
+// crontab has start something with the machine.
+func (f Facts) bootsByCron() bool { return f.Crontab && f.Cron != "" }
+
 // Look finds out what the host is. It changes nothing there.
 func (h *Host) Look(ctx context.Context, project, binary string) (Facts, error) {
 	began := time.Now()

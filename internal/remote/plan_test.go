@@ -69,12 +69,15 @@ func TestThePlanSaysWhatThePersonMayWantToKnow(t *testing.T) {
 		{Facts{Init: "systemd", Root: "yes", ClockOff: 5 * time.Minute}, "the host's clock is 5m0s ahead"},
 		{Facts{Init: "systemd", Root: "yes", ClockOff: -time.Hour}, "the host's clock is 1h0m0s behind"},
 		{Facts{Init: "systemd", Root: "yes", Cron: "crond", Entries: 2, User: "me"}, "crond runs there too, with 2 lines in the crontab of me"},
-		{Facts{Init: "runit", Crontab: true}, "deploy again then, or install cron"},
+		{Facts{Init: "runit"}, "deploy again then, or install cron"},
+		{Facts{Init: "runit", Crontab: true}, "deploy again then, or start cron"},
 		{Facts{Init: "systemd", UserUnits: true, Crontab: true, Cron: "cron", User: "me"}, "sudo loginctl enable-linger me"},
 	} {
 		p := planFor(t, c.f, "jobs: {a: {command: 'true'}}")
 		if got := strings.Join(p.Notes, "; "); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%+v: the notes are %q, want %q", c.f, got, c.want)
+		} else if strings.Contains(got, "running cron") && strings.Contains(kept(serviceFor(c.f), c.f), "by cron") {
+			t.Errorf("%+v: the notes are %q, and the step says %q", c.f, got, kept(serviceFor(c.f), c.f))
 		}
 	}
 }

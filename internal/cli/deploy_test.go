@@ -532,6 +532,25 @@ func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
 	if _, said, code := a.deploy(a.host.Address()); code != exitFailed || !strings.Contains(said, "is a ^[[2Jriscv64 machine") {
 		t.Errorf("riscv64: %d\n%s", code, said)
 	}
+	machineIs(map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH])
+	dir := t.TempDir()
+	short := filepath.Join(dir, "short")
+	if err := os.WriteFile(short, []byte("host\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		short:                         short + " is not a program for Linux\n  name a belfry for linux/" + runtime.GOARCH + " with --binary",
+		"/bin/sh":                     "/bin/sh is no belfry\n  name a belfry for linux/" + runtime.GOARCH + " with --binary",
+		dir:                           dir + ": is a directory\n  name a belfry",
+		filepath.Join(dir, "nothing"): "there is no file",
+	} {
+		if _, said, code := a.deploy(a.host.Address(), "--binary", file); code != exitNotFound || !strings.Contains(said, want) {
+			t.Errorf("--binary %s: %d\n%s", file, code, said)
+		}
+	}
+	if _, err := os.Stat(a.site()); !os.IsNotExist(err) {
+		t.Errorf("something was sent: %v", err)
+	}
 	machineIs(otherName)
 	self, err := os.Executable()
 	if err != nil {

@@ -2,9 +2,11 @@ package remote
 
 import (
 	"context"
+	"debug/buildinfo"
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,6 +25,9 @@ type Binary struct {
 	Sum  string `json:"sha256"`
 	Size int64  `json:"size"`
 }
+
+// module is what a belfry was built from, by what the compiler notes in it.
+const module = "belfry"
 
 // machines are the words of an executable's head.
 var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
@@ -70,22 +75,26 @@ func FindBinary(ctx context.Context, given, arch, version string) (Binary, error
 
 // open looks at an executable without executing it.
 func open(path, from, arch string) (Binary, error) {
+	next := fmt.Sprintf("name a belfry for linux/%s with --binary", arch)
 	file, err := elf.Open(path)
 	var format *elf.FormatError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Binary{}, &BinaryError{fmt.Sprintf("there is no file %s", path), "check the path"}
-	case errors.As(err, &format):
-		return Binary{}, &BinaryError{fmt.Sprintf("%s is not a program for Linux", path), fmt.Sprintf("name a belfry for linux/%s", arch)}
+	case errors.As(err, &format), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // it is too short for one
+		return Binary{}, &BinaryError{fmt.Sprintf("%s is not a program for Linux", path), next}
 	case err != nil:
-		return Binary{}, fmt.Errorf("read the binary: %w", err)
+		return Binary{}, &BinaryError{fmt.Sprintf("read the binary: %v", err), next}
 	}
 	machine := file.Machine
 	if err := file.Close(); err != nil {
 		return Binary{}, err
 	}
 	if machine != machines[arch] {
-		return Binary{}, &BinaryError{fmt.Sprintf("%s is for another machine (%s) than the host, which is linux/%s", path, machine, arch), fmt.Sprintf("name a belfry for linux/%s with --binary", arch)}
+		return Binary{}, &BinaryError{fmt.Sprintf("%s is for another machine (%s) than the host, which is linux/%s", path, machine, arch), next}
+	}
+	if info, err := buildinfo.ReadFile(path); err != nil || info.Main.Path != module {
+		return Binary{}, &BinaryError{fmt.Sprintf("%s is no belfry", path), next}
 	}
 	b := Binary{Path: path, From: from}
 	if b.Sum, b.Size, err = project.HashFile(path); err != nil {
@@ -99,7 +108,7 @@ func open(path, from, arch string) (Binary, error) {
 func sourceNear(dir string) string {
 	for at := dir; ; at = filepath.Dir(at) {
 		text, err := os.ReadFile(filepath.Join(at, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), "module belfry\n") {
+		if err == nil && strings.HasPrefix(string(text), "module "+module+"\n") {
 			return at
 		}
 		if at == filepath.Dir(at) {

@@ -238,9 +238,16 @@ func explainDial(s *station, err error) error {
 	e := &ConnectError{Host: s.name, Err: err}
 	var dns *net.DNSError
 	var timeout net.Error
+	var refused *ssh.OpenChannelError // by the host that it is reached through
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
+	case errors.As(err, &refused) && refused.Reason == ssh.Prohibited:
+		e.Err = fmt.Errorf("%s, which leads there, lets nobody through to %s", s.after, s.address)
+		e.Hint = fmt.Sprintf("its sshd forbids it (AllowTcpForwarding, PermitOpen, or restrict in authorized_keys): have that allowed, or let another host lead to %s (ProxyJump)", s.name)
+	case errors.As(err, &refused):
+		e.Err = fmt.Errorf("%s, which leads there, cannot connect to %s: %s", s.after, s.address, refused.Message)
+		e.Hint = fmt.Sprintf("is the machine running, and does %s reach it by this name and port?", s.after)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		e.Err, e.Hint = errors.New("there is no host of this name"), "check the name, or add it to ~/.ssh/config"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

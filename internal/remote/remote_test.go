@@ -179,6 +179,23 @@ func TestTheConfigurationOfSSHCounts(t *testing.T) {
 	_ = p.refused(t, "wants it to be")
 }
 
+func TestAJumpHostThatLetsNobodyThroughIsNamed(t *testing.T) {
+	t.Parallel()
+	jump := sshtest.Start(t, sshtest.Options{Config: []string{"AllowTcpForwarding no"}})
+	p := newPerson(t, jump)
+	p.o.AcceptNew, p.o.Address = true, "music"
+	door := []string{"Host music", "  HostName 127.0.0.1", "  Port 1", "  ProxyJump door", "Host door", "  HostName 127.0.0.1", "  User " + jump.User, "  IdentityFile " + jump.Key}
+	p.config(t, append(door, "  Port "+jump.Port)...)
+	err := p.refused(t, "connect to music: door, which leads there, lets nobody through to 127.0.0.1:1")
+	var connect *ConnectError
+	if !errors.As(err, &connect) || !strings.Contains(connect.Hint, "AllowTcpForwarding") {
+		t.Errorf("the error is %#v", err)
+	}
+	jump = sshtest.Start(t, sshtest.Options{})
+	p.config(t, append(door[:6:6], "  User "+jump.User, "  IdentityFile "+jump.Key, "  Port "+jump.Port)...)
+	_ = p.refused(t, "connect to music: door, which leads there, cannot connect to 127.0.0.1:1")
+}
+
 func TestAnEncryptedKeyIsAskedForOnceAndOnlyWhenTheHostWantsIt(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})

@@ -14,6 +14,7 @@ import (
 // station is a host on the way, as the ssh configuration has it.
 type station struct {
 	name         string // as it was given
+	after        string // the name of the one that it is reached through; empty: there is none
 	user         string
 	address      string   // host:port to connect to
 	command      string   // ProxyCommand, whose standard streams are the connection; empty: there is none
@@ -37,7 +38,11 @@ type station struct {
 
 // route finds out how a host is reached: over which others, and as whom.
 func route(ctx context.Context, o Options) ([]*station, error) {
-	return routeTo(ctx, o.Address, o.Identity, o, 0)
+	way, err := routeTo(ctx, o.Address, o.Identity, o, 0)
+	for i := 1; i < len(way); i++ {
+		way[i].after = way[i-1].name
+	}
+	return way, err
 }
 
 func routeTo(ctx context.Context, address, identity string, o Options, depth int) ([]*station, error) {
@@ -90,6 +95,9 @@ func (c *sshConfig) station(identity string) (*station, error) {
 	}
 	if alias := c.get("hostkeyalias"); alias != "" {
 		s.known = net.JoinHostPort(alias, "22") // as ssh: a name without a port
+		if _, _, err := net.SplitHostPort(alias); err == nil && strings.HasPrefix(alias, "[") {
+			s.known = alias // or with one, as it stands in the files of known hosts
+		}
 	}
 	if n, err := strconv.Atoi(c.get("serveralivecountmax")); err == nil && n > 0 {
 		s.outstanding = n

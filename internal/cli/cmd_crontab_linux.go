@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -57,6 +58,11 @@ Exit codes: 0 done; 1 not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == "--help" && filepath.Base(os.Args[0]) != crontabName {
 				return cmd.Help()
+			}
+			// Our own flags are not read here: one before the command's name is among its
+			// arguments, and no crontab has an option that is called so.
+			if filepath.Base(os.Args[0]) != crontabName && slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-H") || strings.HasPrefix(arg, "--host") }) {
+				return usage("%s works on this machine only", cmd.CommandPath()).hint("-H is for commands that talk to a daemon")
 			}
 			return c.crontab(cmd.Context(), args)
 		},

@@ -56,7 +56,7 @@ host lacks something that is named, or another deploy of the project is at work 
 	cmd.Flags().StringVar(&o.binary, "binary", "", "the belfry for the host (default: this one, belfry-linux-ARCH beside it, or one built from the source around it)")
 	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other")
 	cmd.Flags().StringVar(&o.run, "run", "", "then run this `JOB` once, and show its output")
-	cmd.Flags().DurationVar(&o.patience, "patience", time.Minute, "how long the daemon may take to run well")
+	patienceFlag(cmd, &o.patience)
 	waitFlag(cmd, &o.wait)
 	cmd.AddCommand(c.deployRollbackCommand(), c.deployStatusCommand(), c.deployRemoveCommand())
 	return cmd
@@ -70,8 +70,41 @@ type deployOptions struct {
 
 // waitFlag is for what only one at a time does to a project on a host.
 func waitFlag(cmd *cobra.Command, wait *time.Duration) {
-	cmd.Flags().DurationVar(wait, "wait", 10*time.Minute, "how long another deploy of this project to the host is waited for")
+	*wait = 10 * time.Minute
+	cmd.Flags().Var(&span{of: wait}, "wait", "how long another deploy of this project to the host is waited for")
 }
+
+func patienceFlag(cmd *cobra.Command, patience *time.Duration) {
+	*patience = time.Minute
+	cmd.Flags().Var(&span{of: patience, least: time.Second}, "patience", "how long the daemon may take to run well")
+}
+
+// span is a flag's duration that is not shorter than the least.
+type span struct {
+	of    *time.Duration
+	least time.Duration
+}
+
+func (s *span) String() string {
+	if s.of == nil { // pflag asks for what there is without a default
+		return ""
+	}
+	return s.of.String()
+}
+
+func (s *span) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return errors.New("it is no duration, as 90s or 10m are")
+	case d < s.least:
+		return fmt.Errorf("it is shorter than %s", s.least)
+	}
+	*s.of = d
+	return nil
+}
+
+func (*span) Type() string { return "duration" }
 
 func oneHost(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -313,7 +346,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			return nil
 		},
 	}
-	cmd.Flags().DurationVar(&patience, "patience", time.Minute, "how long the daemon may take to run well")
+	patienceFlag(cmd, &patience)
 	waitFlag(cmd, &wait)
 	return cmd
 }

@@ -40,7 +40,7 @@ func (t *there) flags(root *cobra.Command) {
 // files.
 var here = map[string]bool{
 	"init": true, "schema": true, "serve": true, "next": true, "vacuum": true,
-	"import": true, "shadow": true, "install": true, "uninstall": true, "secrets": true, "crontab": true,
+	"import": true, "shadow": true, "install": true, "uninstall": true, "secrets": true,
 }
 
 // checkPlace refuses -H where it means nothing, rather than do here what was
@@ -53,6 +53,8 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 	}
 	deploys := cmd.Name() == "deploy" || cmd.HasParent() && cmd.Parent().Name() == "deploy"
 	switch {
+	case t.address == "" && cmd.Flags().Changed("host"): // the variable of a script that is not set
+		return &remote.AddressError{Text: t.address}
 	case t.address != "" && deploys:
 		return usage("belfry deploy is given its host without -H").hint("belfry deploy %s", t.address)
 	case t.address != "" && isHere:

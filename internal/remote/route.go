@@ -84,7 +84,7 @@ func routeTo(ctx context.Context, address, identity string, o Options, depth int
 // station is the host as the configuration has it, without the way there.
 func (c *sshConfig) station(identity string) (*station, error) {
 	name, port := c.hostName(), c.portName()
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+	if !isPort(port) {
 		return nil, fmt.Errorf("%q is not a port", port)
 	}
 	s := &station{
@@ -183,12 +183,21 @@ func splitAddress(text string) (user, host, port string, err error) {
 	}
 	if name, p, err := net.SplitHostPort(host); err == nil {
 		host, port = name, p
+		if port != "" && !isPort(port) {
+			return "", "", "", &AddressError{text}
+		}
 	}
 	host = strings.Trim(host, "[]")
 	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host+port, means(forShells+`/\`)) {
 		return "", "", "", &AddressError{text}
 	}
 	return user, host, port, nil
+}
+
+// isPort reports whether a text is the number of a port.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 const forShells = "\"'`$;&|<>(){}"
@@ -202,5 +211,5 @@ func means(some string) func(r rune) bool {
 type AddressError struct{ Text string }
 
 func (e *AddressError) Error() string {
-	return fmt.Sprintf("%q is not a host; write USER@HOST, as in ec2-user@203.0.113.7", e.Text)
+	return fmt.Sprintf("%q is not a host; write USER@HOST, as in ec2-user@203.0.113.7, and a port (1–65535) as HOST:PORT", e.Text)
 }

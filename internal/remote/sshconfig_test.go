@@ -147,6 +147,7 @@ func TestAnAddressHoldsNothingForAShell(t *testing.T) {
 		"me@music": true, "me.too-1_2@music": true, `DOMAIN\me@music`: true, "me@example@music": true,
 		"$(id)@music": false, "`id`@music": false, "me;id@music": false, "me|id@music": false, "me\nid@music": false, "'@music": false,
 		"-oX@music": false, "me -oX@music": false, `me\@music`: false, "me@$(id)": false, "me@{id,x}": false, "music:$(id)": false,
+		"music:22": true, "music:0": false, "music:99999": false, "music:ssh": false,
 	} {
 		_, err := route(t.Context(), Options{Address: address, Home: home, User: "me"})
 		var wrong *AddressError

@@ -402,7 +402,7 @@ func (c *command) deployRemoveCommand() *cobra.Command {
 		Short: "Take this project from a host",
 		Long: `End the daemon of this folder's project on a host, and remove its releases and its belfry.
 The account of runs (data) and what was published there (shared) stay in ~/belfry/PROJECT,
-unless all is to go. While jobs are running nothing is done (1).`,
+unless all is to go, now or with --all later. While jobs are running nothing is done (1).`,
 		Args: oneHost,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, name, err := c.deployed(cmd.Context(), args[0])

@@ -369,6 +369,100 @@ func TestNothingIsRemovedFromUnderAJobWhoseDaemonIsGone(t *testing.T) {
 	}
 }
 
+func TestWhatARemovalLeftIsRemovedLater(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()
+	remove := []string{"remove", a.host.Address(), "--all"}
+	notThere := func(why string) {
+		t.Helper()
+		for _, args := range [][]string{{"status", a.host.Address()}, {"rollback", a.host.Address()}, remove[:2], remove} {
+			_, said, code := a.deploy(args...)
+			if code != exitUnavailable || !strings.Contains(said, "belfry: music on 127.0.0.1: it is not deployed there\n") {
+				t.Errorf("%s: deploy %v exits with %d\n%s", why, args, code, said)
+			}
+		}
+	}
+	a.on("mkdir belfry/music/data; echo mine >belfry/music/data/mine")
+	notThere("a folder that belfry did not make")
+	if _, err := os.Stat(a.site("data", "mine")); err != nil {
+		t.Errorf("somebody's own data went: %v", err)
+	}
+	a.deploys()
+	// A job that outlived its keeper, a daemon, and another deploy.
+	process := func(script string) (end func()) {
+		t.Helper()
+		cmd := exec.Command("setpriv", "--reuid", a.host.User, "--regid", a.host.User, "--clear-groups", "sh", "-c", script)
+		cmd.Dir = a.host.Home
+		in, err := cmd.StdinPipe() // what it reads never comes
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		end = func() { _ = in.Close(); _ = cmd.Wait() }
+		t.Cleanup(end)
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("%s: %v", script, err)
+		}
+		return end
+	}
+	endJob := process("cd belfry/music/current && echo; read never")
+	if _, said, code := a.deploy("remove", a.host.Address()); code != 0 {
+		t.Fatalf("remove: exit code %d\n%s", code, said)
+	}
+	refused := func(why string, exits int, want string) {
+		t.Helper()
+		_, said, code := a.deploy(append(remove, "--wait", "0s")...)
+		if _, err := os.Stat(a.site("data", "belfry.db")); err != nil || code != exits || !strings.Contains(said, want) {
+			t.Errorf("%s: remove --all exits with %d, %v\n%s", why, code, err, said)
+		}
+	}
+	refused("while a job runs", exitFailed, "of it is still running")
+	endJob()
+	endDaemon := process("mkdir belfry/music/bin && cp /bin/sh belfry/music/bin/belfry && exec belfry/music/bin/belfry -c 'echo; read never'")
+	refused("while a daemon runs", exitFailed, "(belfry) of it is still running")
+	endDaemon()
+	endDeploy := process(`exec 9<>belfry/music/deploying.lock; flock 9; echo '{"by": "alice@laptop", "does": "deploys release 0123", "since": "2026-07-09T16:00:00Z"}' >belfry/music/deploying.lock; echo; read never`)
+	refused("while another deploy is at work", exitRefused, "alice@laptop deploys release 0123 on 127.0.0.1, since ")
+	endDeploy()
+	a.on("echo mine >belfry/music/mine; mkdir -p belfry/other/data; echo theirs >belfry/other/data/theirs; touch belfry/music/service.json")
+	refused("while a service is noted", exitFailed, "deploy it again")
+	a.on("rm belfry/music/service.json")
+	if _, said, code := a.deploy(remove...); code != 0 || !strings.Contains(said, "is left in ~/belfry/music: mine\n") {
+		t.Errorf("remove --all: exit code %d\n%s", code, said)
+	}
+	left, err := filepath.Glob(filepath.Join(a.host.Home, "belfry", "*", "*"))
+	if err != nil || !slices.Equal(left, []string{a.site("mine"), filepath.Join(a.host.Home, "belfry", "other", "data")}) {
+		t.Errorf("then there are %v, %v", left, err)
+	}
+	notThere("once it is removed")
+}
+
+func TestTwoRemovalsAtOnceRemoveAll(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()
+	a.deploys()
+	args := []string{"deploy", "-i", a.host.Key, "--accept-new", "remove", a.host.Address()}
+	plain, all := a.start(args...), a.start(append(args, "--all")...)
+	for _, p := range []*process{plain, all} {
+		var said []string
+		for line := range p.lines {
+			said = append(said, line)
+		}
+		if code := p.wait(); code != 0 && p == all {
+			t.Errorf("remove --all exits with %d:\n%s", code, strings.Join(said, "\n"))
+		}
+	}
+	if _, err := os.Stat(a.site()); !os.IsNotExist(err) {
+		t.Errorf("the project's folder is there: %v", err)
+	}
+}
+
 // TestASwitchThatIsKilledLeavesADaemon kills it while the old daemon is about to end.
 func TestASwitchThatIsKilledLeavesADaemon(t *testing.T) {
 	t.Parallel()

@@ -49,7 +49,7 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 	}
 	p, err := h.begin(ctx, siteScript+` hold "$1"`, []string{h.root(projectName), binary})
 	if err != nil {
-		return nil, siteError("hold", err)
+		return nil, h.siteError(projectName, "hold", err)
 	}
 	signing, stop := context.WithCancel(ctx)
 	held := &hold{p, stop, make(chan error, 1)}
@@ -59,7 +59,7 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 		switch err := answers.Decode(&turn); {
 		case err != nil:
 			defer held.close()
-			return nil, siteError("hold", p.failed(err))
+			return nil, h.siteError(projectName, "hold", p.failed(err))
 		case turn.Held:
 			go func() { held.lost <- p.session.Wait() }()
 			return held, nil

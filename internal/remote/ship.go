@@ -127,7 +127,7 @@ func (h *Host) sendFiles(ctx context.Context, p *project.Project, r project.Rele
 			})
 		})
 		if err != nil {
-			return 0, 0, siteError("receive", err)
+			return 0, 0, h.siteError(p.Name, "receive", err)
 		}
 	}
 	return len(wanted), bytes, h.site(ctx, p.Name, binary, "unpack", r, nil)
@@ -171,7 +171,7 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 	// A here-document, which no process list shows. JSON has no line breaks.
 	out, err := h.script(ctx, siteScript+" "+action+" \"$1\" <<'END_OF_REQUEST'\n"+string(text)+"\nEND_OF_REQUEST", h.root(projectName), binary)
 	if err != nil {
-		return siteError(action, err)
+		return h.siteError(projectName, action, err)
 	}
 	if answer == nil {
 		return nil
@@ -187,15 +187,14 @@ var actions = map[string]string{
 	"rollback": "go back to the release before", "remove": "remove the project", "status": "look at the project", "profile": "write the AWS profile", "key": "write the key of the secrets", "python": "make the Python environments",
 }
 
-func siteError(action string, err error) error {
+func (h *Host) siteError(projectName, action string, err error) error {
 	var exit *ExitError
 	if errors.As(err, &exit) {
-		said, _, _ := strings.Cut(exit.Said, "\n  ") // the hint is for somebody on the host
-		said = strings.TrimPrefix(said, "belfry: ")
-		if exit.Code == 126 || exit.Code == 127 {
-			return fmt.Errorf("%s: %w (%s)", actions[action], ErrNotDeployed, said)
+		if exit.Code == 127 { // the shell found no belfry to execute
+			return fmt.Errorf("%s on %s: %w", projectName, h.Name(), ErrNotDeployed)
 		}
-		return fmt.Errorf("%s: %w", actions[action], &ExitError{exit.Code, said})
+		said, _, _ := strings.Cut(exit.Said, "\n  ") // the hint is for somebody on the host
+		err = &ExitError{exit.Code, strings.TrimPrefix(said, "belfry: ")}
 	}
 	return fmt.Errorf("%s: %w", actions[action], err)
 }

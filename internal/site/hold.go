@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	holdName = "deploying.lock" // held by the one deploy that is at work, with who that is
+	// HoldName is the part of a site that the one deploy that is at work holds locked,
+	// with who that is.
+	HoldName = "deploying.lock"
 
 	// Silence is how long a deploy may say nothing before the site is another's:
 	// sshd learns of a laptop that is gone only hours later.
@@ -65,7 +67,7 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	if self, err := os.Executable(); err == nil {
 		_ = os.Chtimes(filepath.Dir(self), time.Now(), time.Now()) // it is sent again then
 	}
-	file, err := os.OpenFile(s.path(holdName), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(s.path(HoldName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("keep the project's folder: %w", err)
 	}

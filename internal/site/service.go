@@ -29,12 +29,13 @@ type Service struct {
 	Sudo bool   `json:"sudo"` // root is reached through sudo
 }
 
-const serviceName = "service.json"
+// ServiceName is the part of a site that says which service it has; without one it has none.
+const ServiceName = "service.json"
 
 // service reads how the daemon of this site is kept running.
 func (s *Site) service() (Service, error) {
 	var service Service
-	text, err := os.ReadFile(s.path(serviceName))
+	text, err := os.ReadFile(s.path(ServiceName))
 	if err == nil {
 		err = json.Unmarshal(text, &service)
 	}
@@ -82,7 +83,7 @@ func (v Service) install(ctx context.Context, s *Site) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(s.path(serviceName), text, 0o600); err != nil {
+	if err := replace(s.path(ServiceName), text, 0o600); err != nil {
 		return fmt.Errorf("install the service: %w", err)
 	}
 	switch v.Kind {
@@ -177,7 +178,7 @@ func (v Service) remove(ctx context.Context, s *Site) error {
 	if err != nil {
 		return fmt.Errorf("remove the service: %w", err)
 	}
-	if err := os.Remove(s.path(serviceName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.path(ServiceName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the service: %w", err)
 	}
 	return nil

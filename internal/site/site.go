@@ -30,6 +30,15 @@ const (
 	lockName     = "deploy.lock" // held for a step of a deploy
 )
 
+// deployed are the parts that go with a removal, and remains those that stay.
+var (
+	deployed = []string{CurrentName, BinaryName, project.ReleasesName, BinariesName, IncomingName, historyName, ServiceName}
+	remains  = []string{DataName, project.SharedName, supervisorName, HoldName, lockName}
+)
+
+// Parts are all that belfry makes in a site. The last is there as long as any other.
+func Parts() []string { return slices.Concat(deployed, remains) }
+
 // Site is a project's folder on this host.
 type Site struct {
 	Root string // absolute

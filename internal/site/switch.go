@@ -322,7 +322,7 @@ func (s *Site) Remove(ctx context.Context, all bool) error {
 		if all {
 			return os.RemoveAll(s.Root)
 		}
-		for _, name := range []string{CurrentName, BinaryName, project.ReleasesName, BinariesName, IncomingName, historyName, serviceName} {
+		for _, name := range deployed {
 			if err := os.RemoveAll(s.path(name)); err != nil {
 				return fmt.Errorf("remove what was deployed: %w", err)
 			}

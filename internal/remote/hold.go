@@ -71,8 +71,10 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 	}
 }
 
-// giveSigns says who we are, and then that we are there, until nobody listens.
+// giveSigns says who we are, and then that we are there, until nobody listens or ctx
+// ends, which it says too.
 func (p *process) giveSigns(ctx context.Context, me []byte) {
+	defer p.in.Close() //nolint:errcheck // nobody may listen any more
 	ticker := time.NewTicker(site.Silence / 6)
 	defer ticker.Stop()
 	for sign := me; ; sign = []byte{'.'} {
@@ -104,7 +106,7 @@ func (l *hold) still() error {
 // release lets the site go, and returns when the host has, so that nothing of us is
 // left there; a host that does not answer lets it go with the session.
 func (l *hold) release() {
-	_ = l.p.in.Close()
+	l.stop()
 	select {
 	case <-l.lost: //nolint:errcheck // how it ended does not matter any more
 	case <-time.After(5 * time.Second):

@@ -52,6 +52,7 @@ func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	began := time.Now()
 	// The time that a person takes to answer is not the host's.
 	timer := time.AfterFunc(s.timeout, func() { _ = conn.Close() })
 	defer timer.Stop()
@@ -69,7 +70,6 @@ func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh
 	if err := h.trust(s, config, asked); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	began := time.Now()
 	c, channels, requests, err := ssh.NewClientConn(conn, s.known, config)
 	if err != nil {
 		_ = conn.Close() // why it failed is told

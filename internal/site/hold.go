@@ -173,20 +173,26 @@ func (s *Site) locked(ctx context.Context, work func() error) error {
 	if err := os.MkdirAll(s.Root, 0o700); err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}
-	return lockedBy(ctx, s.path(lockName), work)
-}
-
-// atHome changes files of the user that belong to no project, which other projects'
-// deploys may be changing too.
-func (s *Site) atHome(ctx context.Context, work func() error) error {
-	return lockedBy(ctx, filepath.Join(filepath.Dir(s.Root), "."+lockName), work)
-}
-
-func lockedBy(ctx context.Context, path string, work func() error) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(s.path(lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}
+	return lockedBy(ctx, file, work)
+}
+
+// atHome changes files of the user that belong to no project, which other projects'
+// deploys may be changing too. What is locked is the folder that all of them lie in,
+// so that nothing is left of it.
+func (s *Site) atHome(ctx context.Context, work func() error) error {
+	dir, err := os.Open(filepath.Dir(s.Root))
+	if err != nil {
+		return fmt.Errorf("open the folder of the user's projects: %w", err)
+	}
+	return lockedBy(ctx, dir, work)
+}
+
+// lockedBy works while file is locked, and closes it.
+func lockedBy(ctx context.Context, file *os.File, work func() error) error {
 	defer file.Close() //nolint:errcheck // it held a lock and nothing else
 	waits, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

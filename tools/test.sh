@@ -39,7 +39,18 @@ export BELFRY_SKIPPED
 trap 'sort -u "$BELFRY_SKIPPED"; rm -f "$BELFRY_SKIPPED"' EXIT # what was not tested, and why, ends the run
 go test -p 2 -race -shuffle=on -timeout 20m "$@" ./...
 # What a Mac would run, as far as this kernel can: without what only Linux has.
-go test -p 2 -tags portable -timeout 10m ./internal/socket ./internal/proc ./internal/logs ./internal/notify ./internal/run
+# The tests of that, which all have run above, are not asked for.
+linux='TestAFileThatWasTruncatedAtItsEndIsNotRemoved|TestAJobMayRemoveItsLog|TestAJobMayTruncateItsOutput'
+linux="$linux|TestAJobThatPrintsNothingLeavesNothing|TestALogWhoseFileWasRemovedBeforeItWasClosedIsClosed"
+linux="$linux|TestAProcessThatAJobLeavesBehindIsHeard|TestCgroupOfABackgroundProcessGoesWithIt"
+linux="$linux|TestCgroupThatARecordNamesMustBeTheAttempts|TestDiskIsGivenBackWhileTheJobRuns"
+linux="$linux|TestFromBehindItsEndALogIsReadFromItsEnd|TestNoByteIsLostOrStoredTwiceWhenTheFollowerIsKilled"
+linux="$linux|TestOfALongLogTheEndsAreKept|TestOutputWhoseSecretsAreNotKnownStaysInItsFile"
+linux="$linux|TestProcessThatLeftEverythingElseIsFoundByItsCgroup|TestSecretsAreNeitherStoredNorShown"
+linux="$linux|TestSecretsThatAHoleHasCutAreNotShown|TestWhatIsPrintedAfterATruncationIsNotGivenBack"
+linux="$linux|TestWhatIsPrintedIsStoredWholeAndTheFileGoes|TestWhatTheKeeperPunchesOutIsNeverTakenForOutput"
+linux="$linux|TestWithoutALimitAllIsKept"
+go test -p 2 -tags portable -timeout 10m -skip "^($linux)\$" ./internal/socket ./internal/proc ./internal/logs ./internal/notify ./internal/run
 go test -p 2 -tags portable -timeout 10m ./internal/cli -run 'TestScripts|Interrupt|AJobOutlives'
 # Many more schedules beside cron's own loop than the race detector has time for.
 go test ./crontab -run TestFiringsAreThoseOfTheDaemonsLoop -comparisons 100000

@@ -125,7 +125,7 @@ func TestADeployThatMeetsAnotherSaysWhoseItIsAndWaits(t *testing.T) {
 	}
 	for _, args := range [][]string{{a.host.Address()}, {"rollback", a.host.Address()}, {"remove", a.host.Address()}} {
 		_, said, code := a.deploy(append(args, "--wait", "0s")...)
-		if code != exitRefused || !strings.Contains(said, "alice@laptop deploys release 0123 on 127.0.0.1, since ") || !strings.Contains(said, "--wait says for how long") {
+		if code != exitRefused || !strings.Contains(said, "alice@laptop deploys release 0123 on "+a.host.Host+", since ") || !strings.Contains(said, "--wait says for how long") {
 			t.Errorf("deploy %v meanwhile: exit code %d\n%s", args, code, said)
 		}
 	}
@@ -136,7 +136,7 @@ func TestADeployThatMeetsAnotherSaysWhoseItIsAndWaits(t *testing.T) {
 		t.Error("it was deployed nevertheless")
 	}
 	waits := a.start("deploy", "-i", a.host.Key, a.host.Address())
-	waits.until("alice@laptop deploys release 0123 on 127.0.0.1, since ")
+	waits.until("alice@laptop deploys release 0123 on "+a.host.Host+", since ")
 	if err := hold.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

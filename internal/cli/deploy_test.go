@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,21 +159,21 @@ func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
 		t.Errorf("the manifest is %s, %v; want release %s", manifest, err, a.release())
 	}
 	before := a.status()
-	sent := a.host.Sent.Load()
+	sent := a.host.Sent()
 	begun := time.Now()
 	_, said = a.deploys()
-	if !strings.Contains(said, "nothing to do") || a.host.Sent.Load()-sent > 100_000 {
-		t.Errorf("the second deploy says\n%sand sent %d bytes", said, a.host.Sent.Load()-sent)
+	if !strings.Contains(said, "nothing to do") || a.host.Sent()-sent > 100_000 {
+		t.Errorf("the second deploy says\n%sand sent %d bytes", said, a.host.Sent()-sent)
 	}
 	t.Logf("a deploy without a change took %s", time.Since(begun))
 	if after := a.status(); after.Health.PID != before.Health.PID {
 		t.Errorf("the daemon is another one")
 	}
 	a.write("tracks.sh", "echo changed > $BELFRY_OUTPUT/songs.txt\n")
-	sent = a.host.Sent.Load()
+	sent = a.host.Sent()
 	_, said = a.deploys("--run", "tracks")
-	if !strings.Contains(said, "1 file, 40 bytes") || a.host.Sent.Load()-sent > 100_000 {
-		t.Errorf("the changed script: sent %d bytes\n%s", a.host.Sent.Load()-sent, said)
+	if !strings.Contains(said, "1 file, 40 bytes") || a.host.Sent()-sent > 100_000 {
+		t.Errorf("the changed script: sent %d bytes\n%s", a.host.Sent()-sent, said)
 	}
 	if text, err := os.ReadFile(a.site("current", "lake", "tracks", "dt="+date, "songs.txt")); err != nil || string(text) != "changed\n" {
 		t.Errorf("published is %q, %v", text, err)
@@ -254,10 +253,7 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 			t.Fatal("it does not begin")
 		}
 	}
-	taken, err := net.Listen("tcp", "127.0.0.1:0") // it looks right, and only its daemon finds out
-	if err != nil {
-		t.Fatal(err)
-	}
+	taken := a.host.Listen() // it looks right, and only its daemon finds out
 	defer taken.Close() //nolint:errcheck // it only took the port
 	a.write("belfry.yaml", long+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
 	out, said, code := a.deploy(a.host.Address(), "--patience", "3s")
@@ -302,19 +298,16 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 
 func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\ndaemon: {listen: \""+taken.Addr().String()+"\"}\n").seeded()
+	a := newAway(t, sshtest.Options{}).seeded()
+	taken := a.host.Listen()
+	a.write("belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\ndaemon: {listen: \""+taken.Addr().String()+"\"}\n")
 	_, said, code := a.deploy(a.host.Address(), "--patience", "2s")
 	if code != exitFailed || !strings.Contains(said, "nothing of it is left running") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
-	if out, err := exec.Command("pgrep", "-u", a.host.User, "-r", "RSDT").Output(); err == nil {
-		ps, _ := exec.Command("ps", "-fu", a.host.User).Output()
-		t.Errorf("processes %s\n%s are left", out, ps)
-	}
+	eventually(t, "nothing of the account is left but zombies", func() bool {
+		return exec.Command("pgrep", "-u", a.host.User, "-r", "RSDT").Run() != nil
+	})
 	if err := taken.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +370,7 @@ func TestWhatARemovalLeftIsRemovedLater(t *testing.T) {
 		t.Helper()
 		for _, args := range [][]string{{"status", a.host.Address()}, {"rollback", a.host.Address()}, remove[:2], remove} {
 			_, said, code := a.deploy(args...)
-			if code != exitUnavailable || !strings.Contains(said, "belfry: music on 127.0.0.1: it is not deployed there\n") {
+			if code != exitUnavailable || !strings.Contains(said, "belfry: music on "+a.host.Host+": it is not deployed there\n") {
 				t.Errorf("%s: deploy %v exits with %d\n%s", why, args, code, said)
 			}
 		}
@@ -428,7 +421,7 @@ func TestWhatARemovalLeftIsRemovedLater(t *testing.T) {
 	refused("while a daemon runs", exitFailed, "(belfry) of it is still running")
 	endDaemon()
 	endDeploy := process(`exec 9<>belfry/music/deploying.lock; flock 9; echo '{"by": "alice@laptop", "does": "deploys release 0123", "since": "2026-07-09T16:00:00Z"}' >belfry/music/deploying.lock; echo; read never`)
-	refused("while another deploy is at work", exitRefused, "alice@laptop deploys release 0123 on 127.0.0.1, since ")
+	refused("while another deploy is at work", exitRefused, "alice@laptop deploys release 0123 on "+a.host.Host+", since ")
 	endDeploy()
 	a.on("echo mine >belfry/music/mine; mkdir -p belfry/other/data; echo theirs >belfry/other/data/theirs; touch belfry/music/service.json")
 	refused("while a service is noted", exitFailed, "deploy it again")
@@ -510,10 +503,7 @@ func TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted(t *testing.T) {
 	a.deploys()
 	first := a.release()
 	a.on("rm belfry/music/history.json")
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	taken := a.host.Listen()
 	defer taken.Close() //nolint:errcheck // it only took the port
 	a.write("belfry.yaml", music+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
 	if _, said, code := a.deploy(a.host.Address(), "--patience", "3s"); code != exitFailed || !strings.Contains(said, "gone back to release "+first) {
@@ -530,38 +520,90 @@ func TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted(t *testing.T) {
 	}
 }
 
+// keepsAsking has the laptop find out within seconds that a host no longer answers.
+func (a *away) keepsAsking() {
+	a.t.Helper()
+	home := filepath.Join(a.t.TempDir(), "home")
+	dir := filepath.Join(home, ".ssh")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "config"), []byte("ServerAliveInterval 1\nServerAliveCountMax 2\nConnectTimeout 3\n"), 0o600)); err != nil {
+		a.t.Fatal(err)
+	}
+	a.env = append(a.env, "HOME="+home)
+}
+
 func TestTheNetworkMayBeCutAnywhere(t *testing.T) {
 	t.Parallel()
-	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt\n").seeded()
-	for i := range 40 { // with something to be sent in each
-		a.write(filepath.Join("data", strconv.Itoa(i)), strings.Repeat(strconv.Itoa(i*7919), 300))
+	for how, said := range map[sshtest.Manner]string{
+		sshtest.Loudly:   "cut|closed the connection|refuses the connection",
+		sshtest.Silently: "cut|nothing answers|does not finish the handshake",
+	} {
+		t.Run(string(how), func(t *testing.T) {
+			t.Parallel()
+			a := newAway(t, sshtest.Options{Config: []string{"ClientAliveInterval 1", "ClientAliveCountMax 2"}}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt\n").seeded()
+			a.keepsAsking()
+			for i := range 40 { // with something to be sent in each
+				a.write(filepath.Join("data", strconv.Itoa(i)), strings.Repeat(strconv.Itoa(i*7919), 300))
+			}
+			before := a.host.Sent()
+			a.deploys()
+			whole := a.host.Sent() - before
+			told, late := regexp.MustCompile(said), 0
+			for i := range int64(12) {
+				a.write("tracks.sh", "echo "+strconv.FormatInt(i, 10)+" > $BELFRY_OUTPUT/songs.txt\n")
+				a.write(filepath.Join("data", "big"), strings.Repeat(strconv.FormatInt(i, 10)+"é", 5000))
+				a.host.CutAfter(whole*i/12, how)
+				_, said, code := a.deploy(a.host.Address())
+				a.host.Mend()
+				if code == 0 {
+					late++
+				} else if !told.MatchString(said) {
+					t.Errorf("cut %d: exit code %d\n%s", i, code, said)
+				}
+				a.deploys()
+				if st := a.status(); st.Health == nil || st.Health.Release != a.release() || st.Health.Error != "" {
+					t.Errorf("cut %d: afterwards %+v", i, st)
+				}
+			}
+			if late > 4 {
+				t.Errorf("%d of 12 cuts came too late", late)
+			}
+			for _, pattern := range []string{a.site(".*"), a.site("releases", ".*"), a.site("bin", ".*"), a.site("incoming")} {
+				if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v %v", left, err)
+				}
+			}
+		})
 	}
-	whole := int64(0)
-	{
-		before := a.host.Sent.Load()
-		a.deploys()
-		whole = a.host.Sent.Load() - before
+}
+
+// A laptop that falls asleep in the middle of a deploy is still connected, as far as
+// its host can know.
+func TestALaptopThatFellAsleepDoesNotKeepOthersWaiting(t *testing.T) {
+	t.Parallel()
+	noise := make([]byte, 2<<20)
+	_, _ = rand.Read(noise) // it never fails
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music, "tracks.sh", "true\n", "noise", string(noise)).seeded()
+	asleep := a.start("deploy", "-i", a.host.Key, "--accept-new", a.host.Address())
+	a.until("incoming/*")
+	if err := asleep.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
 	}
-	for i := range int64(12) {
-		a.write("tracks.sh", "echo "+strconv.FormatInt(i, 10)+" > $BELFRY_OUTPUT/songs.txt\n")
-		a.write(filepath.Join("data", "big"), strings.Repeat(strconv.FormatInt(i, 10)+"é", 5000))
-		a.host.CutAfter.Store(whole * i / 12)
-		_, said, code := a.deploy(a.host.Address())
-		a.host.CutAfter.Store(-1)
-		if code == 0 {
-			t.Logf("the cut %d of 12 came too late", i)
-		} else if !strings.Contains(said, "cut") && !strings.Contains(said, "closed the connection") {
-			t.Errorf("cut %d: exit code %d\n%s", i, code, said)
-		}
-		a.deploys()
-		if st := a.status(); st.Health == nil || st.Health.Release != a.release() || st.Health.Error != "" {
-			t.Errorf("cut %d: afterwards %+v", i, st)
-		}
+	b := a.colleague("belfry.yaml", music, "tracks.sh", "echo other\n")
+	if _, said := b.deploys(); !strings.Contains(said, " deploys release "+a.release()) || !strings.Contains(said, "this waits until that has ended") {
+		t.Errorf("it does not say whom it waits for:\n%s", said)
 	}
-	for _, pattern := range []string{a.site(".*"), a.site("releases", ".*"), a.site("bin", ".*"), a.site("incoming")} {
-		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v %v", left, err)
-		}
+	if err := asleep.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for line := range asleep.lines {
+		said = append(said, line)
+	}
+	if code, text := asleep.wait(), strings.Join(said, "\n"); code == 0 || !strings.Contains(text, "the same command again goes on") {
+		t.Errorf("when it wakes up it exits with %d:\n%s", code, text)
+	}
+	if st := b.status(); st.Health == nil || st.Health.Release != b.release() {
+		t.Errorf("afterwards: %+v", st)
 	}
 }
 
@@ -836,7 +878,8 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'for i in 1 2 3; do read x < gate$i; echo $i; done'}}\n").seeded()
 	a.deploys()
 	a.on("cd belfry/music/current && mkfifo -m 600 gate1 gate2 gate3") // one for each line: who is still writing must not open the next
-	p := a.command("-H", a.host.Address(), "-i", a.host.Key, "run", "a")
+	a.keepsAsking()
+	p := a.command("-H", a.host.Address(), "-i", a.host.Key, "--accept-new", "run", "a")
 	out, err := p.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -847,12 +890,23 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewReader(out)
-	for i := 1; i <= 3; i++ {
-		a.on("echo go > belfry/music/current/gate" + strconv.Itoa(i))
-		if line, err := lines.ReadString('\n'); err != nil || line != strconv.Itoa(i)+"\n" {
-			t.Fatalf("line %d is %q, %v", i, line, err)
+	for i, lose := range []func(){
+		a.host.Cut,
+		func() { // until the laptop has found out
+			a.host.CutAfter(0, sshtest.Silently)
+			eventually(t, "the laptop has given its connection up", func() bool {
+				out, err := exec.Command("ss", "--no-header", "--tcp", "--numeric", "state", "established", "dst", a.host.Host).Output()
+				return err == nil && len(out) == 0
+			})
+			a.host.Mend()
+		},
+		a.host.Cut,
+	} {
+		lose()
+		a.on("echo go > belfry/music/current/gate" + strconv.Itoa(i+1))
+		if line, err := lines.ReadString('\n'); err != nil || line != strconv.Itoa(i+1)+"\n" {
+			t.Fatalf("line %d is %q, %v\n%s", i+1, line, err, said.String())
 		}
-		a.host.Cut()
 	}
 	rest, err := io.ReadAll(lines)
 	if err := errors.Join(err, p.Wait()); err != nil || len(rest) > 0 {
@@ -864,8 +918,8 @@ func TestFollowingALogSurvivesCutConnections(t *testing.T) {
 // and the person types one command.
 func TestTheExampleIsOnAHostAfterOneCommand(t *testing.T) {
 	t.Parallel()
-	s3 := s3test.Start(t)
 	a := newAway(t, sshtest.Options{}).seededFor("ttandaudio")
+	s3 := s3test.StartAt(t, a.host.Laptop)
 	copyExample(t, a.dir)
 	text := strings.NewReplacer("# env_file: .env ", "env_file: .env ", "to: lake/", "to: s3://"+s3.Bucket+"/").Replace(a.read("belfry.yaml"))
 	a.write("belfry.yaml", text)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package remote
 
 import (
@@ -13,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"belfry/internal/machine"
 	"belfry/internal/remote/sshtest"
 )
 
@@ -21,7 +22,7 @@ import (
 func (p *person) music(t *testing.T, s *sshtest.Server, lines ...string) {
 	t.Helper()
 	p.o.Address, p.o.Identity = "music", ""
-	p.config(t, append(append([]string{"HashKnownHosts no", "Host music"}, lines...), "HostName 127.0.0.1", "Port "+s.Port, "User "+s.User, "IdentityFile "+s.Key)...)
+	p.config(t, append(append([]string{"HashKnownHosts no", "Host music"}, lines...), "HostName "+s.Host, "Port "+s.Port, "User "+s.User, "IdentityFile "+s.Key)...)
 }
 
 func keygen(t *testing.T, args ...string) {
@@ -33,11 +34,12 @@ func keygen(t *testing.T, args ...string) {
 
 func TestAProxyCommandIsTheConnection(t *testing.T) {
 	t.Parallel()
-	inner, door := sshtest.Start(t, sshtest.Options{}), sshtest.Start(t, sshtest.Options{})
+	door := sshtest.Start(t, sshtest.Options{})
+	inner := sshtest.Start(t, sshtest.Options{Behind: door})
 	p := newPerson(t, inner)
 	p.o.AcceptNew = true
 	dir := t.TempDir()
-	through := fmt.Sprintf("ssh -F none -i %s -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR -p %s -W %%h:%%p %s@127.0.0.1", door.Key, door.Port, door.User)
+	through := fmt.Sprintf("ssh -F none -i %s -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR -p %s -W %%h:%%p %s@%s", door.Key, door.Port, door.User, door.Host)
 	p.music(t, inner, "ProxyCommand sh -c 'sleep 1000 & echo $! >"+dir+"/beside; echo %n %r 100%% >"+dir+"/tokens; exec "+through+"'")
 	h := p.connects(t)
 	if text, err := os.ReadFile(filepath.Join(dir, "tokens")); err != nil || string(text) != "music "+inner.User+" 100%\n" {
@@ -74,7 +76,7 @@ func TestAProxyCommandIsTheConnection(t *testing.T) {
 			t.Fatal("what it started is left")
 		}
 	}
-	p.music(t, inner, "ProxyCommand none", "ProxyJump none")
+	p.music(t, door, "ProxyCommand none", "ProxyJump none")
 	p.connects(t)
 }
 
@@ -113,7 +115,7 @@ func TestAHostIsKnownByWhateverTheFilesSay(t *testing.T) {
 		}
 		return strings.Join(strings.Fields(string(text))[:2], " ")
 	}
-	address := "[127.0.0.1]:" + s.Port
+	address := "[" + s.Host + "]:" + s.Port
 	for _, c := range []struct {
 		why, known string
 		config     []string
@@ -126,7 +128,7 @@ func TestAHostIsKnownByWhateverTheFilesSay(t *testing.T) {
 		{why: "by an alias with a port", known: "[alias]:42022 " + public("rsa"), config: []string{"HostKeyAlias [alias]:42022"}},
 		{why: "by an alias with another port", known: "[alias]:42023 " + public("rsa"), config: []string{"HostKeyAlias [alias]:42022"}, wrong: "is not a known host"},
 		{why: "by an alias that is an address", known: "::1 " + public("rsa"), config: []string{"HostKeyAlias ::1"}},
-		{why: "by a pattern", known: "[127.0.*]:" + s.Port + " " + public("rsa")},
+		{why: "by a pattern", known: "[198.1?.*]:" + s.Port + " " + public("rsa")},
 		{why: "by an authority", known: "@cert-authority * " + public("ca"), config: []string{"HostKeyAlias music.example"}},
 		{why: "revoked", known: "@revoked * " + public("ed25519") + "\n" + address + " " + public("ed25519"), wrong: "revoked"},
 		{why: "another of the same kind", known: address + " " + public("ca"), wrong: "another key than the one it is known by"},
@@ -196,7 +198,6 @@ func TestACertificateLetsIn(t *testing.T) {
 
 func TestAPasswordIsAskedForAtATerminalOnly(t *testing.T) {
 	t.Parallel()
-	machine.NeedsRoot(t) // for an account with a password
 	for name, config := range map[string][]string{
 		"password":             {"PasswordAuthentication yes"},
 		"keyboard-interactive": {"UsePAM yes", "KbdInteractiveAuthentication yes"},
@@ -252,10 +253,10 @@ func TestAFileMayNameAKeyThatOnlyTheAgentHas(t *testing.T) {
 	}
 	for _, identity := range []string{only, only + ".pub"} {
 		p.music(t, s)
-		p.config(t, "Host music", "HostName 127.0.0.1", "Port "+s.Port, "User "+s.User, "IdentitiesOnly yes", "AddKeysToAgent yes", "IdentityFile "+identity)
+		p.config(t, "Host music", "HostName "+s.Host, "Port "+s.Port, "User "+s.User, "IdentitiesOnly yes", "AddKeysToAgent yes", "IdentityFile "+identity)
 		p.connects(t)
 	}
-	p.config(t, "Host music", "HostName 127.0.0.1", "Port "+s.Port, "User "+s.User)
+	p.config(t, "Host music", "HostName "+s.Host, "Port "+s.Port, "User "+s.User)
 	_ = p.refused(t) // the agent has too many keys
 }
 

@@ -44,6 +44,12 @@ func (s *Server) Env() []string {
 // Start starts a server, with more of its own flags.
 func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
+	return StartAt(t, "127.0.0.1", flags...)
+}
+
+// StartAt starts a server at an address of this machine that others can reach.
+func StartAt(t testing.TB, address string, flags ...string) *Server {
+	t.Helper()
 	binary, err := gateway()
 	if err != nil {
 		t.Fatalf("build versitygw: %v", err)
@@ -53,7 +59,7 @@ func Start(t testing.TB, flags ...string) *Server {
 	if err := os.Mkdir(filepath.Join(s.Root, s.Bucket), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--port", "127.0.0.1:0", "--quiet", "--keep-alive"}
+	args := []string{"--access", s.AccessKey, "--secret", s.SecretKey, "--region", s.Region, "--port", address + ":0", "--quiet", "--keep-alive"}
 	cmd := exec.Command(binary, slices.Concat(args, flags, []string{"posix", s.Root})...)
 	var said bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &said, &said
@@ -84,7 +90,7 @@ func Start(t testing.TB, flags ...string) *Server {
 		select {
 		case <-tick.C:
 			if port := listening(cmd.Process.Pid); port != 0 {
-				s.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", port)
+				s.Endpoint = fmt.Sprintf("http://%s:%d", address, port)
 				return s
 			}
 		case <-ended:

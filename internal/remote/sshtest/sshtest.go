@@ -1,18 +1,21 @@
+//go:build linux
+
 // Package sshtest answers: where is a host to reach over ssh in a test? It runs a
-// real OpenSSH server with keys of its own and, as root, an account of its own,
-// whose home is a folder of the test. Only tests import it.
+// real OpenSSH server in a network of its own, with keys of its own and an account
+// of its own, whose home is a folder of the test. The network can be cut. Only tests
+// import it.
 package sshtest
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"belfry/internal/machine"
 )
@@ -30,50 +34,66 @@ type Options struct {
 	Path   string   // folders before the host's own PATH
 	Home   string   // the account's home; empty: a folder of the test
 	Shell  string   // the account's login shell; empty: /bin/sh
+	Behind *Server  // the only host that its cable leads to; nil: the laptop
 }
 
 // Server is a host. It ends with its test, and its account with it.
 type Server struct {
-	Host string // its IP address
-	Port string
-	User string
-	Home string // of User, on the host
-	Key  string // path of the private key that lets User in
-	// CutAfter is how many more bytes may be sent to the host before every
-	// connection is cut; negative: any number.
-	CutAfter atomic.Int64
-	// Sent counts the bytes that were sent to the host.
-	Sent atomic.Int64
+	Host   string // its IP address
+	Port   string
+	User   string
+	Home   string // of User, on the host
+	Key    string // path of the private key that lets User in
+	Laptop string // the IP address of what its cable leads to
 
-	dir      string
-	listener net.Listener
-	mu       sync.Mutex
-	conns    map[net.Conn]bool // guarded by mu
-	said     bytes.Buffer      // guarded by mu
-	work     sync.WaitGroup
+	t    testing.TB
+	dir  string
+	pid  int // of its sshd
+	said output
 }
+
+// output is what sshd says.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func (o *output) listens() (times int) { return strings.Count(o.String(), "Server listening on 0.0.0.0") }
 
 var accounts atomic.Int64
 
 // Start starts a host.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	binary := "/usr/sbin/sshd"
-	if _, err := os.Stat(binary); err != nil {
-		machine.Lacks(t, "sshd: apt-get install openssh-server")
+	machine.NeedsRoot(t) // for an account and a network
+	for program, of := range map[string]string{"/usr/sbin/sshd": "openssh-server", "ip": "iproute2", "nft": "nftables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			machine.Lacks(t, "%s: apt-get install %s", program, of)
+		}
 	}
-	s := &Server{dir: t.TempDir(), Home: o.Home, conns: map[net.Conn]bool{}}
-	s.CutAfter.Store(-1)
+	s := &Server{t: t, dir: t.TempDir(), Home: o.Home, Port: "2222"}
 	if s.Home == "" {
 		s.Home = filepath.Join(s.dir, "home")
 		must(t, os.Mkdir(s.Home, 0o755))
 	}
-	s.account(t, o)
+	s.account(o)
 	s.Key = s.NewKey(t, "key")
 	s.NewKey(t, "host_key")
 	config := append(append([]string{}, o.Config...),
 		"HostKey "+filepath.Join(s.dir, "host_key"), "AuthorizedKeysFile "+s.Key+".pub", "PasswordAuthentication no", "KbdInteractiveAuthentication no",
-		"UsePAM no", "StrictModes no", "PidFile none", "Subsystem sftp internal-sftp", "PrintMotd no", "MaxSessions 50",
+		"UsePAM no", "StrictModes no", "PidFile none", "Subsystem sftp internal-sftp", "PrintMotd no", "MaxSessions 50", "MaxStartups 100", "Port "+s.Port,
 	)
 	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	if o.Path != "" {
@@ -81,54 +101,70 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	config = append(config, fmt.Sprintf("SetEnv HOME=%q PATH=%q", s.Home, path))
 	must(t, os.WriteFile(filepath.Join(s.dir, "sshd_config"), []byte(strings.Join(config, "\n")+"\n"), 0o600))
-	if os.Geteuid() == 0 {
-		must(t, os.MkdirAll("/run/sshd", 0o755)) // sshd wants it
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s.listener = listener
-	s.Host, s.Port, _ = net.SplitHostPort(listener.Addr().String())
-	s.work.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			s.work.Go(func() { s.serve(conn, binary) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		s.Cut()
-		s.work.Wait()
-		if t.Failed() {
-			s.mu.Lock()
-			lines := strings.Split(strings.TrimSpace(s.said.String()), "\n")
-			t.Logf("sshd said last:\n%s", strings.Join(lines[max(len(lines)-10, 0):], "\n"))
-			s.mu.Unlock()
-		}
-	})
+	must(t, os.MkdirAll("/run/sshd", 0o755)) // sshd wants it
+	s.boot(o.Behind)
 	return s
+}
+
+// boot starts the host's sshd, in a network whose cable leads to another host or to
+// us, and waits until it listens.
+func (s *Server) boot(behind *Server) {
+	s.t.Helper()
+	cmd := exec.Command("sh", "-c", `read plugged && exec /usr/sbin/sshd -D -e -f "$1"`, "sh", filepath.Join(s.dir, "sshd_config"))
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdout, cmd.Stderr = &s.said, &s.said
+	cmd.WaitDelay = 10 * time.Second // its sessions have its standard error
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	must(s.t, err)
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the death signal comes with the death of the thread
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
+	}()
+	must(s.t, <-started)
+	s.pid = cmd.Process.Pid
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		s.endSessions()
+		<-ended
+		if s.t.Failed() {
+			lines := strings.Split(strings.TrimSpace(s.said.String()), "\n")
+			s.t.Logf("sshd said last:\n%s", strings.Join(lines[max(len(lines)-10, 0):], "\n"))
+		}
+	})
+	near := os.Getpid()
+	if behind != nil {
+		near = behind.pid
+	}
+	s.plug(near)
+	_, err = stdin.Write([]byte("plugged\n"))
+	must(s.t, err)
+	s.listens(1)
+}
+
+// listens waits until sshd has said so many times that it listens.
+func (s *Server) listens(times int) {
+	s.t.Helper()
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for s.said.listens() < times {
+		select {
+		case <-tick.C:
+		case <-late:
+			s.t.Fatalf("sshd does not listen:\n%s", s.said.String())
+		}
+	}
 }
 
 // Address is what is typed to reach the host.
 func (s *Server) Address() string { return s.User + "@" + net.JoinHostPort(s.Host, s.Port) }
-
-// Cut ends all connections there are.
-func (s *Server) Cut() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.conns {
-		_ = conn.Close()
-	}
-}
-
-// Connections counts those there are.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
-}
 
 // NewKey makes a key pair of the host's folder and gives the private one's path.
 func (s *Server) NewKey(t testing.TB, name string, args ...string) string {
@@ -159,17 +195,18 @@ func (s *Server) Allow(t testing.TB, key string) {
 }
 
 // NewHostKey makes the host another one, as if it was set up anew.
-func (s *Server) NewHostKey(t testing.TB) { s.NewKey(t, "host_key") }
-
-// account makes the account; without root it is the one of the test.
-func (s *Server) account(t testing.TB, o Options) {
+func (s *Server) NewHostKey(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		me, err := user.Current()
-		must(t, err)
-		s.User = me.Username
-		return
-	}
+	s.NewKey(t, "host_key")
+	listened := s.said.listens()
+	must(t, syscall.Kill(s.pid, syscall.SIGHUP)) // it begins anew
+	s.listens(listened + 1)
+}
+
+// account makes the account.
+func (s *Server) account(o Options) {
+	t := s.t
+	t.Helper()
 	s.User = fmt.Sprintf("belfry%d-%d", os.Getpid(), accounts.Add(1))
 	shell := "/bin/sh"
 	if o.Shell != "" {
@@ -179,9 +216,8 @@ func (s *Server) account(t testing.TB, o Options) {
 		t.Fatalf("useradd: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
-		// What still runs as it would keep it.
-		_ = exec.Command("pkill", "-KILL", "-u", s.User).Run() // there may be none
-		_ = exec.Command("crontab", "-r", "-u", s.User).Run()  // nor a crontab
+		_ = exec.Command("crontab", "-r", "-u", s.User).Run() // it may have none
+		s.endSessions()                                       // what still runs as it would keep it
 		if out, err := exec.Command("userdel", "-f", s.User).CombinedOutput(); err != nil {
 			t.Errorf("userdel: %v\n%s", err, out)
 		}
@@ -198,85 +234,8 @@ func (s *Server) account(t testing.TB, o Options) {
 	}
 }
 
-// serve runs one sshd for one connection.
-func (s *Server) serve(conn net.Conn, binary string) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		_ = conn.Close()
-		return
-	}
-	syscall.CloseOnExec(pair[0])
-	syscall.CloseOnExec(pair[1])
-	theirs := os.NewFile(uintptr(pair[1]), "sshd")
-	file := os.NewFile(uintptr(pair[0]), "belfry")
-	ours, err := net.FileConn(file)
-	_ = file.Close()
-	if err != nil {
-		_ = conn.Close()
-		return
-	}
-	s.mu.Lock()
-	s.conns[conn] = true
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
-		_ = conn.Close()
-		_ = ours.Close()
-	}()
-	cmd := exec.Command(binary, "-i", "-e", "-f", filepath.Join(s.dir, "sshd_config"))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, &locked{s}
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.WaitDelay = 1
-	if err := cmd.Start(); err != nil {
-		return
-	}
-	_ = theirs.Close()
-	s.work.Go(func() { _ = cmd.Wait() })
-	back := make(chan struct{})
-	go func() {
-		defer close(back)
-		_, _ = io.Copy(conn, ours)
-		_ = conn.Close()
-	}()
-	_, _ = io.Copy(ours, &metered{conn, s})
-	_ = ours.Close()
-	<-back
-}
-
-// metered counts what is sent to the host, and cuts where it is told to.
-type metered struct {
-	net.Conn
-	s *Server
-}
-
-func (m *metered) Read(p []byte) (int, error) {
-	n, err := m.Conn.Read(p)
-	m.s.Sent.Add(int64(n))
-	for {
-		left := m.s.CutAfter.Load()
-		switch {
-		case left < 0:
-			return n, err
-		case int64(n) <= left:
-			if !m.s.CutAfter.CompareAndSwap(left, left-int64(n)) {
-				continue
-			}
-			return n, err
-		}
-		m.s.Cut()
-		return int(left), io.ErrUnexpectedEOF
-	}
-}
-
-type locked struct{ s *Server }
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	return l.s.said.Write(p)
-}
+// endSessions ends all that runs as the account, of which there may be nothing.
+func (s *Server) endSessions() { _ = exec.Command("pkill", "-KILL", "-u", s.User).Run() }
 
 func must(t testing.TB, err error) {
 	t.Helper()

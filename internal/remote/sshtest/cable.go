@@ -1,0 +1,125 @@
+//go:build linux
+
+package sshtest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"belfry/internal/machine"
+)
+
+// plug joins the network of the host to that of a process, by a cable that goes with
+// the host. Each cable is a network of its own, of those that RFC 2544 sets aside.
+func (s *Server) plug(near int) {
+	s.t.Helper()
+	for {
+		n := rand.IntN(1 << 15)
+		part := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
+		s.Laptop, s.Host = fmt.Sprint(part, n&63*4+1), fmt.Sprint(part, n&63*4+2)
+		const script = `there() { nsenter --net="/proc/$1/ns/net" sh -ec "$2"; }
+there "$1" "ip link add $3 type veth peer name eth0 netns $2 && ip addr add $4/30 dev $3 && ip link set $3 up" &&
+there "$2" "ip link set lo up && ip addr add $5/30 dev eth0 && ip link set eth0 up && ip route add default via $4"`
+		out, err := exec.Command("sh", "-c", script, "sh", strconv.Itoa(near), strconv.Itoa(s.pid), fmt.Sprint("belfry", n), s.Laptop, s.Host).CombinedOutput()
+		switch {
+		case err == nil:
+			return
+		case bytes.Contains(out, []byte("File exists")): // the name is another host's
+		default:
+			machine.Lacks(s.t, "a network for a host (CAP_NET_ADMIN, iproute2): %v: %s", err, out)
+		}
+	}
+}
+
+// Manner is how a cable is cut: what becomes of a packet that is sent over it.
+type Manner string
+
+// The two ways in which networks fail.
+const (
+	Silently Manner = "drop"                  // it is lost, as on the way to a machine that is gone
+	Loudly   Manner = "reject with tcp reset" // who sent it is told; the host never learns of it
+)
+
+// CutAfter cuts the cable once so many more bytes have come to the host's sshd, until
+// Mend.
+func (s *Server) CutAfter(bytes int64, how Manner) {
+	s.t.Helper()
+	s.do("nft", fmt.Sprintf("add table ip cable; add chain ip cable in { type filter hook input priority 0; }; flush chain ip cable in; add rule ip cable in tcp dport %s quota over %d bytes %s", s.Port, bytes, how))
+}
+
+// Mend makes the cable whole.
+func (s *Server) Mend() {
+	s.t.Helper()
+	s.do("nft", "flush chain ip cable in")
+}
+
+// Cut ends all connections there are. Both sides learn of it at once.
+func (s *Server) Cut() {
+	s.t.Helper()
+	s.do("ss", "--kill", "--no-header", "--tcp", "sport = :"+s.Port)
+}
+
+// Connections counts those there are.
+func (s *Server) Connections() int {
+	s.t.Helper()
+	return strings.Count(s.do("ss", "--no-header", "--tcp", "--numeric", "state", "established", "sport = :"+s.Port), "\n")
+}
+
+// Sent counts the bytes that came to the host.
+func (s *Server) Sent() int64 {
+	s.t.Helper()
+	sent, err := strconv.ParseInt(strings.TrimSpace(s.do("cat", "/sys/class/net/eth0/statistics/rx_bytes")), 10, 64)
+	must(s.t, err)
+	return sent
+}
+
+// Listen takes a free port of the host's own loopback.
+func (s *Server) Listen() net.Listener {
+	s.t.Helper()
+	ours, err := os.Open("/proc/thread-self/ns/net")
+	must(s.t, err)
+	defer ours.Close() //nolint:errcheck // it was only read
+	theirs, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.pid))
+	must(s.t, err)
+	defer theirs.Close() //nolint:errcheck // it was only read
+	var listener net.Listener
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // a thread that does not come back is given up
+		err := unix.Setns(int(theirs.Fd()), syscall.CLONE_NEWNET)
+		if err == nil {
+			listener, err = net.Listen("tcp", "127.0.0.1:0")
+			if back := unix.Setns(int(ours.Fd()), syscall.CLONE_NEWNET); back == nil {
+				runtime.UnlockOSThread()
+			}
+		}
+		done <- err
+	}()
+	must(s.t, <-done)
+	return listener
+}
+
+// Command is one that is executed in the network of the host.
+func (s *Server) Command(name string, args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{fmt.Sprintf("--net=/proc/%d/ns/net", s.pid), name}, args...)...)
+}
+
+// do executes such a command and gives what it prints.
+func (s *Server) do(name string, args ...string) string {
+	s.t.Helper()
+	out, err := s.Command(name, args...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%s %v on the host: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}

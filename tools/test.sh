@@ -19,7 +19,11 @@ need git git
 need ssh openssh-client
 need /usr/sbin/sshd openssh-server
 need busybox busybox-static # containers of tests have no libraries
-[ "$(id -u)" != 0 ] || need /usr/sbin/cron cron # internal/crontest runs it with a clock of its own; it asks for root
+if [ "$(id -u)" = 0 ]; then # whose tests these are
+	need /usr/sbin/cron cron # with a clock of its own
+	need ip iproute2 # hosts that are deployed to have networks of their own,
+	need nft nftables # which fail
+fi
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 [ -d /usr/share/zoneinfo ] || missing="$missing tzdata"
 if [ -n "$missing" ]; then

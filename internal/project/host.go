@@ -14,8 +14,8 @@ import (
 	"belfry/internal/job"
 )
 
-// Host is a machine that belfry.yaml says the project may be put on. On such a
-// machine itself it means nothing.
+// Host is a machine that the project may be put on. On such a machine itself it means
+// nothing.
 type Host struct {
 	Name       string
 	Address    string // [USER@]HOST[:PORT]; HOST may be an alias of the ssh configuration

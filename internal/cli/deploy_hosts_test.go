@@ -4,11 +4,13 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"belfry/internal/project"
 	"belfry/internal/remote/sshtest"
@@ -106,6 +108,11 @@ func TestWhatADeployLeftThatWasCutShortIsToldAndRemoved(t *testing.T) {
 				a.t.Fatal(err)
 			}
 			_, said, code := a.deploy(a.host.Address(), "--wait", "0s")
+			for end := time.Now().Add(20 * time.Second); exec.Command("pgrep", "-u", a.host.User, "-x", "belfry").Run() == nil; { // what asked for its turn
+				if time.Now().After(end) {
+					a.t.Fatal("the belfry on the host does not end")
+				}
+			}
 			return said, code
 		}, "bin, deploy.lock, deploying.lock"},
 	} {

@@ -92,8 +92,8 @@ func TestWhatADeployLeftThatWasCutShortIsToldAndRemoved(t *testing.T) {
 		left string
 	}{
 		"while it sent belfry": {func(a *away) (string, int) {
-			a.host.CutAfter.Store(6 << 20) // more than what sshd takes before the host reads it
-			defer a.host.CutAfter.Store(-1)
+			a.host.CutAfter(6<<20, sshtest.Loudly) // more than what sshd takes before the host reads it
+			defer a.host.Mend()
 			_, said, code := a.deploy(a.host.Address())
 			return said, code
 		}, "bin, deploy.lock"},
@@ -124,7 +124,7 @@ func TestWhatADeployLeftThatWasCutShortIsToldAndRemoved(t *testing.T) {
 				t.Fatalf("it was not cut short:\n%s", said)
 			}
 			_, said, code = a.deploy("status", a.host.Address())
-			if code != exitUnavailable || !strings.Contains(said, "music on 127.0.0.1: it is not deployed there, and in ~/belfry/music is "+c.left+"\n") {
+			if code != exitUnavailable || !strings.Contains(said, "music on "+a.host.Host+": it is not deployed there, and in ~/belfry/music is "+c.left+"\n") {
 				t.Errorf("its status: exit code %d\n%s", code, said)
 			}
 			if _, said, code := a.deploy("remove", a.host.Address()); code != exitUnavailable || !strings.Contains(said, "belfry deploy remove --all takes away") {

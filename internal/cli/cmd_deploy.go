@@ -24,12 +24,13 @@ import (
 func (c *command) deployCommand() *cobra.Command {
 	var o deployOptions
 	cmd := &cobra.Command{
-		Use:   "deploy USER@HOST",
+		Use:   "deploy [HOST]",
 		Short: "Put this project on a host and keep its times there",
 		Long: `Put the project of this folder on a host that is reached over ssh, and have a daemon
 keep its times there. No port is opened, and nothing but belfry and what its jobs need is
-installed. HOST may be an alias of ~/.ssh/config; keys, agents, ProxyJump and known
-hosts mean what they mean to ssh.
+installed. HOST is USER@HOST, a name among the hosts of belfry.yaml (without one: the only
+host there), or an alias of ~/.ssh/config; keys, agents, ProxyJump and known hosts mean
+what they mean to ssh.
 
 The host is looked at first, and what is to be done is printed and then ticked off. What
 is there already is not sent again; without a change nothing is done. The new release
@@ -38,23 +39,23 @@ runs again. Jobs that are running end on the release they began with. A command 
 cut short goes on where it was when it is given again. One that meets another deploy of
 the project to the host says whose it is and waits until that has ended (--wait).
 
-Left out is what .gitignore and .belfryignore say, .env, *.pem and the key, but for what belfry.yaml
-names (env_file is sent for its owner alone). Folders that jobs publish into outlive the
+Left out is what .gitignore and .belfryignore say, .env, *.pem and the keys of hosts, but for what
+the jobs name (env_file is sent for its owner alone). Folders that jobs publish into outlive the
 releases, in ~/belfry/PROJECT/shared.
 
 Exit codes: 0 it runs; 1 it does not, and what ran before does; 65 the project is wrong;
 66 a key or a file is not there; 69 the host does not answer, or cannot be trusted; 75 the
 host lacks something that is named, or another deploy of the project is at work there. With --run those of belfry run.`,
-		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy music --dry-run\n  belfry deploy music --run top-tracks\n  belfry deploy rollback music",
-		Args:    oneHost,
+		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy prod --dry-run\n  belfry deploy prod --run top-tracks\n  belfry deploy rollback prod",
+		Args:    hostOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.deploy(cmd.Context(), args[0], o)
+			return c.deploy(cmd, args, o)
 		},
 	}
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what would be done")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "with --dry-run: the plan as an object")
 	cmd.Flags().StringVar(&o.binary, "binary", "", "the belfry for the host (default: this one, belfry-linux-ARCH beside it, or one built from the source around it)")
-	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other")
+	cmd.Flags().StringVar(&o.profile, "aws-profile", "", "give the host this `PROFILE` of ~/.aws, and no other (default: that of belfry.yaml)")
 	cmd.Flags().StringVar(&o.run, "run", "", "then run this `JOB` once, and show its output")
 	patienceFlag(cmd, &o.patience)
 	waitFlag(cmd, &o.wait)
@@ -106,39 +107,62 @@ func (s *span) Set(text string) error {
 
 func (*span) Type() string { return "duration" }
 
-func oneHost(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usage("%s is given one host", cmd.CommandPath()).hint("%s USER@HOST, as in %s ec2-user@203.0.113.7 -i key-pair.pem", cmd.CommandPath(), cmd.CommandPath())
+func hostOrNone(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return oneHost(cmd, args)
 	}
 	return nil
 }
 
-// projectToDeploy reads the project of this folder as it is to be deployed.
-func (c *command) projectToDeploy() (*project.Project, project.Release, error) {
-	var r project.Release
-	file, err := project.Find(".")
-	if err != nil {
-		return nil, r, err
+func oneHost(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usage("%s is given one host", cmd.CommandPath()).hint("%s USER@HOST, as in %s ec2-user@203.0.113.7, or the name of a host of belfry.yaml", cmd.CommandPath(), cmd.CommandPath())
 	}
-	p, err := project.Load(file, project.Defaults{Owner: "deployed", Zone: time.UTC})
-	if err != nil {
-		return nil, r, &problem{err: err, next: "mend it and try again", code: exitBadFile}
+	return nil
+}
+
+// hostGiven is the host that a command of deploy is about: without an argument the
+// only one of the project.
+func hostGiven(cmd *cobra.Command, p *project.Project, args []string) (project.Host, error) {
+	switch {
+	case len(args) > 0:
+		return hostOf(p, args[0]), nil
+	case len(p.Hosts) == 0:
+		return project.Host{}, oneHost(cmd, args)
+	case len(p.Hosts) > 1:
+		return project.Host{}, usage("which host is meant? %s has %s", relative(p.File), strings.Join(hostNames(p), ", ")).hint("as in %s %s", cmd.CommandPath(), p.Hosts[0].Name)
 	}
+	return p.Hosts[0], nil
+}
+
+// releaseOf is what a project is deployed as.
+func (c *command) releaseOf(p *project.Project) (project.Release, error) {
 	var except []string
 	if key := c.there.identity; key != "" {
-		if key, err = filepath.Abs(key); err != nil {
-			return nil, r, err
+		key, err := filepath.Abs(key)
+		if err != nil {
+			return project.Release{}, err
 		}
 		except = append(except, key)
 	}
-	if r, err = p.Release(except...); err != nil {
-		return nil, r, &problem{err: err, code: exitBadFile}
+	r, err := p.Release(except...)
+	if err != nil {
+		return r, &problem{err: err, code: exitBadFile}
 	}
-	return p, r, nil
+	return r, nil
 }
 
-func (c *command) deploy(ctx context.Context, address string, o deployOptions) error {
-	p, r, err := c.projectToDeploy()
+func (c *command) deploy(cmd *cobra.Command, args []string, o deployOptions) error {
+	ctx := cmd.Context()
+	p, err := projectHere()
+	if err != nil {
+		return err
+	}
+	to, err := hostGiven(cmd, p, args)
+	if err != nil {
+		return err
+	}
+	r, err := c.releaseOf(p)
 	if err != nil {
 		return err
 	}
@@ -148,12 +172,12 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	d := remote.Deployment{Project: p, Release: r, Patience: o.patience, Wait: o.wait, Binary: func(ctx context.Context, arch string) (remote.Binary, error) {
 		return remote.FindBinary(ctx, o.binary, arch, Version)
 	}}
-	if o.profile != "" {
+	if name := cmp.Or(o.profile, to.AWSProfile); name != "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return err
 		}
-		profile, err := site.ReadProfile(home, o.profile)
+		profile, err := site.ReadProfile(home, name)
 		if err != nil {
 			return &problem{err: err, next: "aws configure --profile NAME makes one with keys", code: exitNotFound}
 		}
@@ -162,7 +186,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	if d.Key, err = keyFor(p); err != nil {
 		return err
 	}
-	h, err := c.connect(ctx, address)
+	h, err := c.connect(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -183,7 +207,7 @@ func (c *command) deploy(ctx context.Context, address string, o deployOptions) e
 	if err := c.tickOff(ctx, plan); err != nil {
 		return c.lastWords(err)
 	}
-	c.there.address = address
+	c.there.address = to.Name
 	c.data = ""
 	client, err := c.daemonThere(ctx)
 	if err != nil {
@@ -328,13 +352,13 @@ func (c *command) printNext(ctx context.Context, client *api.Client) error {
 func (c *command) deployRollbackCommand() *cobra.Command {
 	var patience, wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "rollback USER@HOST",
+		Use:   "rollback [HOST]",
 		Short: "Go back to the release before the one that runs",
 		Long: `Go back, on a host, to the release of this folder's project that ran before the one that
 runs now, with the belfry that ran it. The last three are kept.`,
-		Args: oneHost,
+		Args: hostOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, name, err := c.deployed(cmd.Context(), args[0])
+			h, name, err := c.deployed(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -342,7 +366,7 @@ runs now, with the belfry that ran it. The last three are kept.`,
 			if err != nil {
 				return c.lastWords(err)
 			}
-			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, harmlessly(r.Running.Release), shown(r.Running.At), harmlessly(r.Before.Release))
+			fmt.Fprintf(c.out, "%s runs release %s again, from %s; %s is left\n", name, harmlessly(r.Running.Release), moment(&r.Running.At, ""), harmlessly(r.Before.Release))
 			return nil
 		},
 	}
@@ -354,11 +378,11 @@ runs now, with the belfry that ran it. The last three are kept.`,
 func (c *command) deployStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "status USER@HOST",
+		Use:   "status [HOST]",
 		Short: "Say what is deployed on a host and how it is",
-		Args:  oneHost,
+		Args:  hostOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, name, err := c.deployed(cmd.Context(), args[0])
+			h, name, err := c.deployed(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -377,14 +401,14 @@ func (c *command) deployStatusCommand() *cobra.Command {
 			case st.Health.Error != "" || st.Health.Problem != "":
 				fmt.Fprintf(out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
 			default:
-				fmt.Fprintf(out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), shown(st.Health.Since), st.Service)
+				fmt.Fprintf(out, "the daemon is well: belfry %s, %s, since %s, kept running by %s\n", st.Health.Version, count(st.Health.Jobs, "job"), moment(&st.Health.Since, ""), st.Service)
 			}
 			if st.Health != nil && st.Health.Next != nil {
 				fmt.Fprintf(out, "next is %s at %s\n", st.Health.Next.Job, when(&st.Health.Next.At, st.Health.Next.Timezone))
 			}
 			for _, d := range slices.Backward(st.History) {
 				if slices.Contains(st.Releases, d.Release) {
-					fmt.Fprintf(out, "  %s  since %s\n", d.Release, shown(d.At))
+					fmt.Fprintf(out, "  %s  since %s\n", d.Release, moment(&d.At, ""))
 				}
 			}
 			return nil
@@ -398,14 +422,14 @@ func (c *command) deployRemoveCommand() *cobra.Command {
 	var all bool
 	var wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "remove USER@HOST",
+		Use:   "remove HOST",
 		Short: "Take this project from a host",
 		Long: `End the daemon of this folder's project on a host, and remove its releases and its belfry.
 The account of runs (data) and what was published there (shared) stay in ~/belfry/PROJECT,
 unless all is to go, now or with --all later. While jobs are running nothing is done (1).`,
 		Args: oneHost,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, name, err := c.deployed(cmd.Context(), args[0])
+			h, name, err := c.deployed(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -422,15 +446,15 @@ unless all is to go, now or with --all later. While jobs are running nothing is 
 }
 
 // deployed connects to a host that this folder's project was deployed to.
-func (c *command) deployed(ctx context.Context, address string) (*remote.Host, string, error) {
-	name := projectHere()
-	if name == "" {
-		file, err := project.Find(".")
-		if err == nil {
-			_, err = project.Load(file, project.Defaults{Zone: time.UTC})
-		}
+func (c *command) deployed(cmd *cobra.Command, args []string) (*remote.Host, string, error) {
+	p, err := projectHere()
+	if err != nil {
 		return nil, "", err
 	}
-	h, err := c.connect(ctx, address)
-	return h, name, err
+	to, err := hostGiven(cmd, p, args)
+	if err != nil {
+		return nil, "", err
+	}
+	h, err := c.connect(cmd.Context(), to)
+	return h, p.Name, err
 }

@@ -34,7 +34,7 @@ Exit codes: 0 nothing is wrong; 1 something is (✗). Otherwise those of "belfry
 // doctorThere has the belfry on the host look: most of what there is to see is no
 // daemon's to tell.
 func (c *command) doctorThere(ctx context.Context, asJSON bool) error {
-	h, err := c.connect(ctx, c.there.address)
+	h, err := c.hostThere(ctx)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (c *command) doctorThere(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		args = append(args, "--json")
 	}
-	out, code, err := h.Belfry(ctx, projectHere(), c.data, args...)
+	out, code, err := h.Belfry(ctx, nameHere(), c.data, args...)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,8 @@ func (c *command) lintCommand() *cobra.Command {
 		Long: `Read crontabs and say what their reader would not expect, a line each:
 file:line:col: rule: message, and below it what to do. docs/lint.md has a section for
 each rule. "-" is standard input. A file is read as a user's crontab; /etc/crontab and
-the files of /etc/cron.d, which have a user column, as the system's.
+the files of /etc/cron.d, which have a user column, as the system's. Of a belfry.yaml it
+says what is wrong.
 
 Exit codes: 0 nothing was found; 1 something was; 2 a file could not be read, or the
 command line is wrong.`,
@@ -72,9 +73,15 @@ command line is wrong.`,
 					fmt.Fprintf(c.err, "belfry: read crontab %s: %v\n", file, reason(err))
 					continue
 				}
-				o.System = system || systemCrontab(file)
-				o.Duration = c.durations(cmd.Context(), file)
-				for _, f := range append(crontab.Lint(file, text, o), optionFindings(file, text, zone)...) {
+				var findings []crontab.Finding
+				if filepath.Base(file) == project.FileName {
+					findings = projectFindings(file, text, zone)
+				} else {
+					o.System = system || systemCrontab(file)
+					o.Duration = c.durations(cmd.Context(), file)
+					findings = append(crontab.Lint(file, text, o), optionFindings(file, text, zone)...)
+				}
+				for _, f := range findings {
 					found = append(found, finding(f))
 					if !asJSON {
 						c.printFinding(f)
@@ -101,6 +108,17 @@ command line is wrong.`,
 	cmd.Flags().BoolVar(&rules, "rules", false, "list the rules")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of findings")
 	return cmd
+}
+
+// projectFindings are what is wrong in a belfry.yaml.
+func projectFindings(file string, text []byte, zone *time.Location) (list []crontab.Finding) {
+	_, err := project.Parse(text, file, project.Defaults{Zone: zone, Now: time.Now()})
+	var wrong project.Errors
+	_ = errors.As(err, &wrong) // there are no others
+	for _, e := range wrong {
+		list = append(list, crontab.Finding{File: file, Line: e.Line, Column: e.Column, Rule: "project", Message: e.Message, Fix: "mend it: belfry runs no job of the file as it is"})
+	}
+	return list
 }
 
 // optionFindings are the options of Belfry's that would have their entry left

@@ -370,7 +370,7 @@ func TestWhatARemovalLeftIsRemovedLater(t *testing.T) {
 		t.Helper()
 		for _, args := range [][]string{{"status", a.host.Address()}, {"rollback", a.host.Address()}, remove[:2], remove} {
 			_, said, code := a.deploy(args...)
-			if code != exitUnavailable || !strings.Contains(said, "belfry: music on "+a.host.Host+": it is not deployed there\n") {
+			if code != exitUnavailable || !strings.Contains(said, "belfry: music on "+a.host.Host+": it is not deployed there") {
 				t.Errorf("%s: deploy %v exits with %d\n%s", why, args, code, said)
 			}
 		}

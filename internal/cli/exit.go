@@ -116,7 +116,7 @@ func explainError(err error) *problem {
 		answer  *api.Error
 		badExpr *crontab.Error
 		path    *fs.PathError
-		where   *remote.AddressError
+		where   *project.AddressError
 		connect *remote.ConnectError
 		hostKey *remote.HostKeyError
 		key     *remote.KeyError
@@ -147,7 +147,7 @@ func explainError(err error) *problem {
 	case errors.As(err, &cut):
 		return &problem{err: cut, next: "the same command again goes on where this one was", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNotDeployed):
-		return &problem{err: err, next: "belfry deploy puts the project of this folder there; what a removed one left in ~/belfry on the host, belfry deploy remove --all takes away", code: exitUnavailable}
+		return &problem{err: err, next: "belfry deploy puts the project of this folder there; what a removed one, or a deploy that was cut short, left in ~/belfry on the host, belfry deploy remove --all takes away", code: exitUnavailable}
 	case errors.Is(err, remote.ErrNoDaemon):
 		return &problem{err: err, next: "belfry deploy puts the project of this folder there; belfry deploy status says what is there", code: exitUnavailable}
 	case strings.Contains(err.Error(), "file is not a database"), strings.Contains(err.Error(), "database disk image is malformed"):

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"belfry/api"
+	"belfry/internal/job"
 	"belfry/internal/project"
 	"belfry/internal/remote"
 )
@@ -31,8 +33,8 @@ type there struct {
 }
 
 func (t *there) flags(root *cobra.Command) {
-	root.PersistentFlags().StringVarP(&t.address, "host", "H", "", "talk to the daemon on this `USER@HOST`, over ssh; HOST may be an alias of ~/.ssh/config")
-	root.PersistentFlags().StringVarP(&t.identity, "identity", "i", "", "the private `KEY` for that host (default: those of the agent and of ~/.ssh)")
+	root.PersistentFlags().StringVarP(&t.address, "host", "H", "", "talk to the daemon on this `USER@HOST`, over ssh; or on a host of belfry.yaml, or an alias of ~/.ssh/config")
+	root.PersistentFlags().StringVarP(&t.identity, "identity", "i", "", "the private `KEY` for that host (default: that of belfry.yaml, those of the agent and of ~/.ssh)")
 	root.PersistentFlags().BoolVar(&t.acceptNew, "accept-new", false, "remember the key of a host that is not known, without a question")
 }
 
@@ -51,10 +53,15 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 	for at := cmd; at != nil; at = at.Parent() {
 		isHere = isHere || here[at.Name()]
 	}
+	for _, name := range []string{"identity", "aws-profile", "run", "binary"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usage("--%s is empty", name).hint("leave it out, or give it a value; is a variable not set?")
+		}
+	}
 	deploys := cmd.Name() == "deploy" || cmd.HasParent() && cmd.Parent().Name() == "deploy"
 	switch {
 	case t.address == "" && cmd.Flags().Changed("host"): // the variable of a script that is not set
-		return &remote.AddressError{Text: t.address}
+		return &project.AddressError{Text: t.address}
 	case t.address != "" && deploys:
 		return usage("belfry deploy is given its host without -H").hint("belfry deploy %s", t.address)
 	case t.address != "" && isHere:
@@ -67,8 +74,30 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// connect gives the connection to a host; there is one of it.
-func (c *command) connect(ctx context.Context, address string) (*remote.Host, error) {
+// hostThere gives the connection to the host of -H. Where belfry.yaml is wrong,
+// nobody knows which machine a name means, and another one is not to be taken for it.
+func (c *command) hostThere(ctx context.Context) (*remote.Host, error) {
+	p, err := projectHere()
+	if wrong := new(problem); errors.As(err, &wrong) && !strings.Contains(c.there.address, "@") {
+		return nil, wrong.hint("mend it, or write USER@HOST: a name alone may be that of a host in it")
+	}
+	return c.connect(ctx, hostOf(p, c.there.address))
+}
+
+// hostOf is the host that a name means: one of the project's (nil: there is no project),
+// else what it is to ssh.
+func hostOf(p *project.Project, name string) project.Host {
+	if p != nil {
+		if at := slices.IndexFunc(p.Hosts, func(h project.Host) bool { return h.Name == name }); at >= 0 {
+			return p.Hosts[at]
+		}
+	}
+	return project.Host{Name: name, Address: name}
+}
+
+// connect gives the connection to a host; there is one of it. Flags win over what
+// belfry.yaml says.
+func (c *command) connect(ctx context.Context, to project.Host) (*remote.Host, error) {
 	t := &c.there
 	if t.host != nil {
 		return t.host, nil
@@ -79,7 +108,7 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 		return nil, err
 	}
 	o := remote.Options{
-		Address: address, Identity: t.identity, Home: home, User: cmp.Or(name, os.Getenv("USER")), Agent: os.Getenv("SSH_AUTH_SOCK"), Getenv: os.Getenv,
+		Address: to.Address, Identity: cmp.Or(t.identity, to.Identity), Home: home, User: cmp.Or(name, os.Getenv("USER")), Agent: os.Getenv("SSH_AUTH_SOCK"), Getenv: os.Getenv,
 		AcceptNew: t.acceptNew, Tell: c.tell,
 	}
 	if tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
@@ -87,7 +116,31 @@ func (c *command) connect(ctx context.Context, address string) (*remote.Host, er
 		o.Ask = question
 	}
 	t.host, err = remote.Connect(ctx, o)
+	var unknown *remote.ConnectError
+	if errors.As(err, &unknown) && errors.Is(err, remote.ErrUnknownHost) && unknown.Host == to.Name {
+		return nil, &problem{err: err, next: unknown.Hint + notOfProject(to.Name), code: exitUnavailable}
+	}
 	return t.host, err
+}
+
+// notOfProject says, of a name that no host has, what belfry.yaml has.
+func notOfProject(name string) string {
+	p, err := projectHere()
+	switch {
+	case err != nil:
+		return "; the hosts of a belfry.yaml are known in its folder"
+	case len(p.Hosts) == 0:
+		return ""
+	}
+	return "; no host of belfry.yaml is called so" + job.Suggestion(name, hostNames(p))
+}
+
+func hostNames(p *project.Project) []string {
+	names := make([]string, len(p.Hosts))
+	for i, h := range p.Hosts {
+		names[i] = h.Name
+	}
+	return names
 }
 
 // question asks the person at the terminal, wherever the standard streams go.
@@ -134,11 +187,11 @@ func (c *command) daemonThere(ctx context.Context) (*api.Client, error) {
 	if t.client != nil {
 		return t.client, nil
 	}
-	h, err := c.connect(ctx, t.address)
+	h, err := c.hostThere(ctx)
 	if err != nil {
 		return nil, err
 	}
-	client, err := h.Daemon(ctx, projectHere(), c.data)
+	client, err := h.Daemon(ctx, nameHere(), c.data)
 	if err != nil {
 		return nil, err
 	}
@@ -157,13 +210,26 @@ func (c *command) daemonThere(ctx context.Context) (*api.Client, error) {
 	return client, nil
 }
 
-// projectHere is the name of the project of this folder; empty without one.
-func projectHere() string {
+// projectHere is the project of this folder, as it is for this machine to read.
+func projectHere() (*project.Project, error) {
 	file, err := project.Find(".")
 	if err != nil {
-		return ""
+		return nil, err
 	}
-	p, err := project.Load(file, project.Defaults{Zone: time.UTC})
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, err
+	}
+	p, err := project.Load(file, project.Defaults{Owner: "deployed", Zone: time.UTC, Home: home})
+	if err != nil {
+		return nil, &problem{err: err, next: "mend it and try again", code: exitBadFile}
+	}
+	return p, nil
+}
+
+// nameHere is the name of that project; empty without one.
+func nameHere() string {
+	p, err := projectHere()
 	if err != nil {
 		return ""
 	}

@@ -81,6 +81,7 @@ func (p *parser) document(text []byte) {
 			p.mapping(n, "a default", p.jobKeys(&job.Job{Settings: &job.Settings{}}))
 		}},
 		{"jobs", nil}, // after the others, whatever their order
+		{"hosts", p.hosts},
 		{"daemon", p.daemon},
 	}
 	body := root.Content[0]

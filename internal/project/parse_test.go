@@ -25,7 +25,7 @@ func defaults(t testing.TB) Defaults {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Defaults{Owner: "me", Zone: zone, Now: time.Date(2026, 7, 10, 12, 0, 0, 0, time.UTC)}
+	return Defaults{Owner: "me", Zone: zone, Now: time.Date(2026, 7, 10, 12, 0, 0, 0, time.UTC), Home: "/home/me"}
 }
 
 // parse reads a text that stands in a folder called shop.
@@ -112,6 +112,9 @@ func TestTheDocumentedFileIsReadAndHoldsEveryKey(t *testing.T) {
 	limits := []job.Limit{{Resource: "open_files", Value: 1024}, {Resource: "processes", Value: 500}, {Resource: "file_size", Value: 2 << 30}, {Resource: "core_size"}, {Resource: "cpu_time", Value: 1800}, {Resource: "memory", Value: 4 << 30}, {Resource: "stack", Value: 16 << 20}}
 	if !slices.Equal(j.Limits, limits) {
 		t.Errorf("limits %+v, want %+v", j.Limits, limits)
+	}
+	if want := []Host{{"prod", "ec2-user@ec2-3-35-0-1.ap-northeast-2.compute.amazonaws.com", "/home/me/.ssh/key-pair.pem", "music"}}; !slices.Equal(p.Hosts, want) {
+		t.Errorf("the hosts are %+v, want %+v", p.Hosts, want)
 	}
 	want := Daemon{
 		Slots: 8, Pools: map[string]int{"api": 2}, Listen: "127.0.0.1:8080", MailSpool: "/var/mail", PublishPatience: 24 * time.Hour,

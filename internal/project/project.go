@@ -24,6 +24,7 @@ type Project struct {
 	File   string // absolute path of belfry.yaml
 	Zone   *time.Location
 	Jobs   []*job.Job // in file order, but parents before the jobs that come after them
+	Hosts  []Host     // in file order
 	Daemon Daemon
 }
 
@@ -117,6 +118,7 @@ type Defaults struct {
 	Owner string
 	Zone  *time.Location // of the host
 	Now   time.Time      // from when on firings are to have targets of their own
+	Home  string         // of the person, for the keys of hosts
 }
 
 // Load reads the belfry.yaml at file. Everything that is wrong in it is in the

@@ -77,8 +77,8 @@ func ReleaseAt(dir string) (name, root string, ok bool) {
 
 // Release reads the project's folder: what is to be shipped of it. Left out is
 // what its .gitignore and .belfryignore files say, except for the files that the
-// jobs name, and the files in except whatever is said of them: absolute paths, as
-// that of the key by which the host is reached.
+// jobs name, and the keys of hosts and the files in except whatever is said of them:
+// absolute paths, as that of the key by which the host is reached.
 func (p *Project) Release(except ...string) (Release, error) {
 	r := Release{Project: p.Name, Files: []ReleaseFile{}}
 	var err error
@@ -105,6 +105,9 @@ func (p *Project) Release(except ...string) (Release, error) {
 		return r, err
 	}
 	w := walker{dir: p.Dir, left: r.Shared, named: named, release: &r}
+	for _, h := range p.Hosts {
+		except = append(except, h.Identity)
+	}
 	for _, file := range except {
 		if rel, ok := p.within(file); ok {
 			w.left = append(w.left, rel)

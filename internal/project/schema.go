@@ -2,6 +2,7 @@ package project
 
 import (
 	"encoding/json"
+	"strings"
 
 	"belfry/internal/job"
 )
@@ -21,6 +22,7 @@ func Schema() []byte {
 			"description": "The jobs, by name.", "type": "object", "minProperties": 1,
 			"propertyNames": shape{"pattern": name}, "additionalProperties": shape{"$ref": "#/definitions/job"},
 		},
+		"hosts":  hostsShape(),
 		"daemon": daemonShape(),
 	})
 	file["$schema"] = "http://json-schema.org/draft-07/schema#"
@@ -44,6 +46,7 @@ const (
 	wait     = `(?!$)([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?`
 	amount   = `[0-9]{1,18}(KiB|MiB|GiB|TiB)?`
 	schedule = `^\s*(@[A-Za-z]+|\S+(\s+\S+){4})\s*$`
+	address  = `^(?!-)[^\x00-\x20\x7f"'` + "`" + `$;&|<>(){}]+$`
 	target   = `^(s3://|(?!~)(?![A-Za-z][A-Za-z0-9+.-]*:))`
 )
 
@@ -129,6 +132,18 @@ func targetShape() shape {
 	})
 	s["required"] = []string{"to"}
 	return s
+}
+
+func hostsShape() shape {
+	const description = "As typed otherwise: [USER@]HOST[:PORT]; HOST may be an alias of ~/.ssh/config."
+	host := keys("", map[string]shape{
+		"address":     text(description, address),
+		"identity":    text("The private key, as -i: a path from the project's folder, or one that begins with ~/.", "."),
+		"aws_profile": text("The profile of ~/.aws that the host is given, as --aws-profile.", "."),
+	})
+	host["required"] = []string{"address"}
+	hostName := "^(?!-|(" + strings.Join(commands, "|") + ")$)" + strings.TrimPrefix(name, "^")
+	return named("Machines that the project may be put on, by name, for belfry deploy and -H.", hostName, either("", text(description, address), host))
 }
 
 func daemonShape() shape {

@@ -28,12 +28,13 @@ func TestTheSchemaHasTheKeysThatTheParserKnows(t *testing.T) {
 		job:                                "jobs: {a: {¿: 1}}",
 		job + "/python/anyOf/1/properties": "jobs: {a: {python: {¿: 1}}}",
 		job + "/retry/anyOf/1/properties":  "jobs: {a: {retry: {¿: 1}}}",
-		job + "/publish/anyOf/0/anyOf/1/properties":         "jobs: {a: {publish: {¿: 1}}}",
-		job + "/notify/properties":                          "jobs: {a: {notify: {¿: 1}}}",
-		job + "/limits/properties":                          "jobs: {a: {limits: {¿: 1}}}",
-		"properties/daemon/properties":                      "daemon: {¿: 1}",
-		"properties/daemon/properties/retention/properties": "daemon: {retention: {¿: 1}}",
-		"properties/daemon/properties/mail/properties":      "daemon: {mail: {¿: 1}}",
+		job + "/publish/anyOf/0/anyOf/1/properties":                "jobs: {a: {publish: {¿: 1}}}",
+		job + "/notify/properties":                                 "jobs: {a: {notify: {¿: 1}}}",
+		job + "/limits/properties":                                 "jobs: {a: {limits: {¿: 1}}}",
+		"properties/hosts/additionalProperties/anyOf/1/properties": "hosts: {a: {¿: 1}}",
+		"properties/daemon/properties":                             "daemon: {¿: 1}",
+		"properties/daemon/properties/retention/properties":        "daemon: {retention: {¿: 1}}",
+		"properties/daemon/properties/mail/properties":             "daemon: {mail: {¿: 1}}",
 	} {
 		_, err := parse(t, text)
 		if err == nil {
@@ -113,6 +114,11 @@ func TestTheSchemaAndTheParserAgree(t *testing.T) {
 	} {
 		taken = append(taken, "jobs: {a: {command: x}}\ndaemon: {"+keys+"}")
 	}
+	for _, hosts := range []string{
+		`{}`, `{prod: me@music}`, `{"7": 10, a.b: "[::1]:22", _c: 'DOM\me@music'}`, `{prod: {address: music:22, identity: ~/.ssh/k, aws_profile: 1}}`,
+	} {
+		taken = append(taken, "hosts: "+hosts+"\njobs: {a: {command: x}}")
+	}
 	refused := []string{
 		"jobs: {}", "jobs: [a]", "timezone: UTC", "jobs: {a: {}}", "jobs: {a: }", "jobs: {Top Tracks: {command: x}}", "jobs: {.a: {command: x}}",
 		"defaults: {timeout: 1m}\njobs: {a: {schedule: '@daily'}}", "defaults: {timeout: soon}\njobs: {a: {command: x}}",
@@ -136,6 +142,14 @@ func TestTheSchemaAndTheParserAgree(t *testing.T) {
 		`listen: 8080`, `listen: localhost`, `publish_patience: 0`, `mail: spool`, `mail: {dir: x}`, `port: 1`,
 	} {
 		refused = append(refused, "jobs: {a: {command: x}}\ndaemon: {"+keys+"}")
+	}
+
+	for _, hosts := range []string{
+		``, `music`, `[music]`, `{prod: }`, `{prod: ""}`, `{prod: []}`, `{prod: {}}`, `{prod: {identity: k}}`, `{prod: {address: }}`, `{prod: {address: a, port: 22}}`,
+		`{prod: {address: a, identity: ""}}`, `{prod: {address: a, aws_profile: ""}}`, `{prod: {address: a, identity: [k]}}`, `{Prod: music}`, `{-p: music}`, `{status: music}`,
+		`{prod: -oX}`, `{prod: "-oX@music"}`, `{prod: "me@a b"}`, `{prod: "me@a\nb"}`, `{prod: "me@$(id)"}`,
+	} {
+		refused = append(refused, "hosts: "+hosts+"\njobs: {a: {command: x}}")
 	}
 
 	var documents []any

@@ -374,10 +374,22 @@ func (h *Host) Rollback(ctx context.Context, projectName string, patience, wait 
 	return r, resultError(r)
 }
 
-// Status says what there is of a project on the host.
+// Status says what there is of a project on the host. For one that is not deployed
+// there the error, ErrNotDeployed, names what is left of it.
 func (h *Host) Status(ctx context.Context, projectName string) (site.Status, error) {
 	var st site.Status
-	return st, h.site(ctx, projectName, "", "status", struct{}{}, &st)
+	err := h.site(ctx, projectName, "", "status", struct{}{}, &st)
+	if !errors.Is(err, ErrNotDeployed) {
+		return st, err
+	}
+	left, failed := h.script(ctx, `cd "$HOME/$1" 2>/dev/null && ls -A || exit 0`, h.root(projectName))
+	switch {
+	case failed != nil:
+		return st, failed
+	case left != "":
+		return st, fmt.Errorf("%w, and in ~/%s is %s", err, h.root(projectName), strings.Join(strings.Fields(left), ", "))
+	}
+	return st, err
 }
 
 // Remove takes a project from the host: with all, its account and what was

@@ -175,7 +175,7 @@ func (k *keyring) file(path string) (ssh.Signer, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, &KeyError{Path: path, Err: cause(err), Hint: "check the path given with -i"}
+		return nil, &KeyError{Path: path, Err: cause(err), Hint: "check the path: that of -i, or of the host's identity in belfry.yaml"}
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, &KeyError{Path: path, Err: fmt.Errorf("others can read it (mode %04o)", info.Mode().Perm()), Hint: "chmod 600 " + Quote(path)}

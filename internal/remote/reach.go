@@ -29,6 +29,9 @@ type ConnectError struct {
 func (e *ConnectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Host, e.Err) }
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// ErrUnknownHost is why a host cannot be connected to whose name no machine has.
+var ErrUnknownHost = errors.New("there is no host of this name")
+
 // HostKeyError says that the key of a host is not to be trusted.
 type HostKeyError struct {
 	Host    string
@@ -249,7 +252,7 @@ func explainDial(s *station, err error) error {
 		e.Err = fmt.Errorf("%s, which leads there, cannot connect to %s: %s", s.after, s.address, refused.Message)
 		e.Hint = fmt.Sprintf("is the machine running, and does %s reach it by this name and port?", s.after)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		e.Err, e.Hint = errors.New("there is no host of this name"), "check the name, or add it to ~/.ssh/config"
+		e.Err, e.Hint = ErrUnknownHost, "check the name, or add it to ~/.ssh/config"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		e.Err = fmt.Errorf("nothing answers at %s within %s", s.address, s.timeout)
 		e.Hint = "is the machine running, the address right, and port 22 open for you (on EC2: its security group)?"

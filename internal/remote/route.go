@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"belfry/internal/project"
 )
 
 // station is a host on the way, as the ssh configuration has it.
@@ -49,7 +51,7 @@ func routeTo(ctx context.Context, address, identity string, o Options, depth int
 	if depth > 8 {
 		return nil, fmt.Errorf("the ssh configuration sends %s over itself (ProxyJump)", address)
 	}
-	user, host, port, err := splitAddress(address)
+	user, host, port, err := project.SplitAddress(address)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func routeTo(ctx context.Context, address, identity string, o Options, depth int
 // station is the host as the configuration has it, without the way there.
 func (c *sshConfig) station(identity string) (*station, error) {
 	name, port := c.hostName(), c.portName()
-	if !isPort(port) {
+	if !project.IsPort(port) {
 		return nil, fmt.Errorf("%q is not a port", port)
 	}
 	s := &station{
@@ -169,47 +171,4 @@ func (c *sshConfig) paths(values []string) (list []string, err error) {
 		list = append(list, path)
 	}
 	return list, nil
-}
-
-// splitAddress reads [USER@]HOST[:PORT]. As in ssh, none of them can hold what means
-// something to the shell of a ProxyCommand, but for the backslash of a user's domain.
-func splitAddress(text string) (user, host, port string, err error) {
-	host = text
-	if at := strings.LastIndexByte(host, '@'); at >= 0 {
-		user, host = host[:at], host[at+1:]
-		if user == "" || user[0] == '-' || strings.HasSuffix(user, `\`) || strings.ContainsFunc(user, means(forShells)) {
-			return "", "", "", &AddressError{text}
-		}
-	}
-	if name, p, err := net.SplitHostPort(host); err == nil {
-		host, port = name, p
-		if port != "" && !isPort(port) {
-			return "", "", "", &AddressError{text}
-		}
-	}
-	host = strings.Trim(host, "[]")
-	if host == "" || strings.HasPrefix(host, "-") || strings.ContainsFunc(host+port, means(forShells+`/\`)) {
-		return "", "", "", &AddressError{text}
-	}
-	return user, host, port, nil
-}
-
-// isPort reports whether a text is the number of a port.
-func isPort(text string) bool {
-	n, err := strconv.ParseUint(text, 10, 16)
-	return err == nil && n > 0
-}
-
-const forShells = "\"'`$;&|<>(){}"
-
-// means reports whether a character is one of some, or no part of a name at all.
-func means(some string) func(r rune) bool {
-	return func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(some, r) }
-}
-
-// AddressError says that a text names no host.
-type AddressError struct{ Text string }
-
-func (e *AddressError) Error() string {
-	return fmt.Sprintf("%q is not a host; write USER@HOST, as in ec2-user@203.0.113.7, and a port (1–65535) as HOST:PORT", e.Text)
 }

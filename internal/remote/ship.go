@@ -43,7 +43,9 @@ func (m *metered) Read(p []byte) (int, error) {
 // name; $3: size; $4: SHA-256; $5: what computes that; $6: what unpacks.
 const receiveBinary = `set -e
 umask 077
-bin=$HOME/belfry/$1/bin
+mkdir -p "$HOME/belfry/$1"
+: >>"$HOME/belfry/$1/` + site.LockName + `" # by which a removal knows the folder
+bin=$HOME/belfry/$1/` + site.BinariesName + `
 mkdir -p "$bin"
 new=$bin/.$2.$$
 trap 'rm -rf "$new"' EXIT

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"belfry/internal/machine"
+	"belfry/internal/project"
 )
 
 // TestTheConfigurationIsReadAsSSHReadsIt compares what is read with what ssh -G says.
@@ -150,7 +151,7 @@ func TestAnAddressHoldsNothingForAShell(t *testing.T) {
 		"music:22": true, "music:0": false, "music:99999": false, "music:ssh": false,
 	} {
 		_, err := route(t.Context(), Options{Address: address, Home: home, User: "me"})
-		var wrong *AddressError
+		var wrong *project.AddressError
 		if errors.As(err, &wrong) == right || right && err != nil {
 			t.Errorf("%q: %v", address, err)
 		}

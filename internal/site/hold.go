@@ -173,7 +173,7 @@ func (s *Site) locked(ctx context.Context, work func() error) error {
 	if err := os.MkdirAll(s.Root, 0o700); err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}
-	file, err := os.OpenFile(s.path(lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(s.path(LockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}

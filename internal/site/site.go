@@ -27,13 +27,13 @@ const (
 	IncomingName = "incoming" // files that were sent and are in no release yet, called by their hash
 	DataName     = "data"
 	historyName  = "history.json"
-	lockName     = "deploy.lock" // held for a step of a deploy
+	LockName     = "deploy.lock" // held for a step of a deploy; the first thing that one makes here
 )
 
 // deployed are the parts that go with a removal, and remains those that stay.
 var (
 	deployed = []string{CurrentName, BinaryName, project.ReleasesName, BinariesName, IncomingName, historyName, ServiceName}
-	remains  = []string{DataName, project.SharedName, supervisorName, HoldName, lockName}
+	remains  = []string{DataName, project.SharedName, supervisorName, HoldName, LockName}
 )
 
 // Parts are all that belfry makes in a site. The last is there as long as any other.

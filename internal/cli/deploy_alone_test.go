@@ -136,7 +136,7 @@ func TestADeployThatMeetsAnotherSaysWhoseItIsAndWaits(t *testing.T) {
 		t.Error("it was deployed nevertheless")
 	}
 	waits := a.start("deploy", "-i", a.host.Key, a.host.Address())
-	waits.until("alice@laptop deploys release 0123 on "+a.host.Host+", since ")
+	waits.until("alice@laptop deploys release 0123 on " + a.host.Host + ", since ")
 	if err := hold.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

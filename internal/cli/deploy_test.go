@@ -253,9 +253,8 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 			t.Fatal("it does not begin")
 		}
 	}
-	taken := a.host.Listen() // it looks right, and only its daemon finds out
-	defer taken.Close() //nolint:errcheck // it only took the port
-	a.write("belfry.yaml", long+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
+	taken, _ := a.host.Listen() // it looks right, and only its daemon finds out
+	a.write("belfry.yaml", long+"daemon: {listen: \""+taken+"\"}\n")
 	out, said, code := a.deploy(a.host.Address(), "--patience", "3s")
 	if code != exitFailed || !strings.Contains(said, "gone back to release "+first) || !strings.Contains(said, "is taken") {
 		t.Errorf("the broken release: %d\n%s%s", code, out, said)
@@ -299,8 +298,8 @@ func TestABrokenReleaseGoesBackWhileALongJobRunsOn(t *testing.T) {
 func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
 	t.Parallel()
 	a := newAway(t, sshtest.Options{}).seeded()
-	taken := a.host.Listen()
-	a.write("belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\ndaemon: {listen: \""+taken.Addr().String()+"\"}\n")
+	taken, free := a.host.Listen()
+	a.write("belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\ndaemon: {listen: \""+taken+"\"}\n")
 	_, said, code := a.deploy(a.host.Address(), "--patience", "2s")
 	if code != exitFailed || !strings.Contains(said, "nothing of it is left running") {
 		t.Errorf("exit code %d: %s", code, said)
@@ -308,9 +307,7 @@ func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
 	eventually(t, "nothing of the account is left but zombies", func() bool {
 		return exec.Command("pgrep", "-u", a.host.User, "-r", "RSDT").Run() != nil
 	})
-	if err := taken.Close(); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	a.deploys()
 }
 
@@ -503,9 +500,8 @@ func TestAReleaseThatRunsIsNotTakenAwayBecauseItWasNotNoted(t *testing.T) {
 	a.deploys()
 	first := a.release()
 	a.on("rm belfry/music/history.json")
-	taken := a.host.Listen()
-	defer taken.Close() //nolint:errcheck // it only took the port
-	a.write("belfry.yaml", music+"daemon: {listen: \""+taken.Addr().String()+"\"}\n")
+	taken, _ := a.host.Listen()
+	a.write("belfry.yaml", music+"daemon: {listen: \""+taken+"\"}\n")
 	if _, said, code := a.deploy(a.host.Address(), "--patience", "3s"); code != exitFailed || !strings.Contains(said, "gone back to release "+first) {
 		t.Errorf("exit code %d\n%s", code, said)
 	}

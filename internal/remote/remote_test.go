@@ -186,7 +186,9 @@ func TestAJumpHostThatLetsNobodyThroughIsNamed(t *testing.T) {
 	p := newPerson(t, jump)
 	p.o.AcceptNew, p.o.Address = true, "music"
 	door := []string{"Host music", "  HostName 127.0.0.1", "  Port 1", "  ProxyJump door", "Host door", "  Port " + jump.Port}
-	of := func(s *sshtest.Server) []string { return []string{"  HostName " + s.Host, "  User " + s.User, "  IdentityFile " + s.Key} }
+	of := func(s *sshtest.Server) []string {
+		return []string{"  HostName " + s.Host, "  User " + s.User, "  IdentityFile " + s.Key}
+	}
 	p.config(t, append(door, of(jump)...)...)
 	err := p.refused(t, "connect to music: door, which leads there, lets nobody through to 127.0.0.1:1")
 	var connect *ConnectError

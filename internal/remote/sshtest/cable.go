@@ -3,18 +3,15 @@
 package sshtest
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
+	"sync"
 
 	"belfry/internal/machine"
 )
@@ -83,30 +80,27 @@ func (s *Server) Sent() int64 {
 	return sent
 }
 
-// Listen takes a free port of the host's own loopback.
-func (s *Server) Listen() net.Listener {
+// Listen takes a free port of the host's own loopback, and gives its address and what
+// frees it.
+func (s *Server) Listen() (address string, free func()) {
 	s.t.Helper()
-	ours, err := os.Open("/proc/thread-self/ns/net")
+	cmd := s.Command("/usr/bin/python3", "-c", `import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+sys.stdin.read()`)
+	in, err := cmd.StdinPipe()
 	must(s.t, err)
-	defer ours.Close() //nolint:errcheck // it was only read
-	theirs, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.pid))
+	out, err := cmd.StdoutPipe()
 	must(s.t, err)
-	defer theirs.Close() //nolint:errcheck // it was only read
-	var listener net.Listener
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // a thread that does not come back is given up
-		err := unix.Setns(int(theirs.Fd()), syscall.CLONE_NEWNET)
-		if err == nil {
-			listener, err = net.Listen("tcp", "127.0.0.1:0")
-			if back := unix.Setns(int(ours.Fd()), syscall.CLONE_NEWNET); back == nil {
-				runtime.UnlockOSThread()
-			}
-		}
-		done <- err
-	}()
-	must(s.t, <-done)
-	return listener
+	must(s.t, cmd.Start())
+	free = sync.OnceFunc(func() {
+		_ = in.Close()
+		_ = cmd.Wait() // it held a port and nothing else
+	})
+	s.t.Cleanup(free)
+	port, err := bufio.NewReader(out).ReadString('\n')
+	must(s.t, err)
+	return net.JoinHostPort("127.0.0.1", strings.TrimSpace(port)), free
 }
 
 // Command is one that is executed in the network of the host.

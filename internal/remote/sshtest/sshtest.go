@@ -70,7 +70,9 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-func (o *output) listens() (times int) { return strings.Count(o.String(), "Server listening on 0.0.0.0") }
+func (o *output) listens() (times int) {
+	return strings.Count(o.String(), "Server listening on 0.0.0.0")
+}
 
 var accounts atomic.Int64
 

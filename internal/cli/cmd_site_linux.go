@@ -25,15 +25,18 @@ import (
 // output, both JSON.
 func (c *command) siteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    "internal-site ACTION ROOT",
+		Use:    "internal-site ACTION ROOT [DEPLOY]",
 		Hidden: true,
-		Args:   cobra.ExactArgs(2),
+		Args:   cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, err := filepath.Abs(args[1])
 			if err != nil {
 				return err
 			}
 			s := &site.Site{Root: root, Check: c.checkRelease}
+			if len(args) > 2 {
+				s.Deploy = args[2]
+			}
 			ctx := cmd.Context()
 			switch args[0] {
 			case "hold":

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func at(d site.Deploying, host string) string {
 
 // hold is a project's site on a host that is ours alone.
 type hold struct {
+	h    *Host
 	p    *process
 	stop context.CancelFunc
 	lost chan error // why it ended, once it has
@@ -43,7 +45,8 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 	if err != nil {
 		machine = "another machine"
 	}
-	me, err := json.Marshal(site.Asking{Deploying: site.Deploying{By: h.o.User + "@" + machine, Does: does}, Wait: wait})
+	asking := site.Asking{Deploying: site.Deploying{ID: rand.Text(), By: h.o.User + "@" + machine, Does: does}, Wait: wait}
+	me, err := json.Marshal(asking)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +55,7 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 		return nil, h.siteError(projectName, "hold", err)
 	}
 	signing, stop := context.WithCancel(ctx)
-	held := &hold{p, stop, make(chan error, 1)}
+	held := &hold{h, p, stop, make(chan error, 1)}
 	go p.giveSigns(signing, append(me, '\n'))
 	for answers := json.NewDecoder(io.LimitReader(p.out, mostSaid)); ; {
 		var turn site.Turn
@@ -61,6 +64,7 @@ func (h *Host) hold(ctx context.Context, projectName, binary, does string, wait 
 			defer held.close()
 			return nil, h.siteError(projectName, "hold", p.failed(err))
 		case turn.Held:
+			h.deploy = asking.ID
 			go func() { held.lost <- p.session.Wait() }()
 			return held, nil
 		case turn.Late:
@@ -115,6 +119,7 @@ func (l *hold) release() {
 }
 
 func (l *hold) close() {
+	l.h.deploy = ""
 	l.stop()
 	_ = l.p.close()
 }

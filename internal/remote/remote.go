@@ -48,6 +48,7 @@ type Host struct {
 	client   *ssh.Client // guarded by mu; nil: it was cut
 	jumps    []*ssh.Client
 	resolved map[string]string // guarded by mu: project → its data folder there
+	deploy   string            // the ID of our deploy that is at work there; empty: none is
 }
 
 // Connect gives a connection to a host. The caller closes it.

@@ -118,7 +118,7 @@ func (h *Host) sendFiles(ctx context.Context, p *project.Project, r project.Rele
 	}
 	if len(wanted) > 0 {
 		var done int64
-		_, err := h.send(ctx, siteScript+` receive "$1"`, []string{h.root(p.Name), binary}, func(w io.Writer) error {
+		_, err := h.send(ctx, siteScript+` receive "$1" "$3"`, []string{h.root(p.Name), binary, h.deploy}, func(w io.Writer) error {
 			return packed(w, func(w io.Writer) error {
 				for _, f := range wanted {
 					if err := sendFile(w, filepath.Join(p.Dir, f.Path), f, func(file io.Reader) io.Reader { return &metered{file, &done, bytes, tell} }); err != nil {
@@ -170,8 +170,12 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 	if err != nil {
 		return err
 	}
+	ofDeploy := ""
+	if binary != "" { // the one that runs may be older than that there are any
+		ofDeploy = h.deploy
+	}
 	// A here-document, which no process list shows. JSON has no line breaks.
-	out, err := h.script(ctx, siteScript+" "+action+" \"$1\" <<'END_OF_REQUEST'\n"+string(text)+"\nEND_OF_REQUEST", h.root(projectName), binary)
+	out, err := h.script(ctx, siteScript+" "+action+" \"$1\" ${3:+\"$3\"} <<'END_OF_REQUEST'\n"+string(text)+"\nEND_OF_REQUEST", h.root(projectName), binary, ofDeploy)
 	if err != nil {
 		return h.siteError(projectName, action, err)
 	}

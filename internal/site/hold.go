@@ -25,6 +25,7 @@ const (
 
 // Deploying is a deploy, a rollback or a removal that is at work on a site.
 type Deploying struct {
+	ID    string    `json:"id"`   // by which its steps are known
 	By    string    `json:"by"`   // alice@laptop
 	Does  string    `json:"does"` // deploys release 0123456789abcdef
 	Since time.Time `json:"since"`
@@ -77,10 +78,7 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	waits, cancel := context.WithTimeout(ctx, me.Wait)
 	defer cancel()
 	err = flock(waits, file, func() error {
-		text := make([]byte, 4096)
-		n, _ := file.ReadAt(text, 0) // to its end
-		var other Deploying
-		written := json.Unmarshal(text[:n], &other) == nil
+		other, written := s.deploying()
 		if !written || other == told {
 			return nil
 		}
@@ -115,6 +113,12 @@ func (s *Site) Hold(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// deploying is whose turn it is, or was last.
+func (s *Site) deploying() (d Deploying, written bool) {
+	text, err := os.ReadFile(s.path(HoldName))
+	return d, err == nil && json.Unmarshal(text, &d) == nil
 }
 
 // heard gives what comes from another machine, until nothing has come for Silence.
@@ -168,7 +172,8 @@ func flock(ctx context.Context, file *os.File, busy func() error) error {
 }
 
 // locked does a step of a deploy that only one at a time may do: one that was cut
-// short may still be at it.
+// short may still be at it. The step of a deploy whose laptop fell asleep, and whose
+// turn is another's since, is refused.
 func (s *Site) locked(ctx context.Context, work func() error) error {
 	if err := os.MkdirAll(s.Root, 0o700); err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
@@ -177,7 +182,12 @@ func (s *Site) locked(ctx context.Context, work func() error) error {
 	if err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}
-	return lockedBy(ctx, file, work)
+	return lockedBy(ctx, file, func() error {
+		if now, _ := s.deploying(); s.Deploy != "" && now.ID != s.Deploy {
+			return fmt.Errorf("nothing was heard of this deploy for %s, and its turn went to %s, who %s (since %s): the same command again goes on", Silence, now.By, now.Does, now.Since.Format("15:04:05 MST"))
+		}
+		return work()
+	})
 }
 
 // atHome changes files of the user that belong to no project, which other projects'

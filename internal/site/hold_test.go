@@ -23,7 +23,7 @@ func asks(t *testing.T, s *Site, by string, wait time.Duration) (signs io.Writer
 		over <- s.Hold(context.Background(), in, out)
 		_ = out.Close()
 	}()
-	me, err := json.Marshal(Asking{Deploying: Deploying{By: by}, Wait: wait})
+	me, err := json.Marshal(Asking{Deploying: Deploying{ID: "of " + by, By: by, Does: "deploys"}, Wait: wait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +126,15 @@ func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) {
 		turn = Turn{}
 		if err := others.Decode(&turn); err != nil || !turn.Held {
 			t.Errorf("then the second is told %+v, %v", turn, err)
+		}
+		step := func(of string) error {
+			return (&Site{Root: s.Root, Deploy: of}).locked(t.Context(), func() error { return nil })
+		}
+		if err := step("of alice"); err == nil || !strings.Contains(err.Error(), "its turn went to bob, who deploys (since ") {
+			t.Errorf("a step of the first then: %v", err)
+		}
+		if err := errors.Join(step("of bob"), step("")); err != nil {
+			t.Errorf("a step of the second: %v", err)
 		}
 		endOther()
 		work.Wait()

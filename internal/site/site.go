@@ -44,6 +44,8 @@ type Site struct {
 	Root string // absolute
 	// Check loads the jobs of a release, and says what is wrong with them here.
 	Check func(ctx context.Context, dir string) error
+	// Deploy is the ID of the deploy that a step is part of; empty: it is not said.
+	Deploy string
 }
 
 // Deployed is a release that ran well, with the binary that ran it.

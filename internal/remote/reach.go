@@ -42,18 +42,18 @@ type HostKeyError struct {
 func (e *HostKeyError) Error() string { return e.Message }
 
 // reach connects to a station, through the one before it where there is one.
-func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh.Client, error) {
+func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh.Client, *line, error) {
 	dialing, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	conn, err := dial(dialing, s, through)
 	if err != nil {
-		return nil, explainDial(s, err)
+		return nil, nil, explainDial(s, err)
 	}
 	proxy, _ := conn.(*proxyCommand)
 	signers, done, err := h.keys.signers(s)
 	defer done()
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, nil, errors.Join(err, conn.Close())
 	}
 	began := time.Now()
 	// The time that a person takes to answer is not the host's.
@@ -71,17 +71,18 @@ func (h *Host) reach(ctx context.Context, s *station, through *ssh.Client) (*ssh
 	}
 	config := &ssh.ClientConfig{User: s.user, Auth: h.auth(s, signers, asked), ClientVersion: "SSH-2.0-belfry"}
 	if err := h.trust(s, config, asked); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	c, channels, requests, err := ssh.NewClientConn(conn, s.known, config)
+	over := &line{Conn: conn}
+	c, channels, requests, err := ssh.NewClientConn(over, s.known, config)
 	if err != nil {
 		_ = conn.Close() // why it failed is told
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
-		return nil, explainHandshake(s, err, signers, time.Since(began) >= s.timeout, proxy)
+		return nil, nil, explainHandshake(s, err, signers, time.Since(began) >= s.timeout, proxy)
 	}
-	return ssh.NewClient(c, channels, requests), nil
+	return ssh.NewClient(c, channels, requests), over, nil
 }
 
 func dial(ctx context.Context, s *station, through *ssh.Client) (net.Conn, error) {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -111,24 +112,25 @@ func (h *Host) connection(ctx context.Context) (*ssh.Client, error) {
 		return h.client, nil
 	}
 	var through *ssh.Client
+	var conn *line
 	for _, s := range h.route {
-		client, err := h.reach(ctx, s, through)
+		client, over, err := h.reach(ctx, s, through)
 		if err != nil {
 			return nil, errors.Join(err, h.drop())
 		}
 		if through != nil {
 			h.jumps = append(h.jumps, through)
 		}
-		through = client
+		through, conn = client, over
 	}
 	h.client = through
-	go h.keepAlive(through)
+	go h.keepAlive(through, conn)
 	return through, nil
 }
 
-// keepAlive asks the host now and then whether it is there, and forgets a
+// keepAlive asks a host of which nothing comes whether it is there, and forgets a
 // connection that has ended. It ends with the connection.
-func (h *Host) keepAlive(client *ssh.Client) {
+func (h *Host) keepAlive(client *ssh.Client, conn *line) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -141,29 +143,44 @@ func (h *Host) keepAlive(client *ssh.Client) {
 	}()
 	ticker := time.NewTicker(cmp.Or(h.last().alive, h.o.Alive))
 	defer ticker.Stop()
-	answers := make(chan struct{}, 1)
-	for outstanding := 0; ; {
+	for quiet, had := 0, int64(0); ; {
 		select {
 		case <-ended:
 			return
-		case <-answers:
-			outstanding = 0
-			continue
 		case <-ticker.C:
 		}
-		if outstanding++; outstanding > h.last().outstanding {
+		if has := conn.received.Load(); has != had {
+			quiet, had = 0, has
+			continue
+		}
+		if quiet++; quiet > h.last().outstanding {
 			_ = client.Close() // nobody is there to be told
 			<-ended
 			return
 		}
-		if outstanding == 1 {
-			go func() {
-				if _, _, err := client.SendRequest("keepalive@openssh.com", true, nil); err == nil {
-					answers <- struct{}{}
-				}
-			}()
+		if quiet == 1 {
+			go func() { _ = question(client) }() // that something comes is the answer
 		}
 	}
+}
+
+// question asks the host for an answer, and returns when it is there. What was sent
+// before has then arrived.
+func question(client *ssh.Client) error {
+	_, _, err := client.SendRequest("keepalive@openssh.com", true, nil)
+	return err
+}
+
+// line is what a connection goes over.
+type line struct {
+	net.Conn
+	received atomic.Int64 // bytes
+}
+
+func (l *line) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	l.received.Add(int64(n))
+	return n, err
 }
 
 // cut forgets a connection over which nothing could be done, so that the next

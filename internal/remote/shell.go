@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -56,13 +57,49 @@ func (h *Host) send(ctx context.Context, text string, args []string, write func(
 	if err != nil {
 		return "", err
 	}
+	in := &sink{w: p.in, client: p.client, most: 16 << 10}
 	wrote := make(chan error, 1)
-	go func() { wrote <- errors.Join(write(p.in), p.in.Close()) }()
+	go func() {
+		defer p.in.Close() //nolint:errcheck // it may have ended, having read all that it wanted
+		wrote <- write(in)
+	}()
 	answer, err := p.rest()
-	if err != nil {
-		return answer, err // which is why writing failed
+	if ours := <-wrote; ours != nil && (err == nil || in.err == nil) {
+		err = ours // the host failed for want of what we could not give
 	}
-	return answer, <-wrote
+	return answer, err
+}
+
+// sink is what is sent. Of that no more is on its way than the host takes in about a
+// second: behind what a slow link has in its queues its signs of life would wait, and
+// ours, longer than either end waits for them.
+type sink struct {
+	w      io.Writer
+	client *ssh.Client
+	ahead  int   // bytes on their way
+	most   int   // of them
+	err    error // why the other end did not take what was written
+}
+
+func (s *sink) Write(b []byte) (n int, err error) {
+	for len(b) > 0 && s.err == nil {
+		var taken int
+		taken, s.err = s.w.Write(b[:min(len(b), s.most-s.ahead)])
+		n, b, s.ahead = n+taken, b[taken:], s.ahead+taken
+		if s.err != nil || s.ahead < s.most {
+			continue
+		}
+		began := time.Now()
+		s.err = question(s.client)
+		switch took := time.Since(began); {
+		case took < time.Second/2:
+			s.most = min(2*s.most, 8<<20)
+		case took > 2*time.Second:
+			s.most = max(s.most/2, 2<<10)
+		}
+		s.ahead = 0
+	}
+	return n, s.err
 }
 
 // process is a script that runs on the host.

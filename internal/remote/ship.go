@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"belfry/internal/project"
@@ -62,7 +61,8 @@ esac
 chmod 755 "$new/belfry"
 sync # before it gets its name: one that is there is never sent again
 "$new/belfry" --version >/dev/null || { echo "the host cannot run it" >&2; exit 1; }
-[ -x "$bin/$2/belfry" ] || mv "$new" "$bin/$2"`
+mkdir -p "$bin/$2"
+[ -x "$bin/$2/belfry" ] || mv -f "$new/belfry" "$bin/$2/belfry"`
 
 // sendBinary puts a belfry on the host.
 func (h *Host) sendBinary(ctx context.Context, projectName string, f Facts, b Binary, tell Progress) error {
@@ -108,10 +108,14 @@ func (h *Host) sendFiles(ctx context.Context, p *project.Project, r project.Rele
 	if err := h.site(ctx, p.Name, binary, "lacks", r, &lacks); err != nil {
 		return 0, 0, err
 	}
+	lacking := map[string]bool{}
+	for _, sum := range lacks {
+		lacking[sum] = true
+	}
 	var wanted []project.ReleaseFile
 	for _, f := range r.Files {
-		if at := slices.Index(lacks, f.SHA256); at >= 0 {
-			lacks = slices.Delete(lacks, at, at+1) // equal files are sent once
+		if lacking[f.SHA256] {
+			delete(lacking, f.SHA256) // equal files are sent once
 			wanted = append(wanted, f)
 			bytes += f.Size
 		}
@@ -174,8 +178,10 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 	if binary != "" { // the one that runs may be older than that there are any
 		ofDeploy = h.deploy
 	}
-	// A here-document, which no process list shows. JSON has no line breaks.
-	out, err := h.script(ctx, siteScript+" "+action+" \"$1\" ${3:+\"$3\"} <<'END_OF_REQUEST'\n"+string(text)+"\nEND_OF_REQUEST", h.root(projectName), binary, ofDeploy)
+	out, err := h.send(ctx, siteScript+" "+action+` "$1" ${3:+"$3"}`, []string{h.root(projectName), binary, ofDeploy}, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
 	if err != nil {
 		return h.siteError(projectName, action, err)
 	}

@@ -118,7 +118,7 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	}
 	r.Error, r.Log = failed.Error(), c.Service.log(s)
 	if before.Release == "" {
-		err := errors.Join(c.Service.remove(ctx, s), os.Remove(s.path(CurrentName)), os.Remove(s.path(BinaryName)))
+		err := errors.Join(c.Service.remove(ctx, s), os.RemoveAll(s.path(CurrentName)), os.RemoveAll(s.path(BinaryName)))
 		if err != nil {
 			return r, fmt.Errorf("%s; and taking it back: %w", r.Error, err)
 		}
@@ -239,9 +239,11 @@ func (s *Site) collect(ctx context.Context) ([]string, error) {
 			if keep[name] || kind == BinariesName && !ran[name] && young(entry) {
 				continue
 			}
-			// The list goes first: without it the files are no source of others.
-			if err := os.RemoveAll(s.path(kind, entry.Name())); err != nil {
-				return removed, fmt.Errorf("collect old releases: %w", err)
+			// The list goes first: without it what is left is no release.
+			for _, part := range []string{name + ".json", name} {
+				if err := os.RemoveAll(s.path(kind, part)); err != nil {
+					return removed, fmt.Errorf("collect old releases: %w", err)
+				}
 			}
 			if kind == project.ReleasesName && entry.IsDir() && !strings.HasPrefix(name, ".") {
 				removed = append(removed, name)
@@ -317,6 +319,15 @@ func (s *Site) Remove(ctx context.Context, all bool) error {
 		if installed == nil {
 			if err := service.remove(ctx, s); err != nil {
 				return err
+			}
+		}
+		lists, err := s.lists()
+		if err != nil {
+			return err
+		}
+		for _, list := range lists { // without them what is left is no release
+			if err := os.Remove(list); err != nil {
+				return fmt.Errorf("remove what was deployed: %w", err)
 			}
 		}
 		if all {

@@ -43,10 +43,17 @@ func (s *Site) Lacks(r project.Release) ([]string, error) {
 	return list, nil
 }
 
-// whole reports whether a release is here: its folder gets its name last.
+// whole reports whether a release is here: its folder gets its name last, and its list
+// goes first.
 func (s *Site) whole(name string) bool {
+	_, unlisted := os.Stat(s.list(name))
 	info, err := os.Stat(s.release(name))
-	return err == nil && info.IsDir()
+	return unlisted == nil && err == nil && info.IsDir()
+}
+
+// lists are the paths of the lists of releases.
+func (s *Site) lists() ([]string, error) {
+	return filepath.Glob(filepath.Join(escape(s.path(project.ReleasesName)), "*.json"))
 }
 
 // sources knows where files with a hash may be.
@@ -54,7 +61,7 @@ type sources map[string][]string // SHA-256 → paths
 
 func (s *Site) sources() (sources, error) {
 	have := sources{}
-	lists, err := filepath.Glob(filepath.Join(escape(s.path(project.ReleasesName)), "*.json"))
+	lists, err := s.lists()
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +176,9 @@ func (s *Site) unpack(r project.Release, dir string) error {
 		return err
 	}
 	if err := replace(s.list(r.Name()), text, 0o600); err != nil {
+		return fmt.Errorf("make the release: %w", err)
+	}
+	if err := os.RemoveAll(s.release(r.Name())); err != nil { // what a removal left that was cut short
 		return fmt.Errorf("make the release: %w", err)
 	}
 	syscall.Sync() // all of it, before it gets its name

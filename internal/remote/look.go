@@ -35,7 +35,7 @@ type Facts struct {
 	Venv         bool          `json:"venv"`
 	Packages     string        `json:"packages"` // what installs packages
 	Cron         string        `json:"cron"`     // a cron that is running
-	Crontab      bool          `json:"crontab"`  // there is a crontab command
+	Crontab      bool          `json:"crontab"`  // the user may have a crontab
 	Entries      int           `json:"entries"`  // in the user's crontab
 	Hash         string        `json:"-"`        // what computes SHA-256
 	Gzip         bool          `json:"-"`

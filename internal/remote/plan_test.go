@@ -71,6 +71,7 @@ func TestThePlanSaysWhatThePersonMayWantToKnow(t *testing.T) {
 		{Facts{Init: "systemd", Root: "yes", Cron: "crond", Entries: 2, User: "me"}, "crond runs there too, with 2 lines in the crontab of me"},
 		{Facts{Init: "runit"}, "deploy again then, or install cron"},
 		{Facts{Init: "runit", Crontab: true}, "deploy again then, or start cron"},
+		{Facts{Init: "runit", Cron: "crond", User: "me"}, "deploy again then, or have root allow me a crontab and deploy again"},
 		{Facts{Init: "systemd", UserUnits: true, Crontab: true, Cron: "cron", User: "me"}, "sudo loginctl enable-linger me"},
 	} {
 		p := planFor(t, c.f, "jobs: {a: {command: 'true'}}")
@@ -94,6 +95,8 @@ func TestTheDaemonIsKeptRunningByWhatTheHostHas(t *testing.T) {
 		{Facts{Init: "systemd", UserUnits: true}, site.Service{Kind: site.Background}},
 		{Facts{Init: "systemd"}, site.Service{Kind: site.Background}},
 		{Facts{Init: "runit", Root: "yes"}, site.Service{Kind: site.Background}},
+		{Facts{Init: "runit", Crontab: true}, site.Service{Kind: site.Background, Cron: true}},
+		{Facts{Init: "systemd", Root: "yes", Crontab: true}, site.Service{Kind: site.System}},
 	} {
 		if got := serviceFor(c.f); got != c.want {
 			t.Errorf("%+v: %+v, want %+v", c.f, got, c.want)

@@ -27,6 +27,9 @@ type Service struct {
 	Kind string `json:"kind"`
 	User string `json:"user"` // who it runs as
 	Sudo bool   `json:"sudo"` // root is reached through sudo
+	// Cron says that a line of the user's crontab starts a process in the background
+	// with the machine.
+	Cron bool `json:"cron,omitempty"`
 }
 
 // ServiceName is the part of a site that says which service it has; without one it has none.
@@ -102,7 +105,7 @@ func (v Service) install(ctx context.Context, s *Site) error {
 			err = v.linger(ctx)
 		}
 	case Background:
-		err = s.atHome(ctx, func() error { return v.atReboot(ctx, s, true) })
+		err = v.atReboot(ctx, s, true)
 	default:
 		err = fmt.Errorf("%q is no kind of service", v.Kind)
 	}
@@ -160,7 +163,7 @@ func (v Service) remove(ctx context.Context, s *Site) error {
 	var err error
 	switch v.Kind {
 	case Background:
-		err = errors.Join(s.atHome(ctx, func() error { return v.atReboot(ctx, s, false) }), stopSupervisor(ctx, s))
+		err = errors.Join(v.atReboot(ctx, s, false), stopSupervisor(ctx, s))
 	default:
 		file := filepath.Join("/etc/systemd/system", v.UnitName(s))
 		if v.Kind == User {
@@ -232,18 +235,22 @@ func command(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// atReboot has cron start the daemon with the machine, or no longer. Without cron
+// atReboot has cron start the daemon with the machine, or no longer. Where it does not,
 // nobody does, which the plan says.
 func (v Service) atReboot(ctx context.Context, s *Site, wanted bool) error {
-	if _, err := exec.LookPath("crontab"); err != nil {
-		return nil //nolint:nilerr // there is no cron
+	if !v.Cron {
+		return nil
 	}
+	return s.atHome(ctx, func() error { return crontabLine(ctx, rebootLine(s), wanted) })
+}
+
+// crontabLine puts a line into the user's crontab, or takes it out.
+func crontabLine(ctx context.Context, line string, wanted bool) error {
 	old, err := exec.CommandContext(ctx, "crontab", "-l").Output()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) { // 1: there is no crontab yet
 		return err
 	}
-	line := rebootLine(s)
 	var text bytes.Buffer
 	there := false
 	for l := range strings.Lines(string(old)) {

@@ -321,12 +321,14 @@ func (p *Plan) packages() {
 	by, known := installers[f.Packages]
 	switch {
 	case known && f.Root != "":
-		script := by.before + by.install + by.unasked
+		script := "sh -c " + Quote(by.before+by.install+by.unasked)
 		if f.Root == "sudo" {
-			script = "sudo -n sh -c " + Quote(script)
+			script = "sudo -n " + script
 		}
+		// What it says goes to a shell that outlives the connection: a package manager that
+		// nobody listens to any more ends half way, and has to be mended by hand.
 		p.beside(fmt.Sprintf("install %s with %s, for %s", what, f.Packages, strings.Join(users, ", ")), func(ctx context.Context, _ Progress) (string, error) {
-			if _, err := p.host.script(ctx, "exec >&2\n"+script); err != nil {
+			if _, err := p.host.script(ctx, "said=$("+script+" 2>&1) && exit\nprintf '%s\\n' \"$said\" >&2\nexit 1"); err != nil {
 				return "", fmt.Errorf("install %s: %w", what, err)
 			}
 			return "", nil

@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"belfry/internal/machine"
 	"belfry/internal/project"
 	"belfry/internal/remote/sshtest"
 )
@@ -166,5 +168,51 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 			return
 		default:
 		}
+	}
+}
+
+func TestABelfryThatTheHostHasLostIsPutThereAgain(t *testing.T) {
+	t.Parallel()
+	s := sshtest.Start(t, sshtest.Options{})
+	p := newPerson(t, s)
+	p.o.AcceptNew = true
+	h := p.connects(t)
+	file := filepath.Join(t.TempDir(), "belfry")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b := Binary{Path: file, Hash: "0123"}
+	var err error
+	if b.Sum, b.Size, err = project.HashFile(file); err != nil {
+		t.Fatal(err)
+	}
+	send := func() error {
+		return h.sendBinary(t.Context(), "music", Facts{Hash: "sha256sum", Gzip: true}, b, nil)
+	}
+	there := filepath.Join(s.Home, "belfry", "music", "bin", b.Hash)
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(there, "belfry")); err != nil { // as a removal that was killed
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := send(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(there), "*", "*")); err != nil || len(left) != 1 || left[0] != filepath.Join(there, "belfry") {
+		t.Errorf("there is %v, %v", left, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(there), ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind is %v, %v", left, err)
+	}
+
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "noexec,mode=777", "tmpfs", s.Home).CombinedOutput(); err != nil {
+		machine.Lacks(t, "the right to mount a tmpfs: %s", out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", s.Home).Run() }) // the folder goes with the test
+	if err := send(); err == nil || !strings.Contains(err.Error(), "(noexec)") {
+		t.Errorf("where nothing may be executed: %v", err)
 	}
 }

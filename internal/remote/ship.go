@@ -59,6 +59,7 @@ openssl) sum=$(openssl dgst -sha256 -r <"$new/belfry") ;;
 esac
 [ "${sum%% *}" = "$4" ] || { echo "the belfry that was sent arrived with another SHA-256" >&2; exit 1; }
 chmod 755 "$new/belfry"
+[ -x "$new/belfry" ] || { echo "$HOME is mounted so that nothing in it can be executed (noexec)" >&2; exit 1; }
 sync # before it gets its name: one that is there is never sent again
 "$new/belfry" --version >/dev/null || { echo "the host cannot run it" >&2; exit 1; }
 mkdir -p "$bin/$2"

@@ -37,8 +37,7 @@ func asks(t *testing.T, s *Site, by string, wait time.Duration) (signs io.Writer
 
 // A laptop that is gone, of which sshd learns hours later, keeps no other deploy from
 // its steps.
-func TestFilesThatStopComingAreNotWaitedFor(t *testing.T) {
-	t.Parallel()
+func TestFilesThatStopComingAreNotWaitedFor(t *testing.T) { // alone: a process that another test starts shares our locks for a moment
 	synctest.Test(t, func(t *testing.T) {
 		s := &Site{Root: t.TempDir()}
 		in, out := io.Pipe()
@@ -75,8 +74,7 @@ func TestFilesThatStopComingAreNotWaitedFor(t *testing.T) {
 	})
 }
 
-func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) {
-	t.Parallel()
+func TestASiteIsHeldAsLongAsItsHolderGivesSigns(t *testing.T) { // alone too
 	synctest.Test(t, func(t *testing.T) {
 		s := &Site{Root: t.TempDir()}
 		signs, turns, _, over := asks(t, s, "alice", 0)

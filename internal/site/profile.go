@@ -10,11 +10,6 @@ import (
 	"strings"
 )
 
-// Removal says how much is to go.
-type Removal struct {
-	All bool `json:"all"` // the account of runs and what was published, too
-}
-
 // Profile is one profile of the AWS configuration.
 type Profile struct {
 	Name string `json:"name"`

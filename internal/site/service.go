@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -82,12 +83,14 @@ func (v Service) install(ctx context.Context, s *Site) error {
 			return err
 		}
 	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if err := replace(s.path(ServiceName), text, 0o600); err != nil {
-		return fmt.Errorf("install the service: %w", err)
+	if was != v { // on a full disk one can still go back
+		text, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if err := replace(s.path(ServiceName), text, 0o600); err != nil {
+			return fmt.Errorf("install the service: %w", err)
+		}
 	}
 	switch v.Kind {
 	case System:
@@ -121,7 +124,7 @@ func (v Service) linger(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join("/var/lib/systemd/linger", v.User)); err == nil {
 		return nil
 	}
-	return command(ctx, "loginctl", "enable-linger", v.User)
+	return command(ctx, nil, "loginctl", "enable-linger", v.User)
 }
 
 func (v Service) installUnit(ctx context.Context, s *Site, file string) error {
@@ -131,14 +134,8 @@ func (v Service) installUnit(ctx context.Context, s *Site, file string) error {
 	}
 	unit := v.Unit(s, service.Version(string(said))).String()
 	if there, err := os.ReadFile(file); err != nil || string(there) != unit {
-		ours := s.path(v.UnitName(s))
-		if err := replace(ours, []byte(unit), 0o644); err != nil {
-			return err
-		}
-		if err := v.root(ctx, "install", "-m", "644", ours, file); err != nil {
-			return err
-		}
-		if err := os.Remove(ours); err != nil {
+		// Root may not read what is in a home, where that is another machine's.
+		if err := v.root(ctx, strings.NewReader(unit), "install", "-m", "644", "/dev/stdin", file); err != nil {
 			return err
 		}
 		if err := v.systemctl(ctx, "daemon-reload"); err != nil {
@@ -176,7 +173,7 @@ func (v Service) remove(ctx context.Context, s *Site) error {
 		if _, there := os.Stat(file); errors.Is(there, fs.ErrNotExist) {
 			break
 		}
-		err = errors.Join(v.systemctl(ctx, "disable", "--quiet", "--now", v.UnitName(s)), v.root(ctx, "rm", "-f", file), v.systemctl(ctx, "daemon-reload"))
+		err = errors.Join(v.systemctl(ctx, "disable", "--quiet", "--now", v.UnitName(s)), v.root(ctx, nil, "rm", "-f", file), v.systemctl(ctx, "daemon-reload"))
 	}
 	if err != nil {
 		return fmt.Errorf("remove the service: %w", err)
@@ -213,21 +210,22 @@ func (v Service) log(s *Site) string {
 
 func (v Service) systemctl(ctx context.Context, args ...string) error {
 	if v.Kind == User {
-		return command(ctx, "systemctl", append([]string{"--user"}, args...)...)
+		return command(ctx, nil, "systemctl", append([]string{"--user"}, args...)...)
 	}
-	return v.root(ctx, "systemctl", args...)
+	return v.root(ctx, nil, "systemctl", args...)
 }
 
 // root executes a command as root for the machine's systemd, else as it is.
-func (v Service) root(ctx context.Context, name string, args ...string) error {
+func (v Service) root(ctx context.Context, in io.Reader, name string, args ...string) error {
 	if v.Kind == System && v.Sudo {
-		return command(ctx, "sudo", append([]string{"-n", name}, args...)...)
+		return command(ctx, in, "sudo", append([]string{"-n", name}, args...)...)
 	}
-	return command(ctx, name, args...)
+	return command(ctx, in, name, args...)
 }
 
-func command(ctx context.Context, name string, args ...string) error {
+func command(ctx context.Context, in io.Reader, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdin = in
 	cmd.Env = os.Environ() //nolint:forbidigo // systemctl --user finds its bus by it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, strings.TrimSpace(string(out)))
@@ -268,12 +266,7 @@ func crontabLine(ctx context.Context, line string, wanted bool) error {
 	if wanted {
 		text.WriteString(line + "\n")
 	}
-	cmd := exec.CommandContext(ctx, "crontab", "-")
-	cmd.Stdin = &text
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("crontab: %w: %s", err, bytes.TrimSpace(out))
-	}
-	return nil
+	return command(ctx, &text, "crontab", "-")
 }
 
 // rebootLine is the crontab's line for a site.

@@ -74,3 +74,21 @@ func TestCronsLineIsReadBackByAShell(t *testing.T) {
 		}
 	}
 }
+
+func TestAServiceThatIsInstalledIsNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	s := &Site{Root: t.TempDir()}
+	var files [2]os.FileInfo
+	for i := range files {
+		if err := (Service{Kind: Background, User: "me"}).install(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if files[i], err = os.Stat(s.path(ServiceName)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !os.SameFile(files[0], files[1]) {
+		t.Error("it is, and so needs room on a disk that is full when one goes back")
+	}
+}

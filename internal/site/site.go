@@ -94,32 +94,18 @@ func (s *Site) History() ([]Deployed, error) {
 	return list, nil
 }
 
-// remember notes a release that runs well.
-func (s *Site) remember(d Deployed) error {
+// remember notes a release that runs well, and strikes the one that was gone back from;
+// empty: none was.
+func (s *Site) remember(d, left Deployed) error {
 	list, err := s.History()
 	if err != nil {
 		list = nil // a damaged one is begun anew
 	}
-	list = slices.DeleteFunc(list, d.same)
+	list = slices.DeleteFunc(list, func(other Deployed) bool { return other.same(d) || other.same(left) })
 	if len(list) > 20 {
 		list = list[len(list)-20:]
 	}
 	text, err := json.Marshal(append(list, d))
-	if err != nil {
-		return err
-	}
-	return replace(s.path(historyName), text, 0o600)
-}
-
-// forget strikes a release that was gone back from, so that the next rollback goes
-// further back.
-func (s *Site) forget(d Deployed) error {
-	list, err := s.History()
-	if err != nil {
-		return err
-	}
-	list = slices.DeleteFunc(list, d.same)
-	text, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}

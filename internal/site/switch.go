@@ -22,6 +22,8 @@ type Change struct {
 	// Patience is how long the daemon may take to say that it is well, in seconds;
 	// 0: a minute.
 	Patience int `json:"patience,omitempty"`
+
+	back bool // to an earlier release: the next time further back
 }
 
 // Result says what became of a change.
@@ -64,9 +66,7 @@ func (s *Site) Rollback(ctx context.Context, patience int) (r Result, err error)
 			return err
 		}
 		to := history[at-1]
-		if r, err = s.change(ctx, Change{Release: to.Release, Binary: to.Binary, Service: service, Patience: patience}); err == nil && r.Error == "" {
-			err = s.forget(running)
-		}
+		r, err = s.change(ctx, Change{Release: to.Release, Binary: to.Binary, Service: service, Patience: patience, back: true})
 		return err
 	})
 	return r, err
@@ -84,7 +84,7 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 		before = running
 	case s.runsWell(ctx, running): // the switch to it ended before that could be noted
 		before = running
-		if err := s.remember(before); err != nil {
+		if err := s.remember(before, Deployed{}); err != nil {
 			return Result{}, fmt.Errorf("note the release that runs: %w", err)
 		}
 	case len(history) > 0:
@@ -110,7 +110,11 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	failed := s.run(ctx, next, c.Service, patience)
 	if failed == nil {
 		r.Running = next
-		if err := s.remember(next); err != nil {
+		var left Deployed
+		if c.back {
+			left = running
+		}
+		if err := s.remember(next, left); err != nil {
 			return r, fmt.Errorf("note the release: %w", err)
 		}
 		r.Removed, err = s.collect(ctx)
@@ -296,6 +300,11 @@ func (s *Site) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	return st, nil
+}
+
+// Removal says how much is to go.
+type Removal struct {
+	All bool `json:"all"` // the account of runs and what was published, too
 }
 
 // Remove ends the daemon and takes away what was deployed. The account of runs

@@ -34,7 +34,7 @@ func daemon(t *testing.T, health *api.Health) (s *Site, releases func() []string
 				t.Fatal(err)
 			}
 		}
-		if err := s.remember(d); err != nil {
+		if err := s.remember(d, Deployed{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := point(s.path(CurrentName), filepath.Join("releases", d.Release)); err != nil {

@@ -23,7 +23,11 @@ func Main(args []string) int {
 	c := &command{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := c.root()
 	root.SetArgs(calledCrontab(args))
-	return c.exit(root.ExecuteContext(context.Background()))
+	err := root.ExecuteContext(context.Background())
+	if h := c.there.host; h != nil {
+		_ = h.Close() // a ProxyCommand ends with it, and what that started
+	}
+	return c.exit(err)
 }
 
 // command is what all commands share: where they read and write, and the flags

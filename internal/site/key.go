@@ -3,7 +3,6 @@ package site
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,7 +34,7 @@ func writeKey(k Key) (changed bool, err error) {
 	path := secrets.KeyPath(home)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("write the key of the secrets: %w", err)
+		return false, err
 	}
 	next := string(text)
 	if next != "" && !strings.HasSuffix(next, "\n") {
@@ -51,10 +50,7 @@ func writeKey(k Key) (changed bool, err error) {
 		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return false, fmt.Errorf("write the key of the secrets: %w", err)
+		return false, err
 	}
-	if err := replace(path, []byte(next), 0o600); err != nil {
-		return false, fmt.Errorf("write the key of the secrets: %w", err)
-	}
-	return true, nil
+	return true, replace(path, []byte(next), 0o600)
 }

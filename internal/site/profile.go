@@ -68,7 +68,7 @@ func writeProfile(p Profile) (changed bool, err error) {
 	}
 	dir := filepath.Join(home, ".aws")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, fmt.Errorf("write the AWS profile: %w", err)
+		return false, err
 	}
 	credentials, config := p.heads()
 	for _, part := range []struct{ file, head, body string }{{"credentials", credentials, p.Credentials}, {"config", config, p.Config}} {
@@ -78,7 +78,7 @@ func writeProfile(p Profile) (changed bool, err error) {
 		path := filepath.Join(dir, part.file)
 		text, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return changed, fmt.Errorf("write the AWS profile: %w", err)
+			return changed, err
 		}
 		before, body, after := sections(string(text), part.head)
 		if strings.TrimSpace(body) == strings.TrimSpace(part.body) {
@@ -89,7 +89,7 @@ func writeProfile(p Profile) (changed bool, err error) {
 		}
 		next := before + "[" + part.head + "]\n" + strings.TrimRight(part.body, "\n") + "\n" + after
 		if err := replace(path, []byte(next), 0o600); err != nil {
-			return changed, fmt.Errorf("write the AWS profile: %w", err)
+			return changed, err
 		}
 		changed = true
 	}

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,10 @@ func TestAProfileIsPutBesideThoseThatAreThere(t *testing.T) {
 	}
 	t.Setenv("HOME", host)
 	write(host, "credentials", "[mine]\nk = v\n[lake]\naws_access_key_id = OLD\n[zoo]\nz = 1")
+	kept, link := filepath.Join(host, "kept-elsewhere"), filepath.Join(host, ".aws", "credentials")
+	if err := errors.Join(os.Rename(link, kept), os.Symlink(kept, link)); err != nil {
+		t.Fatal(err)
+	}
 	s := &Site{Root: filepath.Join(host, "music")}
 	for i, want := range []bool{true, false} {
 		if changed, err := s.WriteProfile(t.Context(), p); err != nil || changed != want {
@@ -42,6 +47,9 @@ func TestAProfileIsPutBesideThoseThatAreThere(t *testing.T) {
 	}
 	if got, want := read("credentials"), "[mine]\nk = v\n[lake]\naws_access_key_id = A\naws_secret_access_key = B\n[zoo]\nz = 1"; got != want {
 		t.Errorf("credentials are\n%s\nwant\n%s", got, want)
+	}
+	if to, err := os.Readlink(link); err != nil || to != kept {
+		t.Errorf("what was a link is %q, %v", to, err)
 	}
 	if got, want := read("config"), "[profile lake]\nregion = ap-northeast-2\n"; got != want {
 		t.Errorf("config is\n%s\nwant\n%s", got, want)

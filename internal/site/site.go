@@ -112,8 +112,12 @@ func (s *Site) remember(d, left Deployed) error {
 	return replace(s.path(historyName), text, 0o600)
 }
 
-// replace writes a file so that whoever reads it finds the old text or the new.
+// replace writes a file so that whoever reads it finds the old text or the new. Where it
+// is a link to one, it stays that.
 func replace(path string, text []byte, mode fs.FileMode) error {
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err

@@ -330,6 +330,13 @@ func (s *Site) Remove(ctx context.Context, all bool) error {
 				return err
 			}
 		}
+		for _, keeper := range health.Keepers { // which waits a while for another daemon
+			if keeper.PID > 1 {
+				if err := end(keeper.PID); err != nil {
+					return err
+				}
+			}
+		}
 		lists, err := s.lists()
 		if err != nil {
 			return err

@@ -50,7 +50,8 @@ func TestAnInstallationIsFinishedThoughTheConnectionIsCut(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("it was not cut")
 	}
-	for tick := time.Tick(5 * time.Millisecond); s.Connections() > 0; <-tick { // its sshd has not ended yet
+	for tick := time.Tick(5 * time.Millisecond); s.Connections() > 0; { // its sshd has not ended yet
+		<-tick
 	}
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte("\n"), 0); err != nil {
 		t.Fatal(err)

@@ -49,6 +49,9 @@ host lacks something that is named, or another deploy of the project is at work 
 		Example: "  belfry deploy ec2-user@203.0.113.7 -i key-pair.pem\n  belfry deploy prod --dry-run\n  belfry deploy prod --run top-tracks\n  belfry deploy rollback prod",
 		Args:    hostOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.asJSON && !o.dryRun {
+				return usage("--json gives the plan, and nothing is done").hint("belfry deploy --dry-run --json")
+			}
 			return c.deploy(cmd, args, o)
 		},
 	}

@@ -212,9 +212,10 @@ func (p *Plan) Do(ctx context.Context, began func(i int) Progress, ended func(i 
 	return nil
 }
 
-// roomFor says what to do when the host's disk is full.
+// roomFor says what to do when the host's disk is full, or what the user may have of it.
 func roomFor(err error) error {
-	if !strings.Contains(strings.ToLower(err.Error()), "no space left") {
+	text := strings.ToLower(err.Error())
+	if !strings.Contains(text, "no space left") && !strings.Contains(text, "quota exceeded") {
 		return err
 	}
 	return fmt.Errorf("%w: make room on the host; the same command then goes on", err)

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,5 +114,14 @@ func TestFactsAreWhatTheHostPrinted(t *testing.T) {
 	}
 	if _, err := parseFacts("user=me\n", now); err == nil {
 		t.Error("an answer that was cut off is taken")
+	}
+}
+
+func TestAFullDiskIsToldByItsWords(t *testing.T) {
+	t.Parallel()
+	for text, full := range map[string]bool{"write x: no space left on device": true, "cat: write error: No space left on device": true, "write x: disk quota exceeded": true, "write x: permission denied": false} {
+		if got := roomFor(errors.New(text)).Error(); strings.Contains(got, "make room on the host") != full {
+			t.Errorf("%q becomes %q", text, got)
+		}
 	}
 }

@@ -132,7 +132,7 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
 	p := newPerson(t, s)
-	p.o.AcceptNew, p.o.Alive = true, 300*time.Millisecond
+	p.o.AcceptNew, p.o.Alive = true, 750*time.Millisecond
 	p.o.Address = s.User + "@" + net.JoinHostPort(s.Host, slowly(t, s))
 	h := p.connects(t)
 	signs, err := h.begin(t.Context(), `while IFS= read -r line; do echo "$line"; done`, nil)
@@ -142,8 +142,8 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 	t.Cleanup(func() { _ = signs.close() })
 	sent := make(chan error, 1)
 	go func() {
-		out, err := h.send(t.Context(), "wc -c", nil, func(w io.Writer) error { _, err := w.Write(make([]byte, 200_000)); return err })
-		if err == nil && strings.TrimSpace(out) != "200000" {
+		out, err := h.send(t.Context(), "wc -c", nil, func(w io.Writer) error { _, err := w.Write(make([]byte, 240_000)); return err })
+		if err == nil && strings.TrimSpace(out) != "240000" {
 			err = fmt.Errorf("%s bytes arrived", out)
 		}
 		sent <- err
@@ -157,7 +157,7 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 		if _, err := answers.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 4*time.Second {
 			t.Errorf("meanwhile a sign of life took %s", took)
 		}
 		select {

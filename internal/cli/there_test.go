@@ -20,7 +20,7 @@ func TestWhatAProxyCommandStartedEndsWithTheCommand(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	script := "sleep 1000 & echo $! >" + dir + "/beside; exec 3<>/dev/tcp/127.0.0.1/" + a.host.Port + "; cat <&3 & exec cat >&3"
+	script := "sleep 1000 & echo $! >" + dir + "/beside; exec 3<>/dev/tcp/" + a.host.Host + "/" + a.host.Port + "; cat <&3 & exec cat >&3"
 	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("Host music\n  User "+a.host.User+"\n  ProxyCommand bash -c '"+script+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

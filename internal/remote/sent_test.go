@@ -133,7 +133,7 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 	s := sshtest.Start(t, sshtest.Options{})
 	p := newPerson(t, s)
 	p.o.AcceptNew, p.o.Alive = true, 750*time.Millisecond
-	p.o.Address = s.User + "@" + net.JoinHostPort(s.Host, slowly(t, s))
+	p.o.Address = s.User + "@" + net.JoinHostPort("127.0.0.1", slowly(t, s))
 	h := p.connects(t)
 	signs, err := h.begin(t.Context(), `while IFS= read -r line; do echo "$line"; done`, nil)
 	if err != nil {

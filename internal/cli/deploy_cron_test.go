@@ -27,7 +27,7 @@ func TestCronStartsTheDaemonWithTheMachineWhereItMay(t *testing.T) {
 	crontab("echo 'You are not allowed to use this program (crontab)' >&2; exit 1\n")
 	a := newAway(t, sshtest.Options{Path: bin}, "belfry.yaml", music, "tracks.sh", "true\n").seeded()
 	_, said := a.deploys()
-	if !strings.Contains(said, "to start it after a reboot") {
+	if !strings.Contains(said, "nor cron starts it after a reboot") {
 		t.Errorf("it is not said that nothing starts it after a reboot:\n%s", said)
 	}
 	lines := filepath.Join(a.host.Home, "lines")

@@ -223,13 +223,14 @@ func roomFor(err error) error {
 
 // serviceFor chooses how the daemon is kept running.
 func serviceFor(f Facts) site.Service {
-	service := site.Service{Kind: site.Background, User: f.User, Cron: f.Crontab}
-	switch {
-	case f.Init != "systemd":
-	case f.Root != "":
-		service.Kind, service.Sudo, service.Cron = site.System, f.Root == "sudo", false
-	case f.UserUnits && f.Linger:
-		service.Kind, service.Cron = site.User, false
+	service := site.Service{Kind: site.Background, User: f.User}
+	switch systemd := f.Init == "systemd"; {
+	case systemd && f.Root != "":
+		service.Kind, service.Sudo = site.System, f.Root == "sudo"
+	case systemd && f.UserUnits && f.Linger:
+		service.Kind = site.User
+	default:
+		service.Cron = f.Crontab
 	}
 	return service
 }
@@ -266,7 +267,7 @@ func (p *Plan) notes() {
 		case f.Cron != "":
 			cron = "have root allow " + f.User + " a crontab"
 		}
-		p.Notes = append(p.Notes, "neither systemd nor a running cron is there to start it after a reboot: deploy again then, or "+cron+" and deploy again")
+		p.Notes = append(p.Notes, "neither systemd nor cron starts it after a reboot: deploy again then, or "+cron+" and deploy again")
 	}
 	if service.Kind == site.Background && f.UserUnits {
 		p.Notes = append(p.Notes, fmt.Sprintf("the systemd of %[1]s ends with the session, and %[1]s may not change that; to have it keep the daemon: sudo loginctl enable-linger %[1]s, and deploy again", f.User))

@@ -78,7 +78,7 @@ func TestThePlanSaysWhatThePersonMayWantToKnow(t *testing.T) {
 		p := planFor(t, c.f, "jobs: {a: {command: 'true'}}")
 		if got := strings.Join(p.Notes, "; "); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%+v: the notes are %q, want %q", c.f, got, c.want)
-		} else if strings.Contains(got, "running cron") && strings.Contains(kept(serviceFor(c.f), c.f), "by cron") {
+		} else if strings.Contains(got, "nor cron starts it") && strings.Contains(kept(serviceFor(c.f), c.f), "by cron") {
 			t.Errorf("%+v: the notes are %q, and the step says %q", c.f, got, kept(serviceFor(c.f), c.f))
 		}
 	}

@@ -33,9 +33,9 @@ type Options struct {
 	Ask func(question string, secret bool) (string, error)
 	// Tell is given sentences for the person.
 	Tell func(sentence string)
-	// Alive is how often the host is asked whether it is still there, unless the
-	// configuration says so. A connection with three answers outstanding is cut. 0:
-	// every 15 s.
+	// Alive is how long nothing may come from the host before it is asked whether it is
+	// still there, unless the configuration says so. A connection over which nothing
+	// has come for three times longer then is cut. 0: 15 s.
 	Alive time.Duration
 }
 

@@ -179,6 +179,7 @@ func (h *Host) site(ctx context.Context, projectName, binary, action string, req
 	if binary != "" { // the one that runs may be older than that there are any
 		ofDeploy = h.deploy
 	}
+	// Not as a here-document, which a shell may write into a file.
 	out, err := h.send(ctx, siteScript+" "+action+` "$1" ${3:+"$3"}`, []string{h.root(projectName), binary, ofDeploy}, func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err

@@ -171,14 +171,15 @@ func (s *Site) unpack(r project.Release, dir string) error {
 	if err := os.Symlink(filepath.Join("..", "..", DataName), filepath.Join(dir, ".belfry")); err != nil {
 		return fmt.Errorf("make the release: %w", err)
 	}
+	// What a removal left that was cut short goes before there is a list of it again.
+	if err := os.RemoveAll(s.release(r.Name())); err != nil {
+		return fmt.Errorf("make the release: %w", err)
+	}
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	if err := replace(s.list(r.Name()), text, 0o600); err != nil {
-		return fmt.Errorf("make the release: %w", err)
-	}
-	if err := os.RemoveAll(s.release(r.Name())); err != nil { // what a removal left that was cut short
 		return fmt.Errorf("make the release: %w", err)
 	}
 	syscall.Sync() // all of it, before it gets its name

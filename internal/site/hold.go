@@ -142,7 +142,7 @@ func heard(from io.Reader) io.ReadCloser {
 	return given
 }
 
-var errSilent = fmt.Errorf("nothing has come for %s", Silence)
+var errSilent = fmt.Errorf("nothing has come for %s: the same command again goes on", Silence)
 
 func sameFile(info os.FileInfo, file *os.File) bool {
 	ours, err := file.Stat()

@@ -131,7 +131,8 @@ func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
 		t.Errorf("a dry run: exit code %d, %v leaves %v\n%s", code, err, left, said)
 	}
 	out, said := a.deploys("--run", "tracks")
-	if !strings.Contains(said, dry) {
+	free := regexp.MustCompile(`[0-9.]+ [MG]B free`) // others write there too
+	if !strings.Contains(free.ReplaceAllString(said, ""), free.ReplaceAllString(dry, "")) {
 		t.Errorf("what is done is not what the dry run said:\n%s\n%s", said, dry)
 	}
 	if harm, err := filepath.Glob(a.site("*", "harm")); err != nil || len(harm) > 0 {
@@ -533,8 +534,8 @@ func TestTheNetworkMayBeCutAnywhere(t *testing.T) {
 		points int64
 		said   string
 	}{
-		sshtest.Loudly:   {12, "cut|closed the connection|refuses the connection"},
-		sshtest.Silently: {6, "cut|nothing answers|does not finish the handshake"}, // it takes seconds to find out
+		sshtest.Loudly:   {12, "was cut|refuses the connection"},
+		sshtest.Silently: {6, "was cut|nothing answers"}, // it takes seconds to find out
 	} {
 		t.Run(string(how), func(t *testing.T) {
 			t.Parallel()

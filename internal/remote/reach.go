@@ -21,12 +21,18 @@ import (
 
 // ConnectError says why a host could not be connected to.
 type ConnectError struct {
-	Host string
-	Err  error
-	Hint string
+	Host  string
+	Err   error
+	Hint  string
+	Again bool // there was a connection before
 }
 
-func (e *ConnectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Host, e.Err) }
+func (e *ConnectError) Error() string {
+	if e.Again {
+		return fmt.Sprintf("the connection to %s was cut, and cannot be made anew: %v", e.Host, e.Err)
+	}
+	return fmt.Sprintf("connect to %s: %v", e.Host, e.Err)
+}
 func (e *ConnectError) Unwrap() error { return e.Err }
 
 // ErrUnknownHost is why a host cannot be connected to whose name no machine has.

@@ -47,6 +47,7 @@ type Host struct {
 	keys     *keyring
 	mu       sync.Mutex
 	client   *ssh.Client // guarded by mu; nil: it was cut
+	reached  bool        // guarded by mu: there was a connection
 	jumps    []*ssh.Client
 	resolved map[string]string // guarded by mu: project → its data folder there
 	deploy   string            // the ID of our deploy that is at work there; empty: none is
@@ -116,6 +117,9 @@ func (h *Host) connection(ctx context.Context) (*ssh.Client, error) {
 	for _, s := range h.route {
 		client, over, err := h.reach(ctx, s, through)
 		if err != nil {
+			if connect := new(ConnectError); errors.As(err, &connect) {
+				connect.Again = h.reached
+			}
 			return nil, errors.Join(err, h.drop())
 		}
 		if through != nil {
@@ -123,7 +127,7 @@ func (h *Host) connection(ctx context.Context) (*ssh.Client, error) {
 		}
 		through, conn = client, over
 	}
-	h.client = through
+	h.client, h.reached = through, true
 	go h.keepAlive(through, conn)
 	return through, nil
 }

@@ -30,6 +30,7 @@ const (
 	noExchangeEnv = "BELFRY_TEST_NO_EXCHANGE" // the file system cannot exchange
 	stallEnv      = "BELFRY_TEST_STALL"       // stallAfter
 	noLinkEnv     = "BELFRY_TEST_NO_LINK"     // nor give a file two names
+	noClaimEnv    = "BELFRY_TEST_NO_CLAIM"    // a publish that is killed while it deletes keeps nobody waiting
 )
 
 func TestMain(m *testing.M) {
@@ -63,6 +64,9 @@ func testChild() int {
 			panic(err)
 		}
 		stallAfter = d
+	}
+	if os.Getenv(noClaimEnv) != "" {
+		sweepClaim = -time.Hour // the service tells whole seconds
 	}
 	if os.Getenv(noLinkEnv) != "" {
 		linkFile = func(string, string) error { return unix.EPERM }

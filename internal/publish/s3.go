@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -31,7 +35,6 @@ type objects struct {
 	cutOff        bool     // there is such a publish
 	manifestThere standing
 	pendingThere  standing
-	pendingData   []byte
 }
 
 func newObjects(p *part, store *bucketStore) *objects {
@@ -117,7 +120,11 @@ func (b *objects) read(ctx context.Context, name string) ([]byte, standing, erro
 	}
 	defer func() { _ = got.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(got.Body, maxManifest))
-	return data, standing{known: true, etag: aws.ToString(got.ETag)}, err
+	there := standing{known: true, etag: aws.ToString(got.ETag), age: math.MaxInt64}
+	if now, told := awsmiddleware.GetServerTime(got.ResultMetadata); told {
+		there.age = now.Sub(aws.ToTime(got.LastModified))
+	}
+	return data, there, err
 }
 
 // unmark deletes _SUCCESS (2).
@@ -266,19 +273,39 @@ func (b *objects) list(ctx context.Context) error {
 	return err
 }
 
+// sweepAtOnce is how many objects are deleted under one claim: few enough for a slow
+// service, many enough for the claims not to count.
+const sweepAtOnce = 200
+
 // sweep deletes what is stale, and then the note of it (6): of this publish, not
 // what one that has begun since may have put.
 func (b *objects) sweep(ctx context.Context) error {
-	if err := b.mine(ctx); err != nil {
-		return err
-	}
-	stale := b.stale(b.left)
-	err := each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
-	if err != nil {
-		return err
+	for some := range slices.Chunk(b.stale(b.left), sweepAtOnce) {
+		if err := b.removeAlone(ctx, some...); err != nil {
+			return err
+		}
 	}
 	at(stepStale)
-	return b.remove(ctx, pendingName)
+	return b.removeAlone(ctx, pendingName)
+}
+
+// removeAlone deletes objects while no other publish may begin.
+func (b *objects) removeAlone(ctx context.Context, names ...string) error {
+	until := time.Now().Round(0).Add(sweepTime) // by the wall clock, which goes on while the machine sleeps
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if err := b.mine(ctx); err != nil { // asked, for services that do not know If-Match
+		return err
+	}
+	if err := b.claim(ctx, true); err != nil {
+		return err
+	}
+	return each(ctx, len(names), cap(b.slots), func(ctx context.Context, i int) error {
+		if !time.Now().Before(until) {
+			return errElsewhere(b.to) // for all that is known
+		}
+		return b.remove(ctx, names[i])
+	})
 }
 
 // mark puts _SUCCESS (7), unless another publish has begun since.

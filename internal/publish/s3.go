@@ -197,24 +197,33 @@ func (b *objects) listed(ctx context.Context) map[string]bool {
 		sent[*b.key(b.files[i].path)] = &b.files[i]
 	}
 	same := make(map[string]bool, len(b.files))
+	pages := 2 + len(b.files)/500 // there may be others, but not without end
+	_ = b.eachObject(ctx, pages, func(o types.Object) {
+		f := sent[aws.ToString(o.Key)]
+		if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
+			same[f.path] = true
+		}
+	})
+	return same
+}
+
+// eachObject lists what is below the prefix, at most so many pages of it.
+func (b *objects) eachObject(ctx context.Context, pages int, each func(o types.Object)) error {
 	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &b.prefix}
-	for range 2 + len(b.files)/500 { // there may be others, but not without end
+	for range pages {
 		page, err := b.listPage(ctx, in)
 		if err != nil {
-			return same
+			return err
 		}
 		for _, o := range page.Contents {
-			f := sent[aws.ToString(o.Key)]
-			if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
-				same[f.path] = true
-			}
+			each(o)
 		}
 		if !aws.ToBool(page.IsTruncated) {
-			return same
+			return nil
 		}
 		in.ContinuationToken = page.NextContinuationToken
 	}
-	return same
+	return nil
 }
 
 func (b *objects) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
@@ -285,6 +294,7 @@ func (b *objects) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	b.abortOld(ctx) // again: a part that was on its way the first time may have come after it
 	at(stepStale)
 	return b.removeAlone(ctx, pendingName)
 }

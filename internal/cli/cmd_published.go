@@ -168,9 +168,9 @@ func (c *command) printInspected(p api.Published, look looking) error {
 		}
 	case found.Verified:
 		verdict, colour = "whole", green
-	}
-	if found != nil && found.Verified && found.Complete && found.Foreign == nil {
-		verdict += "; what else is there may not be listed"
+		if found.Foreign == nil {
+			verdict += "; what else is there is not known"
+		}
 	}
 	head := fmt.Sprintf("%s %s  %s (%s, %s, manifest %s)", p.Job, p.Date, relative(p.To), count(p.Files, "file"), size(p.Bytes), p.Manifest)
 	if verdict != "" {

@@ -294,6 +294,7 @@ func TestWhatAChildSaysShowsNoSecret(t *testing.T) {
 		{"error", `echo '{"error":"nothing listens at http://127.0.0.1/hunter22","final":true}'`},
 		{"its last words", `echo 'credential_process: hunter22 is refused' >&2; exit 3`},
 		{"warnings", `echo '{"warning":"hunter22 may not be read"}'; echo '{"result":{"targets":[],"warnings":["hunter22 may not be read"]}}'`},
+		{"foreign files", `echo '{"inspection":{"foreign":["hunter22.csv"]}}'`},
 		{"problems", `echo '{"inspection":{"problems":["\"hunter22.csv\" is missing"]}}'`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -302,7 +302,8 @@ func (b *objects) sweep(ctx context.Context) error {
 // removeAlone deletes objects while no other publish may begin.
 func (b *objects) removeAlone(ctx context.Context, names ...string) error {
 	until := time.Now().Round(0).Add(sweepTime) // by the wall clock, which goes on while the machine sleeps
-	ctx, cancel := context.WithDeadline(ctx, until)
+	late := fmt.Errorf("publish to %s: what is stale could not be deleted within %s; it is tried again", b.to, sweepTime)
+	ctx, cancel := context.WithDeadlineCause(ctx, until, late)
 	defer cancel()
 	if err := b.mine(ctx); err != nil { // asked, for services that do not know If-Match
 		return err
@@ -312,7 +313,7 @@ func (b *objects) removeAlone(ctx context.Context, names ...string) error {
 	}
 	return each(ctx, len(names), cap(b.slots), func(ctx context.Context, i int) error {
 		if !time.Now().Before(until) {
-			return errElsewhere(b.to) // for all that is known
+			return late
 		}
 		return b.remove(ctx, names[i])
 	})

@@ -243,6 +243,7 @@ func (l *link) read() {
 // else it is lost.
 func (l *link) hangUp(again bool) {
 	_ = l.conn.Close()
+	l.retired.Store(true) // whoever is told of the hang-up does not come back to it
 	l.mu.Lock()
 	for _, call := range l.calls {
 		close(call)
@@ -349,7 +350,7 @@ func (l *link) write(frame []byte, patience time.Duration) error {
 	if err != nil {
 		l.retired.Store(true)
 		_ = l.conn.Close()
-		return fmt.Errorf("%w: %v", errHangUp, err)
+		return fmt.Errorf("%w: %w", errHangUp, err)
 	}
 	return nil
 }

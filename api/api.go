@@ -126,11 +126,17 @@ type Published struct {
 
 // Inspection is what stands at a target now.
 type Inspection struct {
-	Run      string   `json:"run"`      // whose set it is, as its manifest says; empty: there is none
-	Complete bool     `json:"complete"` // _SUCCESS is there
-	Files    []File   `json:"files"`    // of the manifest
-	Verified bool     `json:"verified"` // every file was read back
-	Problems []string `json:"problems"` // where it is not as it should be, a sentence each
+	Run      string `json:"run"`      // whose set it is, as its manifest says; empty: there is none
+	Complete bool   `json:"complete"` // _SUCCESS is there
+	Files    []File `json:"files"`    // of the manifest
+	Verified bool   `json:"verified"` // every file was read back
+	// Foreign are the paths of files at the target that the set there, a complete one,
+	// does not list, the first hundred of them, and ForeignFiles is their number. They
+	// are no problem of what was published, but who reads every file reads them. nil:
+	// they were not looked for, or may not be listed.
+	Foreign      []string `json:"foreign"`
+	ForeignFiles int      `json:"foreign_files"`
+	Problems     []string `json:"problems"` // where it is not as it should be, a sentence each
 }
 
 // Whole reports whether nothing is wrong, as far as it was looked at.

@@ -168,12 +168,23 @@ func (c *command) job(ctx context.Context, name string) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, err
 	}
-	var names []string
+	var found []api.Job
+	var names, ids []string
 	for _, j := range jobs {
-		if j.Name == name || j.Project+"/"+j.Name == name {
-			return j, nil
-		}
 		names = append(names, j.Name)
+		if id := j.Project + "/" + j.Name; name == j.Name || name == id {
+			found, ids = append(found, j), append(ids, id)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+	default: // as every other command says it
+		return api.Job{}, &api.Error{
+			Code: api.Invalid, Message: fmt.Sprintf("%q is the name of %d jobs", name, len(found)),
+			Hint: "say which: " + strings.Join(ids, ", "),
+		}
 	}
 	return api.Job{}, &problem{
 		err: fmt.Errorf("%q is neither a schedule nor a job here", name), code: exitNotFound,

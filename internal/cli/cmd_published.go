@@ -27,6 +27,10 @@ as do JOB and --date when they name one target. --verify reads every file back a
 each target "whole", or each difference from its manifest. Both work as the job does: with
 its environment and its credentials.
 
+Files at a target that its manifest does not list are named by --verify too. They are no
+difference, but whoever reads every file there reads them: on S3 they stay, and in a folder
+the next publish is refused until they are gone.
+
 Exit codes: 0 nothing is wrong with what was looked at; 1 something is. Otherwise those of
 "belfry --help".`,
 		Example: "  belfry published top-tracks\n  belfry published top-tracks --date 2026-07-09\n  belfry published top-tracks --verify",
@@ -164,12 +168,18 @@ func (c *command) printInspected(p api.Published, look looking) error {
 		}
 	case found.Verified:
 		verdict, colour = "whole", green
+		if found.Foreign == nil {
+			verdict += "; what else is there is not known"
+		}
 	}
 	head := fmt.Sprintf("%s %s  %s (%s, %s, manifest %s)", p.Job, p.Date, relative(p.To), count(p.Files, "file"), size(p.Bytes), p.Manifest)
 	if verdict != "" {
 		head += ": " + paint(c.out, colour, verdict)
 	}
 	fmt.Fprintln(c.out, head)
+	if found != nil && found.ForeignFiles > 0 {
+		c.printForeign(found)
+	}
 	if !look.files || found == nil {
 		return nil
 	}
@@ -178,6 +188,24 @@ func (c *command) printInspected(p api.Published, look looking) error {
 		t.row("  "+file.SHA256, fmt.Sprint(file.Size), file.Path)
 	}
 	return t.print(c.out)
+}
+
+// mostForeign are told of by name; --json has more.
+const mostForeign = 10
+
+func (c *command) printForeign(found *api.Inspection) {
+	are := "are"
+	if found.ForeignFiles == 1 {
+		are = "is"
+	}
+	fmt.Fprintf(c.out, "    %s\n", paint(c.out, yellow, fmt.Sprintf("%s there %s not in its manifest:", count(found.ForeignFiles, "file"), are)))
+	named := found.Foreign[:min(len(found.Foreign), mostForeign)]
+	for _, name := range named {
+		fmt.Fprintf(c.out, "    %q\n", name)
+	}
+	if more := found.ForeignFiles - len(named); more > 0 {
+		fmt.Fprintf(c.out, "    and %d more\n", more)
+	}
 }
 
 // inspector looks at targets one after the other, and shows on a terminal how

@@ -335,3 +335,19 @@ func TestADaemonThatDoesNotAnswerIsToldAndNotWaitedForForEver(t *testing.T) {
 		t.Errorf("belfry doctor: exit %d\n%s", code, stdout)
 	}
 }
+
+func TestTheNameOfSeveralJobsIsAskedFor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "one.cron", "0 1 * * * /bin/backup\n")
+	p.write("two.cron", "0 2 * * * /bin/backup\n")
+	p.serve("--crontab", "one.cron", "--crontab", "two.cron")
+	for _, command := range []string{"explain", "runs"} {
+		_, stderr, code := p.belfry(command, "backup")
+		if want := `"backup" is the name of 2 jobs`; code != exitUsage || !strings.Contains(stderr, want) || !strings.Contains(stderr, "say which: one.cron/backup, two.cron/backup") {
+			t.Errorf("%s ends with %d and says %q; want %d and %q", command, code, stderr, exitUsage, want)
+		}
+	}
+	if out, _, _ := p.belfry("explain", "two.cron/backup"); !strings.Contains(out, "every day at 02:00") {
+		t.Errorf("with the project it says %q", out)
+	}
+}

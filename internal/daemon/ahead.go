@@ -44,7 +44,8 @@ func (d *Daemon) ahead(ctx context.Context, at time.Time) error {
 
 // lookUp has the users known as whom runs are to start: a directory of users that
 // is slow would else be waited for, user by user, while nothing can be written. With
-// an error the instant came first.
+// an error the instant came first. One after the other: at once they would share what
+// the directory does in two seconds, and one that is only slow would fail the last.
 func (d *Daemon) lookUp(runs []plan.Run, at time.Time) error {
 	seen := map[string]bool{}
 	for _, r := range runs {

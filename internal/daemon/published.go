@@ -184,6 +184,7 @@ func (h *history) Inspect(ctx context.Context, r api.InspectRequest, progress fu
 		return out, nil //nolint:nilerr // that is what was found
 	}
 	out.Run, out.Complete = found.Manifest.Run, found.Complete
+	out.Foreign, out.ForeignFiles = found.Foreign, found.ForeignFiles
 	for _, f := range found.Manifest.Files {
 		out.Files = append(out.Files, api.File{Path: f.Path, Size: f.Size, SHA256: f.SHA256})
 	}

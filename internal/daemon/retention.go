@@ -19,7 +19,7 @@ const (
 	// The minute's full second belongs to what is due, and creating files is slow
 	// where many have just been removed.
 	quietFrom, quietUntil = 20, 50
-	// pruneRound is how many runs are removed in a minute at most.
+	// pruneRound is how many runs are removed before others have their turn.
 	pruneRound = 1000
 	// pruneRest lies between the end of one pass over the history and the next.
 	pruneRest = time.Hour
@@ -38,12 +38,9 @@ func (d *Daemon) retention(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		more := d.prune(ctx)
-		rest := time.Duration(quietUntil-quietFrom+10) * time.Second // past this minute's end
-		if !more {
-			rest = pruneRest
-		}
-		timer.Reset(rest)
+		begun := time.Now()
+		more, err := d.prune(ctx)
+		timer.Reset(restAfter(more, err, time.Since(begun)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -51,6 +48,19 @@ func (d *Daemon) retention(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// restAfter is how long the history is left alone after a round on it. With more to
+// do half of the quiet time is for others: a round may have filled the disk's queue
+// and the logs' writer, though none of its transactions is long.
+func restAfter(more bool, err error, took time.Duration) time.Duration {
+	switch {
+	case err != nil:
+		return (quietUntil - quietFrom + 10) * time.Second // past this minute's end
+	case more:
+		return took
+	}
+	return pruneRest
 }
 
 // untilQuiet is how long it is until nothing is likely to be due.
@@ -66,8 +76,8 @@ func untilQuiet(now time.Time) time.Duration {
 }
 
 // prune works for the rest of a quiet time at most, and says whether there is
-// more to do.
-func (d *Daemon) prune(ctx context.Context) (more bool) {
+// more to do, and what was in the way of the account's.
+func (d *Daemon) prune(ctx context.Context) (more bool, err error) {
 	log := d.o.Log.With("component", "retention")
 	now := d.now()
 	ctx, cancel := context.WithTimeout(ctx, quietUntil*time.Second-now.Sub(now.Truncate(time.Minute)))
@@ -116,7 +126,7 @@ func (d *Daemon) prune(ctx context.Context) (more bool) {
 	if len(removed)+folders > 0 {
 		log.Info("removed what is kept no longer", "runs", len(removed), "folders", folders)
 	}
-	return more
+	return more, err
 }
 
 // orphans removes folders whose run is not in the store: of a run whose rows

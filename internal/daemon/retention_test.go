@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,7 +52,7 @@ func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
 
 	// To a quiet second of a day on which all are still kept, and of one later.
 	clock.by.Add(int64(untilQuiet(d.now())))
-	d.prune(t.Context())
+	mustPrune(t, d)
 	for path, want := range map[string]bool{folder(ids[0]): true, folder(ids[1]): true, stray: false, fresh: true, foreign: true} {
 		if there(path) != want {
 			t.Errorf("at first %s is there: %v, want %v", path, !want, want)
@@ -59,13 +60,20 @@ func TestWhatIsKeptNoLongerIsRemovedWithItsFolder(t *testing.T) {
 	}
 	clock.by.Add(int64(3 * 24 * time.Hour))
 	clock.by.Add(int64(untilQuiet(d.now())))
-	d.prune(t.Context())
+	mustPrune(t, d)
 	// The newest run of a job is always kept.
 	if there(folder(ids[0])) || !there(folder(ids[1])) {
 		t.Errorf("after three days the folders are there: %v, %v; want the newest alone", there(folder(ids[0])), there(folder(ids[1])))
 	}
 	if _, err := client.Run(t.Context(), ids[0]); err == nil {
 		t.Error("the older run is still in the account")
+	}
+}
+
+func mustPrune(t *testing.T, d *Daemon) {
+	t.Helper()
+	if _, err := d.prune(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -112,7 +120,7 @@ func TestOutputThatIsNotAtItsTargetIsKeptAsLongAsItsRun(t *testing.T) {
 	clock.by.Add(int64(20 * 24 * time.Hour))
 	d, client, _ := serveDaemon(t, o)
 	clock.by.Add(int64(untilQuiet(d.now())))
-	d.prune(t.Context())
+	mustPrune(t, d)
 	if _, err := client.Run(t.Context(), sent); err == nil {
 		t.Error("the run that was published is still in the account: nothing was removed")
 	}
@@ -176,6 +184,24 @@ func TestPruningKeepsAwayFromTheFullMinute(t *testing.T) {
 	}
 }
 
+func TestABacklogIsRemovedInHalfOfTheQuietTime(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		why  string
+		more bool
+		err  error
+		want time.Duration
+	}{
+		{"there is more", true, nil, time.Second},
+		{"the disk is full", true, errors.New("disk full"), 40 * time.Second},
+		{"the pass is at its end", false, nil, time.Hour},
+	} {
+		if got := restAfter(c.more, c.err, time.Second); got != c.want {
+			t.Errorf("%s: it rests %s, want %s", c.why, got, c.want)
+		}
+	}
+}
+
 func TestFailedRunsThatAreKeptForEverAreNotRemovedLikeTheOthers(t *testing.T) {
 	t.Parallel()
 	if keep := kept(project.Retention{Age: time.Hour, FailedAge: project.Forever}); keep.FailedAge < 100*365*24*time.Hour {
@@ -209,7 +235,7 @@ func TestPythonEnvironmentsThatNoJobNamesAreRemoved(t *testing.T) {
 	}{{1, []bool{true, true, true}}, {7, []bool{true, false, false}}} {
 		clock.by.Add(c.days * int64(24*time.Hour))
 		clock.by.Add(int64(untilQuiet(d.now())))
-		d.prune(t.Context())
+		mustPrune(t, d)
 		for i, job := range []string{"with", "without", "gone"} {
 			if there(job) != c.left[i] {
 				t.Errorf("after %d days more the environment of the job %q is there: %t", c.days, job, there(job))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -252,7 +253,11 @@ func (c *Client) Forget(run string, attempt int) error {
 		if l.silent.Load() {
 			continue
 		}
-		if err := l.write(frame, min(forgetTimeout, c.patience)); err != nil {
+		err := l.write(frame, min(forgetTimeout, c.patience))
+		if errors.Is(err, net.ErrClosed) { // it was let go, or has died, at this moment
+			continue
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("forget attempt %d of run %s: keeper %s: %w", attempt, run, l.id, err))
 			continue
 		}

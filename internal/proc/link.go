@@ -243,6 +243,7 @@ func (l *link) read() {
 // else it is lost.
 func (l *link) hangUp(again bool) {
 	_ = l.conn.Close()
+	l.retired.Store(true) // whoever is told of the hang-up does not come back to it
 	l.mu.Lock()
 	for _, call := range l.calls {
 		close(call)
@@ -311,18 +312,31 @@ func (l *link) call(ctx context.Context, frame []byte, seq int64) (message, erro
 	}
 	timeout := time.NewTimer(l.client.patience)
 	defer timeout.Stop()
-	select {
-	case m, ok := <-answer:
-		if !ok {
-			return message{}, errHangUp
+	look := time.NewTicker(stopTimeout)
+	defer look.Stop()
+	for waiting := true; waiting; {
+		select {
+		case m, ok := <-answer:
+			if !ok {
+				return message{}, errHangUp
+			}
+			return m, m.refusal()
+		case <-ctx.Done():
+			return message{}, fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
+		case <-look.C: // one that is slow is waited for
+			waiting = !stopped(l.pid)
+		case <-timeout.C:
+			waiting = false
 		}
-		return m, m.refusal()
-	case <-ctx.Done():
-		return message{}, fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
-	case <-timeout.C:
-		l.silent.Store(true)
-		return message{}, errSilent
 	}
+	l.silent.Store(true)
+	return message{}, errSilent
+}
+
+// stopped reports whether a process was stopped by a signal, and not let go on.
+func stopped(pid int) bool {
+	p, err := readProcess(pid)
+	return err == nil && p.state == 'T'
 }
 
 // write sends one whole frame; after half of one the connection is of no use.
@@ -336,7 +350,7 @@ func (l *link) write(frame []byte, patience time.Duration) error {
 	if err != nil {
 		l.retired.Store(true)
 		_ = l.conn.Close()
-		return fmt.Errorf("%w: %v", errHangUp, err)
+		return fmt.Errorf("%w: %w", errHangUp, err)
 	}
 	return nil
 }

@@ -37,12 +37,15 @@ func readProcess(pid int) (process, error) {
 }
 
 func toProcess(info *unix.KinfoProc) process {
-	const zombie = 5 // SZOMB
+	const stopped, zombie = 4, 5 // SSTOP, SZOMB
 	p := process{
 		pid: int(info.Proc.P_pid), parent: int(info.Eproc.Ppid), group: int(info.Eproc.Pgid),
 		started: ticks(time.Unix(info.Proc.P_starttime.Unix())), threads: 1,
 	}
-	if info.Proc.P_stat == zombie {
+	switch info.Proc.P_stat {
+	case stopped:
+		p.state = 'T'
+	case zombie:
 		p.state = 'Z'
 	}
 	p.session, _ = unix.Getsid(p.pid) // 0 when it has ended

@@ -298,6 +298,34 @@ func TestAttemptWithAnOutcomeIsNotStarted(t *testing.T) {
 	}
 }
 
+func TestKeeperThatHungUpIsNotAskedAgain(t *testing.T) {
+	h := newHost(t)
+	d := h.open()
+	l, err := d.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(h.keeperPID(l.id), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	frame, seq, err := d.request(message{Type: typeList})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !errors.Is(err, errHangUp) {
+		_, err = l.call(t.Context(), frame, seq)
+	}
+	if l.takes() {
+		t.Error("a start would be given to it")
+	}
+	d.mu.Lock()
+	d.links = append(d.links, l) // as one that is let go while the list is read
+	d.mu.Unlock()
+	if err := d.Forget("R", 1); err != nil {
+		t.Errorf("Forget: %v, though it has nothing to forget", err)
+	}
+}
+
 func TestKeeperThatWasKilledAtAStepOfAStart(t *testing.T) {
 	for _, c := range []struct {
 		command string

@@ -34,8 +34,9 @@ const (
 	helloTimeout  = 10 * time.Second
 	openTimeout   = 2 * time.Second // of a daemon that starts, with all keepers
 	callTimeout   = 30 * time.Second
-	forgetTimeout = time.Second // until a keeper has read what it was told before
-	leaveTimeout  = time.Second // as forgetTimeout, of one that is let go
+	stopTimeout   = 2 * time.Second // of a call to a keeper that the kernel says is stopped
+	forgetTimeout = time.Second     // until a keeper has read what it was told before
+	leaveTimeout  = time.Second     // as forgetTimeout, of one that is let go
 )
 
 // The types of frames.

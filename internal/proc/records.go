@@ -106,17 +106,21 @@ func createStart(dir string, start startRecord) (record, error) {
 }
 
 // Void sees to it that no keeper starts an attempt that has no records: one that
-// was stopped may have it in its queue still. The error is fs.ErrExist when one has
-// begun to.
-func Void(dir, run string, attempt int) error {
+// was stopped may have it in its queue still. From then on exit is its outcome. The
+// error is fs.ErrExist when a keeper has begun to start it.
+func Void(dir, run string, attempt int, exit Exit) error {
 	record, err := createStart(dir, startRecord{Run: run, Attempt: attempt})
 	if errors.Is(err, fs.ErrNotExist) { // without its directory nobody can start it
 		return nil
 	}
-	if err == nil {
-		record.close()
+	if err != nil {
+		return err
 	}
-	return err
+	defer record.close()
+	if err := writeExit(dir, exitRecord{Run: run, Attempt: attempt, Exit: exit}, false); err != nil {
+		return errors.Join(err, os.Remove(dir+"/"+startName)) // it would be lost, and need not be
+	}
+	return nil
 }
 
 // add appends a JSON line in one write.

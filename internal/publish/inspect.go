@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"belfry/internal/job"
 	"belfry/internal/outbox"
@@ -27,7 +30,15 @@ type Inspection struct {
 	// Problems says in words where the target is not what its manifest says, or
 	// not complete.
 	Problems []string `json:"problems,omitempty"`
+	// Foreign are the paths of files that are there and that a complete set does not
+	// list, the first maxForeign of them, and ForeignFiles is their number. nil: they
+	// were not looked for, or the service denies it.
+	Foreign      []string `json:"foreign"`
+	ForeignFiles int      `json:"foreign_files"`
 }
+
+// maxForeign bounds what is named: a bucket may hold millions.
+const maxForeign = 100
 
 // inspection asks for an Inspection.
 type inspection struct {
@@ -36,8 +47,9 @@ type inspection struct {
 }
 
 // Inspect reads the manifest at a target, in the environment of the order's job;
-// with verify it reads every file back too, and compares size and SHA-256. That
-// there is nothing at the target, or not all of it, is a problem and no error.
+// with verify it reads every file back too, compares size and SHA-256, and looks for
+// foreign files. That there is nothing at the target, or not all of it, is a problem
+// and no error.
 func (s *Sender) Inspect(ctx context.Context, order Order, target job.Target, verify bool) (Inspection, error) {
 	never := func() error { return errors.New("a look at a target claims nothing") }
 	answer, err := s.ask(ctx, order, request{Inspect: &inspection{target, verify}}, never)
@@ -53,6 +65,8 @@ func (s *Sender) Inspect(ctx context.Context, order Order, target job.Target, ve
 // shelf is a target that is being read. A name that is not there is fs.ErrNotExist.
 type shelf interface {
 	open(ctx context.Context, name string) (io.ReadCloser, error)
+	// names gives each the path of whatever is there and not a folder, in order.
+	names(ctx context.Context, each func(name string)) error
 	explain(name string, err error) error
 }
 
@@ -139,11 +153,40 @@ func (p *part) inspect(ctx context.Context, s shelf, verify bool) (*Inspection, 
 	if err != nil {
 		return nil, err
 	}
-	if seen.Complete && len(seen.Problems) > 0 && !p.stands(ctx, s, data) {
-		seen.Problems = []string{p.to + " was replaced while it was read: look again"}
+	if seen.Complete {
+		if err := seen.findForeign(ctx, s); err != nil {
+			return nil, s.explain("", err)
+		}
+	}
+	if seen.Complete && len(seen.Problems)+len(seen.Foreign) > 0 && !p.stands(ctx, s, data) {
+		seen.Problems, seen.Foreign, seen.ForeignFiles = []string{p.to + " was replaced while it was read: look again"}, nil, 0
 	}
 	slices.Sort(seen.Problems)
 	return seen, nil
+}
+
+// findForeign looks for what the manifest does not list.
+func (seen *Inspection) findForeign(ctx context.Context, s shelf) error {
+	listed := make(map[string]bool, len(seen.Manifest.Files))
+	for _, e := range seen.Manifest.Files {
+		listed[e.Path] = true
+	}
+	foreign := []string{}
+	err := s.names(ctx, func(name string) {
+		if listed[name] || reserved(name) {
+			return
+		}
+		seen.ForeignFiles++
+		if len(foreign) < maxForeign {
+			foreign = append(foreign, name)
+		}
+	})
+	if isDenied(err) || errors.Is(err, fs.ErrPermission) {
+		seen.ForeignFiles = 0
+		return nil
+	}
+	seen.Foreign = foreign
+	return err
 }
 
 // stands reports whether the complete set with this manifest is still there, as
@@ -226,6 +269,23 @@ func (d directory) open(_ context.Context, name string) (io.ReadCloser, error) {
 	return d.root.Open(name)
 }
 
+func (d directory) names(ctx context.Context, each func(name string)) error {
+	return fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, fs.ErrPermission) && name != ".":
+			each(name + "/") // somebody else's, with whatever is in it
+			return fs.SkipDir
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // it goes at this moment
+		case err == nil && !e.IsDir():
+			each(name)
+		}
+		return err
+	})
+}
+
 func (d directory) explain(name string, err error) error {
 	return fmt.Errorf("read %s of %s: %w", name, d.to, err)
 }
@@ -244,6 +304,19 @@ func (b bucket) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	return got.Body, nil
 }
 
+func (b bucket) names(ctx context.Context, each func(name string)) error {
+	return b.eachObject(ctx, math.MaxInt, func(o types.Object) {
+		// Some tools put an object of no size for a folder.
+		if name := strings.TrimPrefix(aws.ToString(o.Key), b.prefix); name != "" && !strings.HasSuffix(name, "/") {
+			each(name)
+		}
+	})
+}
+
 func (b bucket) explain(name string, err error) error {
-	return b.objects.explain("s3:GetObject", name, err)
+	action := "s3:GetObject"
+	if name == "" {
+		action = "s3:ListBucket"
+	}
+	return b.objects.explain(action, name, err)
 }

@@ -54,7 +54,7 @@ func TestInspectSaysWhatStandsAtATarget(t *testing.T) {
 		change func(name string, text *string) // nil removes it
 	}{
 		{"directory", dir, func(name string, text *string) {
-			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil && text == nil {
 				t.Fatal(err)
 			}
 			if text != nil {
@@ -83,6 +83,17 @@ func TestInspectSaysWhatStandsAtATarget(t *testing.T) {
 					t.Errorf("of a whole set it says %+v", seen)
 				}
 			}
+			mine := "mine"
+			c.change("sub/mine", &mine)
+			c.change("z", &mine)
+			if seen := lake.inspect(to, true); seen.Problems != nil || !slices.Equal(seen.Foreign, []string{"sub/mine", "z"}) || seen.ForeignFiles != 2 {
+				t.Errorf("of a set with others beside it it says %+v", seen)
+			}
+			if seen := lake.inspect(to, false); seen.Foreign != nil {
+				t.Errorf("without a look it says %+v", seen)
+			}
+			c.change("sub/mine", nil)
+			c.change("z", nil)
 			same, longer := "two", "three"
 			c.change("a.csv", &same)
 			c.change("empty", &longer)
@@ -105,6 +116,19 @@ func TestInspectSaysWhatStandsAtATarget(t *testing.T) {
 	}
 	_, err := lake.sender(nil).Inspect(t.Context(), lake.order("R1"), job.Target{To: "s3://no-such-lake/"}, false)
 	wantError(t, err, true, "read s3://no-such-lake/_SUCCESS", `no bucket "no-such-lake"`)
+}
+
+func TestWhatMayNotBeListedIsNotKnownToBeForeign(t *testing.T) {
+	t.Parallel()
+	w, s := newLake(t, first)
+	to := job.Target{To: "s3://lake/x/"}
+	w.mustSend(w.order("R1", to))
+	w.env = append(w.env, fault(t, s, func(w http.ResponseWriter, r *http.Request) bool {
+		return r.URL.Query().Has("list-type") && refuse(w, 403, "AccessDenied")
+	}))
+	if seen := w.inspect(to, true); !seen.Complete || seen.Problems != nil || seen.Foreign != nil {
+		t.Errorf("it says %+v", seen)
+	}
 }
 
 // turning is a shelf on which another set is put when a file is about to be read.

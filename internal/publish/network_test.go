@@ -185,7 +185,7 @@ func TestPublishersOfOneTargetAtOnceAreNeverMixed(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, uint64(n)))
 		all.Go(func() {
 			w := newWorld(t, nil)
-			w.env = append(w.env, server.Env()...)
+			w.env = append(append(w.env, server.Env()...), noClaimEnv+"=1")
 			net := newNetwork(t, server)
 			for i := range times {
 				w.write(sets(n, i))
@@ -223,7 +223,7 @@ func TestPublishersOfOneTargetAtOnceAreNeverMixed(t *testing.T) {
 		t.Errorf("the reader: %v", err)
 	}
 	w := newWorld(t, second)
-	w.env = append(w.env, server.Env()...)
+	w.env = append(append(w.env, server.Env()...), noClaimEnv+"=1")
 	w.mustSend(w.order("R9", job.Target{To: "s3://lake/x/"}))
 	wantObjects(t, server, "x/", "R9", second)
 }
@@ -263,29 +263,83 @@ func TestAppendersAtOnceLoseNothing(t *testing.T) {
 
 func TestAPublishThatIsOvertakenDoesNotComplete(t *testing.T) {
 	t.Parallel()
-	w, s := newLake(t, first)
 	to := job.Target{To: "s3://lake/x/"}
-	var once sync.Once
-	overtake := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/a.csv") {
-			once.Do(func() { // another one begins while the data of the first is on its way, and gets no further
-				other := newWorld(t, second)
-				other.env = append(other.env, s.Env()...)
-				_, err := other.send(other.order("R2", to), killEnv+"=noted:1")
-				wantError(t, err, false, "killed")
+	for _, c := range []struct {
+		run   string
+		files map[string]string
+	}{
+		{"R2", second},
+		{"R1", first}, // as when the machine was cloned
+	} {
+		t.Run("by "+c.run, func(t *testing.T) {
+			t.Parallel()
+			w, s := newLake(t, first)
+			var once sync.Once
+			overtake := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/a.csv") {
+					once.Do(func() { // another one begins while the data of the first is on its way, and gets no further
+						other := newWorld(t, c.files)
+						other.env = append(other.env, s.Env()...)
+						_, err := other.send(other.order(c.run, to), killEnv+"=noted:1")
+						wantError(t, err, false, "killed")
+					})
+				}
+				return false
 			})
+			_, err := w.send(w.order("R1", to), overtake)
+			wantError(t, err, false, "somebody else has begun to publish there")
+			if keys := s.List(t); slices.Contains(keys, "x/"+successName) || slices.Contains(keys, "x/"+manifestName) {
+				t.Errorf("it completed: %q", keys)
+			}
+			if _, err := w.again(); err != nil {
+				t.Fatal(err)
+			}
+			wantObjects(t, s, "x/", "R1", first)
+		})
+	}
+}
+
+func TestNobodyBeginsWhileAnotherDeletes(t *testing.T) {
+	t.Parallel()
+	to := job.Target{To: "s3://lake/x/", Mode: job.ModeAppend}
+	w, s := newLake(t, first)
+	other := newWorld(t, second)
+	other.env = append(other.env, s.Env()...)
+	_, err := other.send(other.order("R1", to), killEnv+"=data:1")
+	wantError(t, err, false, "killed")
+	w.write(map[string]string{"third.csv": "3"})
+	// What the first one left is about to be deleted: it comes back at this moment.
+	var refused error
+	back := sync.OnceFunc(func() { _, refused = other.again() })
+	overtake := fault(t, s, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodDelete && !strings.Contains(r.URL.Path, "/_") {
+			back()
 		}
 		return false
 	})
-	_, err := w.send(w.order("R1", to), overtake)
-	wantError(t, err, false, "somebody else has begun to publish there")
-	if keys := s.List(t); slices.Contains(keys, "x/"+successName) || slices.Contains(keys, "x/"+manifestName) {
-		t.Errorf("it completed: %q", keys)
-	}
-	if _, err := w.again(); err != nil {
+	w.mustSend(w.order("R2", to), overtake)
+	wantError(t, refused, false, "run R2 is about to complete there")
+	if _, err := other.again(); err != nil {
 		t.Fatal(err)
 	}
-	wantObjects(t, s, "x/", "R1", first)
+	all := maps.Clone(second)
+	all["third.csv"] = "3"
+	wantObjects(t, s, "x/", "R1", all)
+
+	// One that was killed while it deleted keeps the next one waiting for no more
+	// than a while.
+	for _, c := range []struct{ run, kill string }{{"R3", "data:1"}, {"R4", "stale:1"}} {
+		w.write(map[string]string{c.run: c.run})
+		_, err := w.send(w.order(c.run, to), killEnv+"="+c.kill)
+		wantError(t, err, false, "killed")
+	}
+	all["R4"] = "R4"
+	_, err = w.again()
+	wantError(t, err, false, "run R4 is about to complete there, or was cut off")
+	if _, err := w.again(noClaimEnv + "=1"); err != nil {
+		t.Fatal(err)
+	}
+	wantObjects(t, s, "x/", "R4", all)
 }
 
 func TestAPublishThatIsOvertakenAtItsEndTouchesNothingMore(t *testing.T) {
@@ -351,7 +405,7 @@ func TestSuccessIsNeverThereWhileDataIsReplaced(t *testing.T) {
 	})
 	for i, kill := range []string{"", "noted:1", "unmarked:1", "some-data:1", "data:1", "checked:1", "manifest:1", "stale:1", "swept:1", "marked:1", ""} {
 		w.write(sets(i, i))
-		env := []string{watch}
+		env := []string{watch, noClaimEnv + "=1"}
 		if kill != "" {
 			env = append(env, killEnv+"="+kill)
 		}

@@ -3,9 +3,11 @@ package publish
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // pending is the content of _pending.json: all that may be at the target while a
@@ -13,11 +15,25 @@ import (
 // is nothing left but what the manifest lists. One that is found is of a publish
 // that came to no end, or is under way elsewhere: the next one removes what it
 // lists, whoever began it, without having to list the bucket.
+//
+// It is a claim, too: where the service knows If-Match, one publish at a time has
+// it. The next one may take it away, and the one before finds out before it does
+// more; what it has put by then does no harm, for it puts everything again. What it
+// deletes would: that may be what the next one has put since, and with mode append
+// nobody has it twice. So while a publish deletes, its claim cannot be taken away,
+// for sweepClaim, and it deletes no longer than sweepTime without claiming anew.
 type pending struct {
 	Job   string   `json:"job"`
 	Run   string   `json:"run"`
 	Files []string `json:"files"` // its own paths, and those that may have been there before
+	// Claim is another one each time, so that no two are equal, nor their ETags.
+	Claim    string `json:"claim"`
+	Sweeping bool   `json:"sweeping,omitempty"`
 }
+
+// sweepTime leaves half of sweepClaim to what is still on its way then. The tests
+// have less patience with a publish that they killed.
+var sweepClaim, sweepTime = time.Minute, 30 * time.Second
 
 // lookPending reads what an earlier publish left unfinished.
 func (b *objects) lookPending(ctx context.Context) error {
@@ -25,7 +41,7 @@ func (b *objects) lookPending(ctx context.Context) error {
 	if err != nil {
 		return b.explain("s3:GetObject", pendingName, err)
 	}
-	b.pendingThere, b.pendingData = there, data
+	b.pendingThere = there
 	if len(data) == 0 {
 		return nil
 	}
@@ -40,6 +56,9 @@ func (b *objects) lookPending(ctx context.Context) error {
 		b.warn("%s: the %s there is not one of Belfry's, so what it lists stays: %v", b.to, pendingName, err)
 		return nil
 	}
+	if left.Sweeping && there.age < sweepClaim {
+		return fmt.Errorf("publish to %s: run %s is about to complete there, or was cut off just then; it is tried again", b.to, left.Run)
+	}
 	b.left = union(b.left, left.Files)
 	b.cutOff = true
 	return nil
@@ -47,17 +66,17 @@ func (b *objects) lookPending(ctx context.Context) error {
 
 // note puts what will be put. From here on this publish has the target: one that
 // is under way elsewhere finds out before it completes.
-func (b *objects) note(ctx context.Context) error {
+func (b *objects) note(ctx context.Context) error { return b.claim(ctx, false) }
+
+// claim puts the note, if what we know of still stands there.
+func (b *objects) claim(ctx context.Context, sweeping bool) error {
 	paths := make([]string, len(b.files))
 	for i, f := range b.files {
 		paths[i] = f.path
 	}
-	data, err := encode(pending{b.order.Job, b.order.Run, union(paths, b.left)})
+	data, err := encode(pending{b.order.Job, b.order.Run, union(paths, b.left), rand.Text(), sweeping})
 	if err != nil {
 		return err
-	}
-	if bytes.Equal(data, b.pendingData) {
-		return nil // by an earlier try
 	}
 	etag, err := b.replace(ctx, pendingName, data, b.pendingThere)
 	b.pendingThere = standing{known: etag != "", etag: etag}
@@ -100,6 +119,7 @@ func errElsewhere(to string) error {
 type standing struct {
 	known bool
 	etag  string
+	age   time.Duration // by the service's clock, endless when it does not say; found by read
 }
 
 // replace puts a small object if what stood there still does. It returns the new

@@ -282,6 +282,9 @@ func (m *reply) hush(hush func(string) string) {
 		for i, text := range m.Inspection.Problems {
 			m.Inspection.Problems[i] = hush(text)
 		}
+		for i, name := range m.Inspection.Foreign {
+			m.Inspection.Foreign[i] = hush(name)
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	noExchangeEnv = "BELFRY_TEST_NO_EXCHANGE" // the file system cannot exchange
 	stallEnv      = "BELFRY_TEST_STALL"       // stallAfter
 	noLinkEnv     = "BELFRY_TEST_NO_LINK"     // nor give a file two names
+	noClaimEnv    = "BELFRY_TEST_NO_CLAIM"    // a publish that is killed while it deletes keeps nobody waiting
 )
 
 func TestMain(m *testing.M) {
@@ -63,6 +64,9 @@ func testChild() int {
 			panic(err)
 		}
 		stallAfter = d
+	}
+	if os.Getenv(noClaimEnv) != "" {
+		sweepClaim = -time.Hour // the service tells whole seconds
 	}
 	if os.Getenv(noLinkEnv) != "" {
 		linkFile = func(string, string) error { return unix.EPERM }
@@ -290,6 +294,7 @@ func TestWhatAChildSaysShowsNoSecret(t *testing.T) {
 		{"error", `echo '{"error":"nothing listens at http://127.0.0.1/hunter22","final":true}'`},
 		{"its last words", `echo 'credential_process: hunter22 is refused' >&2; exit 3`},
 		{"warnings", `echo '{"warning":"hunter22 may not be read"}'; echo '{"result":{"targets":[],"warnings":["hunter22 may not be read"]}}'`},
+		{"foreign files", `echo '{"inspection":{"foreign":["hunter22.csv"]}}'`},
 		{"problems", `echo '{"inspection":{"problems":["\"hunter22.csv\" is missing"]}}'`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

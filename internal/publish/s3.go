@@ -6,11 +6,15 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -31,7 +35,6 @@ type objects struct {
 	cutOff        bool     // there is such a publish
 	manifestThere standing
 	pendingThere  standing
-	pendingData   []byte
 }
 
 func newObjects(p *part, store *bucketStore) *objects {
@@ -117,7 +120,11 @@ func (b *objects) read(ctx context.Context, name string) ([]byte, standing, erro
 	}
 	defer func() { _ = got.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(got.Body, maxManifest))
-	return data, standing{known: true, etag: aws.ToString(got.ETag)}, err
+	there := standing{known: true, etag: aws.ToString(got.ETag), age: math.MaxInt64}
+	if now, told := awsmiddleware.GetServerTime(got.ResultMetadata); told {
+		there.age = now.Sub(aws.ToTime(got.LastModified))
+	}
+	return data, there, err
 }
 
 // unmark deletes _SUCCESS (2).
@@ -190,24 +197,33 @@ func (b *objects) listed(ctx context.Context) map[string]bool {
 		sent[*b.key(b.files[i].path)] = &b.files[i]
 	}
 	same := make(map[string]bool, len(b.files))
+	pages := 2 + len(b.files)/500 // there may be others, but not without end
+	_ = b.eachObject(ctx, pages, func(o types.Object) {
+		f := sent[aws.ToString(o.Key)]
+		if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
+			same[f.path] = true
+		}
+	})
+	return same
+}
+
+// eachObject lists what is below the prefix, at most so many pages of it.
+func (b *objects) eachObject(ctx context.Context, pages int, each func(o types.Object)) error {
 	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &b.prefix}
-	for range 2 + len(b.files)/500 { // there may be others, but not without end
+	for range pages {
 		page, err := b.listPage(ctx, in)
 		if err != nil {
-			return same
+			return err
 		}
 		for _, o := range page.Contents {
-			f := sent[aws.ToString(o.Key)]
-			if f != nil && f.etag != "" && aws.ToString(o.ETag) == f.etag && aws.ToInt64(o.Size) == f.size {
-				same[f.path] = true
-			}
+			each(o)
 		}
 		if !aws.ToBool(page.IsTruncated) {
-			return same
+			return nil
 		}
 		in.ContinuationToken = page.NextContinuationToken
 	}
-	return same
+	return nil
 }
 
 func (b *objects) listPage(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
@@ -266,19 +282,41 @@ func (b *objects) list(ctx context.Context) error {
 	return err
 }
 
+// sweepAtOnce is how many objects are deleted under one claim: few enough for a slow
+// service, many enough for the claims not to count.
+const sweepAtOnce = 200
+
 // sweep deletes what is stale, and then the note of it (6): of this publish, not
 // what one that has begun since may have put.
 func (b *objects) sweep(ctx context.Context) error {
-	if err := b.mine(ctx); err != nil {
-		return err
+	for some := range slices.Chunk(b.stale(b.left), sweepAtOnce) {
+		if err := b.removeAlone(ctx, some...); err != nil {
+			return err
+		}
 	}
-	stale := b.stale(b.left)
-	err := each(ctx, len(stale), cap(b.slots), func(ctx context.Context, i int) error { return b.remove(ctx, stale[i]) })
-	if err != nil {
-		return err
-	}
+	b.abortOld(ctx) // again: a part that was on its way the first time may have come after it
 	at(stepStale)
-	return b.remove(ctx, pendingName)
+	return b.removeAlone(ctx, pendingName)
+}
+
+// removeAlone deletes objects while no other publish may begin.
+func (b *objects) removeAlone(ctx context.Context, names ...string) error {
+	until := time.Now().Round(0).Add(sweepTime) // by the wall clock, which goes on while the machine sleeps
+	late := fmt.Errorf("publish to %s: what is stale could not be deleted within %s; it is tried again", b.to, sweepTime)
+	ctx, cancel := context.WithDeadlineCause(ctx, until, late)
+	defer cancel()
+	if err := b.mine(ctx); err != nil { // asked, for services that do not know If-Match
+		return err
+	}
+	if err := b.claim(ctx, true); err != nil {
+		return err
+	}
+	return each(ctx, len(names), cap(b.slots), func(ctx context.Context, i int) error {
+		if !time.Now().Before(until) {
+			return late
+		}
+		return b.remove(ctx, names[i])
+	})
 }
 
 // mark puts _SUCCESS (7), unless another publish has begun since.

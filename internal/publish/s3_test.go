@@ -95,7 +95,7 @@ func TestS3SurvivesAKillAtEachStep(t *testing.T) {
 		t.Run(c.kill, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, first)
-			w.env = append(w.env, server.Env()...)
+			w.env = append(append(w.env, server.Env()...), noClaimEnv+"=1")
 			prefix := fmt.Sprintf("t%d/", i)
 			to := job.Target{To: "s3://lake/" + prefix}
 			w.mustSend(w.order("R1", to))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -106,12 +107,22 @@ func (r *Runner) ended(ctx context.Context, run Run, exit proc.Exit) []ending {
 // refused decides what comes of a run whose attempt was not handed to the keeper.
 // why names variables and never what they hold.
 func (r *Runner) refused(ctx context.Context, run Run, why error) []ending {
+	now := r.o.Now()
+	exit := proc.Exit{Code: -1, Error: why.Error(), StartedAt: now, EndedAt: now}
+	if r.doubtful[run.ID] { // it was handed to one before, maybe by the daemon before this one
+		switch err := r.void(run, exit); {
+		case errors.Is(err, fs.ErrExist):
+			return nil // and was begun: its records decide
+		case err != nil:
+			return r.doubt(run, "end a run", err)
+		}
+		delete(r.doubtful, run.ID)
+	}
 	j, err := r.definition(ctx, run)
 	if err != nil {
 		return r.doubt(run, "end a run", err)
 	}
-	now := r.o.Now()
-	return r.decide(ctx, j, run, proc.Exit{Code: -1, Error: why.Error(), StartedAt: now, EndedAt: now})
+	return r.decide(ctx, j, run, exit)
 }
 
 // decide is ended, for an exit whose error may be written down.

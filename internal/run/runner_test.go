@@ -340,6 +340,25 @@ func (s *scene) kills(n int) {
 	}
 }
 
+// void checks that no keeper starts a run's first attempt, and gives the outcome
+// that its records have.
+func (s *scene) void(id string) *proc.Exit {
+	s.t.Helper()
+	dir := s.runner.Dir(id, 1)
+	if err := proc.Void(dir, id, 1, proc.Exit{}); !errors.Is(err, fs.ErrExist) {
+		s.t.Errorf("a keeper that has it in its queue may start it: %v", err)
+	}
+	var exit proc.Exit
+	data, err := os.ReadFile(filepath.Join(dir, "exit"))
+	if err == nil {
+		err = json.Unmarshal(data, &exit)
+	}
+	if err != nil {
+		s.t.Errorf("it has no outcome: %v", err)
+	}
+	return &exit
+}
+
 func (s *scene) forgets(want ...string) {
 	s.t.Helper()
 	s.procs.mu.Lock()
@@ -784,6 +803,44 @@ func TestWhatCannotBeStartedFailsWithAReasonAndIsTriedAgain(t *testing.T) {
 	}, with(retrying("a"), func(j *job.Job) { j.EnvFile = "/no/such/.env"; j.Retry.Backoff = 2 * time.Second }))
 }
 
+func TestWhatAKeeperMayHaveIsVoidBeforeItFails(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		begun bool // by the keeper, when it went on
+		want  run.State
+	}{
+		{"in its queue", false, run.Failed},
+		{"begun meanwhile", true, run.Running},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), ".env")
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			play(t, func(s *scene) {
+				s.procs.set(func(p *processes) { p.fail = errors.New("the keeper does not answer") })
+				id := s.queue("a", time.Now())
+				s.want(id, run.Running, "")
+				if err := os.Remove(file); err != nil {
+					s.t.Fatal(err)
+				}
+				if c.begun {
+					if err := os.WriteFile(filepath.Join(s.runner.Dir(id, 1), "start"), nil, 0o600); err != nil {
+						s.t.Fatal(err)
+					}
+				}
+				s.later(2 * time.Second)
+				if r := s.read(id); r.State != c.want {
+					s.t.Errorf("it is %s (%s), want %s", r.State, r.Reason, c.want)
+				}
+				if !c.begun && !strings.Contains(s.void(id).Error, "env_file") {
+					s.t.Errorf("its record says %+v", s.void(id))
+				}
+			}, with(simple("a"), func(j *job.Job) { j.EnvFile = file }))
+		})
+	}
+}
+
 func TestWhyAProgramCouldNotBeStartedShowsNoSecret(t *testing.T) {
 	file := filepath.Join(t.TempDir(), ".env")
 	if err := os.WriteFile(file, []byte("PATH_TOKEN=hunter22\n"), 0o600); err != nil {
@@ -1023,9 +1080,7 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 				s.t.Error(err)
 			}
 			s.want(id, run.Cancelled, "stopped by a person")
-			if err := proc.Void(s.runner.Dir(id, 1), id, 1); !errors.Is(err, fs.ErrExist) {
-				s.t.Errorf("a keeper that has it in its queue may start it: %v", err)
-			}
+			s.void(id)
 		}, retrying("a"))
 	})
 	t.Run("running, never handed to a keeper, and the disk full", func(t *testing.T) {
@@ -1038,7 +1093,7 @@ func TestStopEndsARunInEveryState(t *testing.T) {
 			if err := stop(s, id, false); err != nil {
 				s.t.Error(err)
 			}
-			s.procs.is(id, proc.Lost, nil) // which is what its records say now
+			s.procs.is(id, proc.Exited, s.void(id))
 			s.later(2 * time.Second)
 			s.want(id, run.Cancelled, "stopped by a person")
 		}, retrying("a"))

@@ -218,7 +218,6 @@ func (r *Runner) begin(ctx context.Context, list []beginning, start func(ctx con
 	for _, b := range list {
 		switch {
 		case b.err != nil:
-			delete(r.doubtful, b.run.ID)
 			failed = append(failed, r.refused(ctx, b.run, b.err)...)
 			continue
 		case err != nil:

@@ -138,22 +138,23 @@ func (r *Runner) stopWithoutKeeper(ctx context.Context, run Run, reason string, 
 		r.kill(ctx, run, Move{To: asked(reason), Reason: reason})
 		return nil
 	case proc.NeverStarted:
-		if err := proc.Void(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt); errors.Is(err, fs.ErrExist) {
+		now := r.o.Now()
+		exit := proc.Exit{Code: -1, Stopped: true, Error: "stopped before it was started", StartedAt: now, EndedAt: now}
+		if err := r.void(run, exit); errors.Is(err, fs.ErrExist) {
 			return unknown // a keeper that was stopped has begun it
 		} else if err != nil {
 			return err
 		}
-		j, err := r.definition(ctx, run)
-		if err != nil {
-			return err
-		}
-		m := Move{To: asked(reason), Reason: reason}
-		r.killed[run.ID] = m // should that not be written now, its records say no more than that it is lost
-		m.Ended = &Attempt{Run: run.ID, Number: run.Attempt, EndedAt: r.o.Now(), Reason: reason}
-		r.end(ctx, []ending{r.next(ctx, j, run, m)})
+		r.end(ctx, r.ended(ctx, run, exit))
 		return nil
 	}
 	return unknown // it has just ended
+}
+
+// void ends an attempt that was not started, and that a keeper may have in its queue
+// all the same. Killed right after it, the next daemon finds the exit.
+func (r *Runner) void(run Run, exit proc.Exit) error {
+	return proc.Void(r.Dir(run.ID, run.Attempt), run.ID, run.Attempt, exit)
 }
 
 // dropPublish gives up the publish of a run. What it has put at its target so

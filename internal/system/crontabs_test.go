@@ -289,8 +289,16 @@ esac
 		}
 	}
 	isCarol("at first")
-	old()
 	must(t, syscall.Mkfifo(hung, 0o600))
+	users.mu.Lock()
+	users.remote["carol"].asked = time.Now().Add(-time.Minute)
+	users.mu.Unlock()
+	beganAgain := time.Now()
+	isCarol("a minute later")
+	if took := time.Since(beganAgain); took > patience/2 {
+		t.Errorf("whom the directory found a minute ago is waited for: %v", took)
+	}
+	old()
 	isCarol("while the directory hangs") // and is waited for
 	began := time.Now()
 	unknown := new(UnknownUserError)

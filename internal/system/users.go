@@ -48,7 +48,9 @@ func CheckUserName(name string) error {
 // Users looks the machine's users up: in its etc/passwd and etc/group, and, for
 // those who are kept elsewhere (LDAP, sssd), through getent, as the C library
 // would. What it has found it remembers until one of the two files changes, what
-// getent said for half a minute.
+// getent said for half a minute; whom that found less than five minutes ago is
+// as they were while it is asked anew, so that nobody waits for it who comes every
+// minute.
 //
 // A directory that does not answer, or answers slowly, holds nobody up for more
 // than a moment: whoever was known before is as they were, for a day, and of the
@@ -77,13 +79,14 @@ type fileTime struct {
 type remote struct {
 	user   User          // as they were found last; no name: never
 	found  time.Time     // when that was
-	asked  time.Time     // when there was an answer last, or none
+	asked  time.Time     // when there was an answer last, or none; zero: group has changed since
 	err    error         // of the last time: it cannot be told
 	answer chan struct{} // not nil while it is asked; then closed
 }
 
 const (
 	remember = 30 * time.Second // what getent said
+	recent   = 5 * time.Minute  // whom it found: it is not waited for
 	outlive  = 24 * time.Hour   // a user whom it finds no more
 	patience = 2 * time.Second  // of whoever looks somebody up
 	longest  = 20 * time.Second // that getent may take
@@ -128,7 +131,8 @@ func (u *Users) find(key string, right func(User) bool) (User, error) {
 		return User{}, &UnknownUserError{key}
 	}
 	r := u.ask(key)
-	if r.answer != nil && !u.slow {
+	familiar := !r.asked.IsZero() && time.Since(r.found) < recent
+	if r.answer != nil && !u.slow && !familiar {
 		answer, timer := r.answer, time.NewTimer(patience)
 		u.mu.Unlock()
 		select {

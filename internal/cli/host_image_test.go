@@ -61,7 +61,7 @@ func (d *debian) copies(from, to string, but ...string) {
 }
 
 // modules lets the host's go have modules: those that are here already from here.
-func (d *debian) modules() (proxy string) {
+func (d *namespaced) modules() (proxy string) {
 	d.t.Helper()
 	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
 	cache, list, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")

@@ -36,39 +36,43 @@ var (
 	onlyCron = []string{"sh", "-c", "mkdir /run/sshd; cron; exec /usr/sbin/sshd -D"}
 )
 
-// debian is a host: Debian as debootstrap makes it, with processes, a network, and
-// a systemd of its own. It has neither Python nor belfry.
+// debian is a host that a test may do to what it likes, wherever it is.
 type debian struct {
 	t       *testing.T
+	address string
+	port    string                        // of its sshd
+	key     string                        // lets everybody in whom account makes
+	users   int64                         // the first number of its users, which no account of this machine has
+	command func(script string) *exec.Cmd // has root execute it there, beside belfry's ssh
+}
+
+// namespaced is Debian as debootstrap makes it in namespaces of this machine's kernel:
+// with processes, a network, and a systemd of its own. It has neither Python nor belfry.
+type namespaced struct {
+	*debian
 	root    string // as debootstrap made it, shared by all hosts and written by none
 	keeps   string // what this one wrote
 	init    []string
 	cgroup  string
 	link    string // our end of the cable
-	address string
 	gateway string
-	users   int64 // the first number of its users, which no account of this machine has
-	key     string
 	pid     int // of process 1, as we see it
-	done    chan struct{}
+	done    <-chan struct{}
 }
 
 var debians atomic.Int64
 
 // newDebian boots a host.
-func newDebian(t *testing.T, init []string) *debian {
+func newDebian(t *testing.T, init []string) *namespaced {
 	t.Helper()
 	machine.NeedsRoot(t)
 	n := (int64(os.Getpid())*4 + debians.Add(1)) % (1 << 15) // a network of four addresses for each
 	network := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
-	d := &debian{
-		t: t, root: debianRoot(t), keeps: t.TempDir(), init: init, link: fmt.Sprintf("belfry%d", n),
-		gateway: fmt.Sprint(network, n&63*4+1), address: fmt.Sprint(network, n&63*4+2), users: 200_000 + 8*n,
+	d := &namespaced{
+		debian: &debian{t: t, address: fmt.Sprint(network, n&63*4+2), port: "22", key: newKey(t), users: 200_000 + 8*n},
+		root:   debianRoot(t), keeps: t.TempDir(), init: init, link: fmt.Sprintf("belfry%d", n), gateway: fmt.Sprint(network, n&63*4+1),
 	}
-	d.key = filepath.Join(t.TempDir(), "key")
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d.key).CombinedOutput(); err != nil {
-		t.Fatalf("ssh-keygen: %v\n%s", err, out)
-	}
+	d.command = d.enter
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		t.Fatal(err)
@@ -94,14 +98,43 @@ func newDebian(t *testing.T, init []string) *debian {
 	return d
 }
 
-// debianRoot gives the root directory, which is made once for the user.
+// newKey makes the key by which a host is reached.
+func newKey(t *testing.T) string {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	return key
+}
+
+// debianRoot gives the root directory.
 func debianRoot(t *testing.T) string {
+	t.Helper()
+	return made(t, "bookworm-1", func(dir string) { // another number when what follows changes
+		t.Log("debootstrap makes a Debian host, once; it takes some minutes")
+		debootstrap(t, dir, "--include=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,sudo,cron,iproute2")
+	})
+}
+
+// debootstrap puts Debian into a folder.
+func debootstrap(t *testing.T, dir string, options ...string) {
+	t.Helper()
+	cmd := exec.Command("debootstrap", append(append([]string{"--variant=minbase"}, options...), "bookworm", dir, mirror)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("debootstrap: %v\n%s", err, out)
+	}
+}
+
+// made gives a folder of the user's cache with what a host is booted from. It is made
+// once, whole or not at all.
+func made(t *testing.T, name string, fill func(dir string)) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		machine.Lacks(t, "a folder for caches: %v", err)
 	}
-	root := filepath.Join(cache, "belfry-test", "bookworm-1") // another number when what follows changes
+	root := filepath.Join(cache, "belfry-test", name)
 	if answer, err := http.Head(mirror + "/dists/bookworm/InRelease"); err != nil || answer.Body.Close() != nil || answer.StatusCode != http.StatusOK {
 		machine.Lacks(t, "a way to Debian's packages: %v", err)
 	}
@@ -119,12 +152,7 @@ func debianRoot(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(unfinished) //nolint:errcheck // it has its name, or is rubbish
-	t.Log("debootstrap makes a Debian host, once; it takes some minutes")
-	out, err := exec.Command("debootstrap", "--variant=minbase",
-		"--include=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,sudo,cron,iproute2", "bookworm", unfinished, mirror).CombinedOutput()
-	if err != nil {
-		t.Fatalf("debootstrap: %v\n%s", err, out)
-	}
+	fill(unfinished)
 	if err := errors.Join(os.Chmod(unfinished, 0o755), os.Rename(unfinished, root)); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +174,7 @@ func removeCgroups(dir string) error {
 }
 
 // boot starts the host and waits until it can be reached.
-func (d *debian) boot() {
+func (d *namespaced) boot() {
 	d.t.Helper()
 	again := d.done != nil
 	cmd := exec.Command("sh", append([]string{"testdata/host/boot.sh", d.root, d.keeps, d.cgroup}, d.init...)...)
@@ -154,27 +182,15 @@ func (d *debian) boot() {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL, Setsid: true,
 	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	started, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the death signal comes with the death of the thread
-		defer runtime.UnlockOSThread()
-		defer close(done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
-	}()
-	if err := <-started; err != nil {
+	if d.done, err = power(cmd); err != nil {
 		machine.Lacks(d.t, "namespaces for a host (CAP_SYS_ADMIN): %v", err)
 	}
-	d.pid, d.done = cmd.Process.Pid, done
+	d.pid = cmd.Process.Pid
 	script := `ip link add "$1" type veth peer name eth0 netns "$2" && ip addr add "$3/30" dev "$1" && ip link set "$1" up`
 	if out, err := exec.Command("sh", "-c", script, "sh", d.link, fmt.Sprint(d.pid), d.gateway).CombinedOutput(); err != nil {
 		d.halt()
@@ -188,17 +204,34 @@ func (d *debian) boot() {
 	}
 	eventually(d.t, "the host answers", func() bool {
 		select {
-		case <-done:
+		case <-d.done:
 			d.t.Fatalf("the host does not boot:\n%s", said.String())
 		default:
 		}
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(d.address, "22"), time.Second)
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(d.address, d.port), time.Second)
 		return err == nil && conn.Close() == nil
 	})
 }
 
+// power starts what a host is; it ends with us. done is closed when it has ended.
+func power(cmd *exec.Cmd) (done <-chan struct{}, err error) {
+	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setsid = syscall.SIGKILL, true
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the death signal comes with the death of the thread
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
+	}()
+	return ended, <-started
+}
+
 // halt cuts the host's power.
-func (d *debian) halt() {
+func (d *namespaced) halt() {
 	select {
 	case <-d.done: // it is off
 	default:
@@ -209,7 +242,7 @@ func (d *debian) halt() {
 }
 
 // reboot shuts the host down as a person does, and boots it.
-func (d *debian) reboot() {
+func (d *namespaced) reboot() {
 	d.t.Helper()
 	d.said("systemctl reboot") // whoever says it may be gone before it answers
 	select {
@@ -222,7 +255,7 @@ func (d *debian) reboot() {
 	d.boot()
 }
 
-func (d *debian) command(script string) *exec.Cmd {
+func (d *namespaced) enter(script string) *exec.Cmd {
 	return exec.Command("nsenter", "--target", fmt.Sprint(d.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "env", "-i",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script)
 }
@@ -283,7 +316,7 @@ func (d *debian) account(name string, files ...string) *away {
 	}
 	d.do(fmt.Sprintf("useradd -m -s /bin/bash -u %[3]d %[1]s && cd /home/%[1]s && mkdir .ssh && echo '%[2]s' > .ssh/authorized_keys && chown -R %[1]s: .ssh", name, public, d.users))
 	d.users++
-	a := &away{place: newPlace(d.t, files...), host: &sshtest.Server{Host: d.address, Port: "22", User: name, Home: "/home/" + name, Key: d.key}}
+	a := &away{place: newPlace(d.t, files...), host: &sshtest.Server{Host: d.address, Port: d.port, User: name, Home: "/home/" + name, Key: d.key}}
 	a.env = append(a.env, "HOME="+d.t.TempDir(), "SSH_AUTH_SOCK=")
 	if err := os.Remove(a.path("mail")); err != nil {
 		d.t.Fatal(err)
@@ -292,7 +325,7 @@ func (d *debian) account(name string, files ...string) *away {
 }
 
 // packages lets the host's apt reach Debian, and nothing else of the host.
-func (d *debian) packages() {
+func (d *namespaced) packages() {
 	d.t.Helper()
 	listener, err := net.Listen("tcp", d.gateway+":0")
 	if err != nil {
@@ -307,7 +340,7 @@ func (d *debian) packages() {
 
 // updating makes the host one that is about to update itself: who installs something
 // there must wait. It gives when that is over, which is once somebody waits.
-func (d *debian) updating() <-chan struct{} {
+func (d *namespaced) updating() <-chan struct{} {
 	d.t.Helper()
 	d.do("mkdir -p /var/lib/apt/lists/partial && touch /var/lib/apt/lists/lock /var/lib/dpkg/lock-frontend")
 	lock := func(path string) io.Closer {

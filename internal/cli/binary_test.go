@@ -49,11 +49,11 @@ func TestTheBinaryIsStaticSmallAndModest(t *testing.T) {
 	}
 }
 
-// build makes the binary as it is released.
-func build(t *testing.T, binary string) {
+// build makes the binary as it is released, in this environment.
+func build(t *testing.T, binary string, env ...string) {
 	t.Helper()
 	build := exec.Command("go", "build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../../cmd/belfry")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

@@ -696,11 +696,7 @@ func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
 		t.Errorf("this belfry for another machine: %d\n%s", code, said)
 	}
 	built := filepath.Join(t.TempDir(), "belfry-linux-"+other)
-	build := exec.Command("go", "build", "-p", "2", "-ldflags", "-s -w", "-o", built, "belfry/cmd/belfry")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+other)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build for %s: %v\n%s", other, err, out)
-	}
+	build(t, built, "GOARCH="+other)
 	out, said, code := a.deploy(a.host.Address(), "--binary", built, "--dry-run")
 	if code != 0 || !strings.Contains(out, "send belfry for linux/"+other) {
 		t.Errorf("its own belfry: %d\n%s%s", code, out, said)

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -90,12 +91,17 @@ func newDebian(t *testing.T, init []string) *namespaced {
 	})
 	d.boot()
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the host's journal ends with\n%s", d.said("journalctl --no-pager -n 60; systemctl --no-pager --failed"))
-		}
+		d.explain()
 		d.halt()
 	})
 	return d
+}
+
+// explain shows what the host knows of a test that failed.
+func (d *debian) explain() {
+	if d.t.Failed() {
+		d.t.Logf("the host's journal ends with\n%s", d.said("journalctl --no-pager -n 60; systemctl --no-pager --failed"))
+	}
 }
 
 // newKey makes the key by which a host is reached.
@@ -126,6 +132,9 @@ func debootstrap(t *testing.T, dir string, options ...string) {
 	}
 }
 
+// making is held while what hosts are booted from is made: hosts of the same kind wait for it.
+var making sync.Mutex
+
 // made gives a folder of the user's cache with what a host is booted from. It is made
 // once, whole or not at all.
 func made(t *testing.T, name string, fill func(dir string)) string {
@@ -134,6 +143,8 @@ func made(t *testing.T, name string, fill func(dir string)) string {
 	if err != nil {
 		machine.Lacks(t, "a folder for caches: %v", err)
 	}
+	making.Lock()
+	defer making.Unlock()
 	root := filepath.Join(cache, "belfry-test", name)
 	if answer, err := http.Head(mirror + "/dists/bookworm/InRelease"); err != nil || answer.Body.Close() != nil || answer.StatusCode != http.StatusOK {
 		machine.Lacks(t, "a way to Debian's packages: %v", err)

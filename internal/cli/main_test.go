@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"bufio"
 	"bytes"
 	"context"
@@ -85,9 +86,10 @@ func settings(dir string) []string {
 
 // place is a folder with everything that a belfry of a test touches.
 type place struct {
-	t   *testing.T
-	dir string
-	env []string
+	t      *testing.T
+	dir    string
+	env    []string
+	binary string // of belfry; empty: this one
 }
 
 // newPlace makes a folder with these files: a name and a text, and so on.
@@ -170,7 +172,7 @@ func (p *place) command(args ...string) *exec.Cmd {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	cmd := exec.Command(self, args...)
+	cmd := exec.Command(cmp.Or(p.binary, self), args...)
 	cmd.Args[0] = "belfry"
 	cmd.Dir, cmd.Env = p.dir, p.env
 	return cmd

@@ -226,6 +226,9 @@ func (d *namespaced) boot() {
 
 // power starts what a host is; it ends with us. done is closed when it has ended.
 func power(cmd *exec.Cmd) (done <-chan struct{}, err error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
 	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setsid = syscall.SIGKILL, true
 	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -103,16 +103,24 @@ func bootTicks() uint64 {
 	return uint64(now.Nano() / int64(10*time.Millisecond))
 }
 
-// peakSize is how much memory this process has had at most, in bytes; 0: not known.
+// peakSize is how much memory this process can have had at most, in bytes; 0: not known.
+// Before Linux 6.2 each thread counts 64 pages by itself before the process has them
+// (TASK_RSS_EVENTS_THRESH in mm/memory.c).
 func peakSize() int64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(text), "\nVmHWM:")
-	var kib int64
-	_, _ = fmt.Sscan(rest, &kib)
-	return kib << 10
+	number := func(name string) (n int64) {
+		_, rest, _ := strings.Cut(string(text), "\n"+name+":")
+		_, _ = fmt.Sscan(rest, &n)
+		return n
+	}
+	peak := number("VmHWM") << 10
+	if peak == 0 {
+		return 0
+	}
+	return peak + 64*number("Threads")*int64(os.Getpagesize())
 }
 
 // residentSize is how much memory a process has, in bytes; 0 when it is gone.

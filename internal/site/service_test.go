@@ -55,7 +55,7 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 	}
 	v := Service{Kind: System, User: "ec2-user"}
 	unit := v.Unit(&Site{Root: "/home/ec2-user/belfry/music"}, 0).String()
-	for _, line := range []string{"User=ec2-user", "WorkingDirectory=/home/ec2-user/belfry/music/current", "ExecStart=/usr/bin/env /home/ec2-user/belfry/music/belfry serve", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
+	for _, line := range []string{"User=ec2-user", `ExecStart=/usr/bin/env sh -c "cd -P \"$$1\" && exec \"$$2\" serve" belfry /home/ec2-user/belfry/music/current /home/ec2-user/belfry/music/belfry`, "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
 		if !strings.Contains(unit, "\n"+line+"\n") {
 			t.Errorf("the unit has no line %s:\n%s", line, unit)
 		}

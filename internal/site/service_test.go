@@ -1,6 +1,7 @@
 package site
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"belfry/internal/machine"
+	"belfry/internal/project"
 	"belfry/internal/service"
 )
 
@@ -59,6 +61,22 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 		if !strings.Contains(unit, "\n"+line+"\n") {
 			t.Errorf("the unit has no line %s:\n%s", line, unit)
 		}
+	}
+}
+
+func TestTheUnitsCommandBeginsInTheReleaseThatIsCurrent(t *testing.T) {
+	t.Parallel()
+	s := &Site{Root: filepath.Join(t.TempDir(), `100% "odd" $HOME \o it's`, "belfry", "music")}
+	release := s.path(project.ReleasesName, "1")
+	err := errors.Join(os.MkdirAll(release, 0o755), os.Symlink(release, s.path(CurrentName)),
+		os.WriteFile(s.path(BinaryName), []byte("#!/bin/sh\nprintf '%s:' \"$PWD\" \"$@\"\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := Service{Kind: System}.Unit(s, 0).Command
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if want := release + ":serve:"; err != nil || string(out) != want {
+		t.Errorf("%q prints %q, %v; want %q", command, out, err, want)
 	}
 }
 

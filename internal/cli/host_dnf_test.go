@@ -79,9 +79,11 @@ func TestDnfInstallsPythonOnAHostWithSystemd(t *testing.T) {
 	if err := updating.Wait(); err != nil {
 		t.Errorf("the other dnf: %v", err)
 	}
-	deploy.until("True")
 	if code := deploy.wait(); code != 0 {
 		t.Errorf("the deploy that waited for another dnf exits with %d", code)
+	}
+	if out, said, _ := admin.there("logs", "a"); out != "True\n" {
+		t.Errorf("the job does not run in an environment:\n%s%s", out, said)
 	}
 	if _, said := admin.deploys("--binary", binary); !strings.Contains(said, "nothing to do") {
 		t.Errorf("a second deploy does\n%s", said)

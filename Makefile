@@ -21,8 +21,8 @@ test: ## install what the tests need and run them all
 crash: ## kill daemons and keepers for a quarter of an hour, and look whether anything was lost or doubled
 	@go test ./internal/crashtest -run Killed -campaign 15m -jobs 20 -timeout 1h -v
 
-host: ## make a Debian host with a systemd of its own, in the user's cache: deploy to it, be its cron, run the image there; deploy to an emulated arm64 one
-	@go test -p 2 -tags host ./internal/cli -run 'Systemd|Image|Arm64' -v -timeout 45m
+host: ## make Debian hosts with a systemd of their own, in the user's cache: deploy to them, be their cron, run the image there; also with dnf, and emulated ones of arm64 and with SELinux
+	@go test -p 2 -tags host ./internal/cli -run 'Systemd|Image|Arm64|SELinux|Dnf' -v -timeout 90m
 
 bench: ## measure crontab beside other libraries (bench/README.md)
 	@cd bench && go run .

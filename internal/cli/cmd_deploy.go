@@ -208,6 +208,10 @@ func (c *command) deploy(cmd *cobra.Command, args []string, o deployOptions) err
 		return nil
 	}
 	if err := c.tickOff(ctx, plan); err != nil {
+		var failed *remote.SwitchError
+		if errors.As(err, &failed) && plan.Facts.SELinux == "enforcing" && strings.Contains(failed.Result.Log, "Permission denied") {
+			err = &problem{err: err, next: "SELinux is enforcing there; what it has denied is told by: sudo ausearch -m avc -ts recent", code: exitFailed}
+		}
 		return c.lastWords(err)
 	}
 	c.there.address = to.Name

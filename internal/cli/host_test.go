@@ -63,15 +63,21 @@ type namespaced struct {
 
 var debians atomic.Int64
 
-// newDebian boots a host.
+// newDebian boots a host that is as debootstrap makes it.
 func newDebian(t *testing.T, init []string) *namespaced {
 	t.Helper()
 	machine.NeedsRoot(t)
+	return boots(t, debianRoot(t), init)
+}
+
+// boots boots a root directory.
+func boots(t *testing.T, root string, init []string) *namespaced {
+	t.Helper()
 	n := (int64(os.Getpid())*4 + debians.Add(1)) % (1 << 15) // a network of four addresses for each
 	network := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
 	d := &namespaced{
 		debian: &debian{t: t, address: fmt.Sprint(network, n&63*4+2), port: "22", key: newKey(t), users: 200_000 + 8*n},
-		root:   debianRoot(t), keeps: t.TempDir(), init: init, link: fmt.Sprintf("belfry%d", n), gateway: fmt.Sprint(network, n&63*4+1),
+		root:   root, keeps: t.TempDir(), init: init, link: fmt.Sprintf("belfry%d", n), gateway: fmt.Sprint(network, n&63*4+1),
 	}
 	d.command = d.enter
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -328,7 +334,7 @@ func (d *debian) account(name string, files ...string) *away {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.do(fmt.Sprintf("useradd -m -s /bin/bash -u %[3]d %[1]s && cd /home/%[1]s && mkdir .ssh && echo '%[2]s' > .ssh/authorized_keys && chown -R %[1]s: .ssh", name, public, d.users))
+	d.do(fmt.Sprintf("useradd -m -s /bin/bash -u %[3]d %[1]s && cd /home/%[1]s && mkdir .ssh && echo '%[2]s' > .ssh/authorized_keys && chown -R %[1]s: .ssh && if command -v restorecon; then restorecon -R .ssh; fi", name, public, d.users))
 	d.users++
 	a := &away{place: newPlace(d.t, files...), host: &sshtest.Server{Host: d.address, Port: d.port, User: name, Home: "/home/" + name, Key: d.key}}
 	a.env = append(a.env, "HOME="+d.t.TempDir(), "SSH_AUTH_SOCK=")

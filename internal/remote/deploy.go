@@ -259,6 +259,9 @@ func (p *Plan) notes() {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s runs there too, with %s in the crontab of %s; belfry leaves them alone", f.Cron, count(f.Entries, "line"), f.User))
 	}
 	service := serviceFor(f)
+	if service.Kind == site.System && f.SELinux == "enforcing" {
+		p.Notes = append(p.Notes, "SELinux is enforcing, and lets systemd execute nothing in a home: the unit executes /usr/bin/env, which executes belfry; no label and no rule is changed")
+	}
 	if service.Kind == site.Background && !f.bootsByCron() {
 		cron := "install cron"
 		switch {

@@ -27,6 +27,7 @@ type Facts struct {
 	Init         string        `json:"init"`         // systemd, or the name of process 1
 	UserUnits    bool          `json:"user_units"`   // the user has a systemd of their own
 	Linger       bool          `json:"linger"`       // which outlives the session, or is allowed to
+	SELinux      string        `json:"selinux"`      // enforcing or permissive; empty: it is off
 	Root         string        `json:"root"`         // yes: the user is root; sudo: it becomes root unasked; empty: it does not
 	Free         int64         `json:"free"`         // bytes, in the home
 	ClockOff     time.Duration `json:"clock_off"`    // how far its clock is ahead of ours
@@ -65,6 +66,7 @@ func (h *Host) Look(ctx context.Context, project, binary string) (Facts, error) 
 	if err != nil {
 		return f, fmt.Errorf("look at %s: %w", h.Name(), err)
 	}
+	h.confined.Store(f.SELinux == "enforcing")
 	return f, nil
 }
 
@@ -80,7 +82,7 @@ func parseFacts(text string, now time.Time) (Facts, error) {
 	f := Facts{
 		User: said["user"], Home: said["home"], System: said["system"], Machine: said["machine"], Arch: arches[said["machine"]],
 		Distribution: cmp.Or(said["distribution"], "an unknown distribution"), Init: said["init"], UserUnits: said["user_units"] == "yes", Linger: said["linger"] == "yes",
-		Root: said["root"], Zone: said["zone"], Python: said["python"], Venv: said["venv"] == "yes",
+		SELinux: said["selinux"], Root: said["root"], Zone: said["zone"], Python: said["python"], Venv: said["venv"] == "yes",
 		Packages: said["packages"], Cron: said["cron"], Crontab: said["crontab"] == "yes", Hash: said["hash"], Gzip: said["gzip"] == "yes",
 		Release: said["release"], Binary: said["binary"], HasBinary: said["has_binary"] == "yes",
 	}

@@ -21,6 +21,10 @@ if [ -d /run/systemd/system ] && have systemctl; then
 else
 	say init "$(cat /proc/1/comm 2>/dev/null)"
 fi
+case "$(cat /sys/fs/selinux/enforce 2>/dev/null)" in
+1) say selinux enforcing ;;
+0) say selinux permissive ;;
+esac
 if [ "$(id -u)" = 0 ]; then
 	say root yes
 elif have sudo && sudo -n true 2>/dev/null; then

@@ -49,13 +49,13 @@ type Host struct {
 	client   *ssh.Client // guarded by mu; nil: it was cut
 	reached  bool        // guarded by mu: there was a connection
 	jumps    []*ssh.Client
-	resolved map[string]string // guarded by mu: project → its data folder there
-	deploy   string            // the ID of our deploy that is at work there; empty: none is
+	deploy   string      // the ID of our deploy that is at work there; empty: none is
+	confined atomic.Bool // SELinux keeps sshd from a daemon's socket, and each try is in the host's audit log
 }
 
 // Connect gives a connection to a host. The caller closes it.
 func Connect(ctx context.Context, o Options) (*Host, error) {
-	h := &Host{o: o, keys: newKeyring(o), resolved: map[string]string{}}
+	h := &Host{o: o, keys: newKeyring(o)}
 	if h.o.Alive == 0 {
 		h.o.Alive = 15 * time.Second
 	}

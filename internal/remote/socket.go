@@ -52,8 +52,10 @@ exec belfry "$@"`, append([]string{path.Dir(data)}, args...)...)
 	return out, 0, err
 }
 
-// findData prints the data folders of the projects on a host.
-const findData = `cd "$HOME/belfry" 2>/dev/null || exit 0
+// findData prints the data folders of the projects on a host, and before them whether
+// SELinux is enforced there.
+const findData = `[ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ] && echo enforcing
+cd "$HOME/belfry" 2>/dev/null || exit 0
 for d in */data; do
 	[ -d "$d" ] || continue
 	printf '%s\n' "$PWD/$d"
@@ -67,6 +69,10 @@ func (h *Host) dataOf(ctx context.Context, project string) (string, error) {
 	}
 	var folders []string
 	for line := range strings.Lines(out) {
+		if line == "enforcing\n" {
+			h.confined.Store(true)
+			continue
+		}
 		folders = append(folders, strings.TrimSuffix(line, "\n"))
 	}
 	var names []string
@@ -98,7 +104,7 @@ func (h *Host) dialDaemon(ctx context.Context, data string) (net.Conn, error) {
 		return nil, err
 	}
 	socket := path.Join(data, api.SocketName)
-	if path.IsAbs(socket) && len(socket) <= longest {
+	if path.IsAbs(socket) && len(socket) <= longest && !h.confined.Load() {
 		conn, err := client.DialContext(ctx, "unix", socket)
 		var refused *ssh.OpenChannelError
 		switch {

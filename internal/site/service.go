@@ -62,10 +62,10 @@ func (v Service) UnitName(s *Site) string {
 func (v Service) Unit(s *Site, version int) service.Unit {
 	u := service.Unit{
 		Description: "Belfry, the jobs of " + filepath.Base(s.Root) + " (made by belfry deploy, which writes it anew)",
-		Dir:         s.path(CurrentName),
-		// By way of env: where SELinux is enforced, systemd itself executes nothing in a
-		// home, but what it executes elsewhere may.
-		Command: []string{"/usr/bin/env", s.path(BinaryName), "serve"},
+		// Where SELinux is enforced, systemd itself executes nothing in a home and follows
+		// no link there, not even to a working folder; what it executes elsewhere may. Env
+		// comes before the shell, which as systemd's own would not be a common service.
+		Command: []string{"/usr/bin/env", "sh", "-c", `cd -P "$1" && exec "$2" serve`, "belfry", s.path(CurrentName), s.path(BinaryName)},
 		PerUser: v.Kind != System,
 		Version: version,
 	}

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"belfry/internal/machine"
+	"belfry/internal/project"
 	"belfry/internal/service"
 )
 
@@ -55,10 +57,26 @@ func TestTheUnitsAreOnesThatSystemdTakes(t *testing.T) {
 	}
 	v := Service{Kind: System, User: "ec2-user"}
 	unit := v.Unit(&Site{Root: "/home/ec2-user/belfry/music"}, 0).String()
-	for _, line := range []string{"User=ec2-user", "WorkingDirectory=/home/ec2-user/belfry/music/current", "ExecStart=/usr/bin/env /home/ec2-user/belfry/music/belfry serve", "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
+	for _, line := range []string{"User=ec2-user", `ExecStart=/usr/bin/env sh -c "cd -P \"$$1\" && exec \"$$2\" serve" belfry /home/ec2-user/belfry/music/current /home/ec2-user/belfry/music/belfry`, "KillMode=process", "OOMPolicy=continue", "TasksMax=infinity", "Restart=always", "StartLimitIntervalSec=0", "WantedBy=multi-user.target"} {
 		if !strings.Contains(unit, "\n"+line+"\n") {
 			t.Errorf("the unit has no line %s:\n%s", line, unit)
 		}
+	}
+}
+
+func TestTheUnitsCommandBeginsInTheReleaseThatIsCurrent(t *testing.T) {
+	t.Parallel()
+	s := &Site{Root: filepath.Join(t.TempDir(), `100% "odd" $HOME \o it's`, "belfry", "music")}
+	release := s.path(project.ReleasesName, "1")
+	err := errors.Join(os.MkdirAll(release, 0o755), os.Symlink(release, s.path(CurrentName)),
+		os.WriteFile(s.path(BinaryName), []byte("#!/bin/sh\nprintf '%s:' \"$PWD\" \"$@\"\n"), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := Service{Kind: System}.Unit(s, 0).Command
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if want := release + ":serve:"; err != nil || string(out) != want {
+		t.Errorf("%q prints %q, %v; want %q", command, out, err, want)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 type Unit struct {
 	Description string
 	User        string   // empty: the manager's own, so root where it is the machine's
-	Dir         string   // working folder, absolute; empty: the manager's choice
 	Command     []string // the first word is an absolute path
 	Environment []string // NAME=VALUE
 	// After and Conflicts name other units: it starts after the first, and not
@@ -69,9 +68,6 @@ func (u Unit) String() string {
 	}
 	if u.User != "" {
 		line("User=%s", literal(u.User))
-	}
-	if u.Dir != "" {
-		line("WorkingDirectory=%s", literal(u.Dir))
 	}
 	for _, v := range u.Environment {
 		line("Environment=%s", word(v))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"belfry/internal/machine"
+	"belfry/internal/remote/sshtest"
 )
 
 // emulated is Debian on a machine that qemu emulates, with Debian's kernel for clouds,
@@ -75,7 +76,7 @@ func emulate(t *testing.T, dir, key, qemu string, args ...string) *emulated {
 		"-snapshot", "-drive", "file=disk,format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=1",
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:%s:%s-:22", address, port), "-device", "virtio-net-pci,netdev=net,romfile=")...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &h.console, &h.console
-	if h.done, err = power(cmd); err != nil {
+	if h.done, err = sshtest.Power(cmd); err != nil {
 		t.Fatalf("qemu: %v", err)
 	}
 	t.Cleanup(func() {

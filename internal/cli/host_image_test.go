@@ -66,7 +66,7 @@ func (d *namespaced) modules() (proxy string) {
 	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
 	cache, list, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	upstream, parsed := url.Parse(regexp.MustCompile("[,|]").Split(list, 2)[0])
-	listener, listens := net.Listen("tcp", d.gateway+":0")
+	listener, listens := net.Listen("tcp", d.cable.Near+":0")
 	if err != nil || parsed != nil || listens != nil {
 		d.t.Fatal(err, parsed, listens)
 	}

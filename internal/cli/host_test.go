@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -51,14 +50,13 @@ type debian struct {
 // with processes, a network, and a systemd of its own. It has neither Python nor belfry.
 type namespaced struct {
 	*debian
-	root    string // as debootstrap made it, shared by all hosts and written by none
-	keeps   string // what this one wrote
-	init    []string
-	cgroup  string
-	link    string // our end of the cable
-	gateway string
-	pid     int // of process 1, as we see it
-	done    <-chan struct{}
+	root   string // as debootstrap made it, shared by all hosts and written by none
+	keeps  string // what this one wrote
+	init   []string
+	cgroup string
+	cable  sshtest.Cable
+	pid    int // of process 1, as we see it
+	done   <-chan struct{}
 }
 
 var debians atomic.Int64
@@ -73,11 +71,10 @@ func newDebian(t *testing.T, init []string) *namespaced {
 // boots boots a root directory.
 func boots(t *testing.T, root string, init []string) *namespaced {
 	t.Helper()
-	n := (int64(os.Getpid())*4 + debians.Add(1)) % (1 << 15) // a network of four addresses for each
-	network := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
+	n := (int64(os.Getpid())*4 + debians.Add(1)) % (1 << 15)
 	d := &namespaced{
-		debian: &debian{t: t, address: fmt.Sprint(network, n&63*4+2), port: "22", key: newKey(t), users: 200_000 + 8*n},
-		root:   root, keeps: t.TempDir(), init: init, link: fmt.Sprintf("belfry%d", n), gateway: fmt.Sprint(network, n&63*4+1),
+		debian: &debian{t: t, port: "22", key: newKey(t), users: 200_000 + 8*n},
+		root:   root, keeps: t.TempDir(), init: init,
 	}
 	d.command = d.enter
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -193,7 +190,6 @@ func removeCgroups(dir string) error {
 // boot starts the host and waits until it can be reached.
 func (d *namespaced) boot() {
 	d.t.Helper()
-	again := d.done != nil
 	cmd := exec.Command("sh", append([]string{"testdata/host/boot.sh", d.root, d.keeps, d.cgroup}, d.init...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -204,19 +200,13 @@ func (d *namespaced) boot() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if d.done, err = power(cmd); err != nil {
+	if d.done, err = sshtest.Power(cmd); err != nil {
 		machine.Lacks(d.t, "namespaces for a host (CAP_SYS_ADMIN): %v", err)
 	}
 	d.pid = cmd.Process.Pid
-	script := `ip link add "$1" type veth peer name eth0 netns "$2" && ip addr add "$3/30" dev "$1" && ip link set "$1" up`
-	if out, err := exec.Command("sh", "-c", script, "sh", d.link, fmt.Sprint(d.pid), d.gateway).CombinedOutput(); err != nil {
-		d.halt()
-		if again {
-			d.t.Fatalf("the network of a host: %s", out)
-		}
-		machine.Lacks(d.t, "a network for a host: %s", out)
-	}
-	if _, err := fmt.Fprintln(stdin, d.address+"/30", d.gateway); err != nil {
+	d.cable.Plug(d.t, os.Getpid(), d.pid)
+	d.address = d.cable.Far
+	if _, err := fmt.Fprintln(stdin, "plugged"); err != nil {
 		d.t.Fatal(err)
 	}
 	eventually(d.t, "the host answers", func() bool {
@@ -230,26 +220,6 @@ func (d *namespaced) boot() {
 	})
 }
 
-// power starts what a host is; it ends with us. done is closed when it has ended.
-func power(cmd *exec.Cmd) (done <-chan struct{}, err error) {
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setsid = syscall.SIGKILL, true
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the death signal comes with the death of the thread
-		defer runtime.UnlockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
-	}()
-	return ended, <-started
-}
-
 // halt cuts the host's power.
 func (d *namespaced) halt() {
 	select {
@@ -258,7 +228,7 @@ func (d *namespaced) halt() {
 		_ = syscall.Kill(d.pid, syscall.SIGKILL)
 		<-d.done
 	}
-	_ = exec.Command("ip", "link", "del", d.link).Run() // the kernel is about to
+	d.cable.Unplug()
 }
 
 // reboot shuts the host down as a person does, and boots it.
@@ -347,7 +317,7 @@ func (d *debian) account(name string, files ...string) *away {
 // packages lets the host's apt reach Debian, and nothing else of the host.
 func (d *namespaced) packages() {
 	d.t.Helper()
-	listener, err := net.Listen("tcp", d.gateway+":0")
+	listener, err := net.Listen("tcp", d.cable.Near+":0")
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -12,31 +12,46 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 
 	"belfry/internal/machine"
 )
 
-// plug joins the network of the host to that of a process, by a cable that goes with
-// the host. Each cable is a network of its own, of those that RFC 2544 sets aside.
-func (s *Server) plug(near int) {
-	s.t.Helper()
-	for {
-		n := rand.IntN(1 << 15)
-		part := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
-		s.Laptop, s.Host = fmt.Sprint(part, n&63*4+1), fmt.Sprint(part, n&63*4+2)
-		const script = `there() { nsenter --net="/proc/$1/ns/net" sh -ec "$2"; }
+// Cable joins the network of a host to another one. It is a network of its own, of those
+// that RFC 2544 sets aside.
+type Cable struct {
+	Near, Far string // the IP addresses at its ends; Far is the host's
+	link      string // the name of its near end
+}
+
+// Plug joins the network namespaces of two processes. Where the cable was plugged before,
+// its ends have the addresses that they had.
+func (c *Cable) Plug(t testing.TB, near, far int) {
+	t.Helper()
+	const script = `there() { nsenter --net="/proc/$1/ns/net" sh -ec "$2"; }
 there "$1" "ip link add $3 type veth peer name eth0 netns $2 && ip addr add $4/30 dev $3 && ip link set $3 up" &&
 there "$2" "ip link set lo up && ip addr add $5/30 dev eth0 && ip link set eth0 up && ip route add default via $4"`
-		out, err := exec.Command("sh", "-c", script, "sh", strconv.Itoa(near), strconv.Itoa(s.pid), fmt.Sprint("belfry", n), s.Laptop, s.Host).CombinedOutput()
+	for first := c.link == ""; ; {
+		if first {
+			n := rand.IntN(1 << 15) // four addresses for each
+			part := fmt.Sprintf("198.%d.%d.", 18+n>>14, n>>6&255)
+			*c = Cable{fmt.Sprint(part, n&63*4+1), fmt.Sprint(part, n&63*4+2), fmt.Sprint("belfry", n)}
+		}
+		out, err := exec.Command("sh", "-c", script, "sh", strconv.Itoa(near), strconv.Itoa(far), c.link, c.Near, c.Far).CombinedOutput()
 		switch {
 		case err == nil:
 			return
-		case bytes.Contains(out, []byte("File exists")): // the name is another host's
-		default:
-			machine.Lacks(s.t, "a network for a host (CAP_NET_ADMIN, iproute2): %v: %s", err, out)
+		case !first:
+			t.Fatalf("plug the cable of a host in again: %v: %s", err, out)
+		case !bytes.Contains(out, []byte("File exists")): // else the name is another host's
+			machine.Lacks(t, "a network for a host (CAP_NET_ADMIN, iproute2): %v: %s", err, out)
 		}
 	}
 }
+
+// Unplug takes the cable away, where its near end is ours. With the host it goes by
+// itself, but later.
+func (c *Cable) Unplug() { _ = exec.Command("ip", "link", "del", c.link).Run() }
 
 // Manner is how a cable is cut: what becomes of a packet that is sent over it.
 type Manner string

@@ -46,10 +46,11 @@ type Server struct {
 	Key    string // path of the private key that lets User in
 	Laptop string // the IP address of what its cable leads to
 
-	t    testing.TB
-	dir  string
-	pid  int // of its sshd
-	said output
+	t     testing.TB
+	dir   string
+	pid   int // of its sshd
+	cable Cable
+	said  output
 }
 
 // output is what sshd says.
@@ -116,21 +117,11 @@ func (s *Server) boot(behind *Server) {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdout, cmd.Stderr = &s.said, &s.said
 	cmd.WaitDelay = 10 * time.Second // its sessions have its standard error
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	stdin, err := cmd.StdinPipe()
 	must(s.t, err)
-	started, ended := make(chan error, 1), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the death signal comes with the death of the thread
-		defer runtime.UnlockOSThread()
-		defer close(ended)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
-	}()
-	must(s.t, <-started)
+	ended, err := Power(cmd)
+	must(s.t, err)
 	s.pid = cmd.Process.Pid
 	s.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -145,10 +136,31 @@ func (s *Server) boot(behind *Server) {
 	if behind != nil {
 		near = behind.pid
 	}
-	s.plug(near)
+	s.cable.Plug(s.t, near, s.pid)
+	s.Host, s.Laptop = s.cable.Far, s.cable.Near
 	_, err = stdin.Write([]byte("plugged\n"))
 	must(s.t, err)
 	s.listens(1)
+}
+
+// Power starts what a host is. It ends with us; done is closed when it has ended.
+func Power(cmd *exec.Cmd) (done <-chan struct{}, err error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setsid = syscall.SIGKILL, true
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the death signal comes with the death of the thread
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
+	}()
+	return ended, <-started
 }
 
 // listens waits until sshd has said so many times that it listens.

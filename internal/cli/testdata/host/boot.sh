@@ -7,11 +7,7 @@ set -eu
 root=$1 keeps=$2 cgroup=$3
 shift 3
 echo 0 > "$cgroup/cgroup.procs"
-read -r address gateway
-ip link set lo up
-ip addr add "$address" dev eth0
-ip link set eth0 up
-ip route add default via "$gateway"
+read -r plugged
 exec unshare --cgroup --mount --propagation private sh -euc '
 mkdir -p "$2/upper" "$2/work" "$2/root"
 mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$2/root"

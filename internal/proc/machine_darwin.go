@@ -15,8 +15,22 @@ import (
 const (
 	bootClock = unix.CLOCK_MONOTONIC // it goes on while the machine sleeps
 	fdFolder  = "/dev/fd"
-	rssUnit   = 1 // of getrusage, in bytes
+	rssUnit   = 1          // of getrusage, in bytes
+	allDead   = unix.EPERM // of kill, for a group that has nobody but zombies
+
+	argumentRule = "1 MiB of them all" // is taken by execve
 )
+
+// mostOf is how much of a resource there is, whatever its limit says: that of files
+// mostly says that there is no end of them.
+func mostOf(resource string) uint64 {
+	if resource == "open_files" {
+		if most, err := unix.SysctlUint32("kern.maxfilesperproc"); err == nil { // root may have kern.maxfiles
+			return uint64(most)
+		}
+	}
+	return unix.RLIM_INFINITY
+}
 
 // Self is the path of this very program.
 func Self() string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -112,12 +113,50 @@ func (p *Project) Release(except ...string) (Release, error) {
 		if rel, ok := p.within(file); ok {
 			w.left = append(w.left, rel)
 		}
+		if info, err := os.Stat(file); err == nil { // whatever way leads to it
+			w.keys = append(w.keys, info)
+		}
+	}
+	for _, rel := range slices.Concat(slices.Sorted(maps.Keys(named)), r.Shared) {
+		if listed := p.listed(rel); listed != rel {
+			return r, fmt.Errorf("%s: %q is meant, and the folder has %q: here that is the same, and on the host it is not; write both alike", p.File, rel, listed)
+		}
 	}
 	if err := w.folder(".", list, false); err != nil {
 		return r, err
 	}
 	slices.SortFunc(r.Files, func(a, b ReleaseFile) int { return strings.Compare(a.Path, b.Path) })
 	return r, nil
+}
+
+// listed gives a path in the project as its folders list it. Where they are blind to
+// case, and to how a letter is composed, as they are on macOS, that may be another.
+func (p *Project) listed(rel string) string {
+	var words []string
+	for word := range strings.SplitSeq(rel, "/") {
+		dir := filepath.Join(p.Dir, filepath.Join(words...))
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return rel // it is not there, or that is told elsewhere
+		}
+		words = append(words, listedAs(filepath.Join(dir, word), entries))
+	}
+	return path.Join(words...)
+}
+
+// listedAs gives the name by which a folder's entries have a file of it.
+func listedAs(file string, entries []fs.DirEntry) string {
+	name := filepath.Base(file)
+	info, err := os.Lstat(file)
+	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+		return name
+	}
+	for _, entry := range entries {
+		if other, err := entry.Info(); err == nil && os.SameFile(info, other) {
+			return entry.Name()
+		}
+	}
+	return name
 }
 
 // within gives the path of a file of the project relative to its folder.
@@ -200,6 +239,7 @@ func (p *Project) settle(root string) {
 type walker struct {
 	dir     string
 	left    []string               // never shipped
+	keys    []fs.FileInfo          // nor are these, whatever they are called here
 	named   map[string]fs.FileMode // shipped whatever the rules say
 	release *Release
 }
@@ -261,6 +301,9 @@ func (w *walker) file(file string, entry fs.DirEntry) error {
 	info, err := entry.Info()
 	if err != nil {
 		return fmt.Errorf("read the project: %w", err)
+	}
+	if slices.ContainsFunc(w.keys, func(key fs.FileInfo) bool { return os.SameFile(info, key) }) {
+		return nil
 	}
 	f := ReleaseFile{Path: file}
 	switch {

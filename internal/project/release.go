@@ -129,8 +129,8 @@ func (p *Project) Release(except ...string) (Release, error) {
 	return r, nil
 }
 
-// listed gives a path in the project as its folders list it. Where they are blind to
-// case, and to how a letter is composed, as they are on macOS, that may be another.
+// listed gives a path in the project as a release lists it. Where folders are blind
+// to case, and to how a letter is composed, as they are on macOS, that may be another.
 func (p *Project) listed(rel string) string {
 	var words []string
 	for word := range strings.SplitSeq(rel, "/") {
@@ -144,16 +144,19 @@ func (p *Project) listed(rel string) string {
 	return path.Join(words...)
 }
 
-// listedAs gives the name by which a folder's entries have a file of it.
+// listedAs gives the name by which a release has a file, of its folder's entries.
 func listedAs(file string, entries []fs.DirEntry) string {
 	name := filepath.Base(file)
 	info, err := os.Lstat(file)
-	if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+	if err != nil {
 		return name
+	}
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+		return shipped(name)
 	}
 	for _, entry := range entries {
 		if other, err := entry.Info(); err == nil && os.SameFile(info, other) {
-			return entry.Name()
+			return shipped(entry.Name())
 		}
 	}
 	return name
@@ -257,7 +260,7 @@ func (w *walker) folder(at string, list rules, out bool) error {
 		return fmt.Errorf("read the project: %w", err)
 	}
 	for _, entry := range entries {
-		file := path.Join(at, entry.Name())
+		file := path.Join(at, shipped(entry.Name()))
 		_, named := w.named[file]
 		left := out || list.ignored(file, entry.IsDir())
 		switch {
@@ -308,9 +311,11 @@ func (w *walker) file(file string, entry fs.DirEntry) error {
 	f := ReleaseFile{Path: file}
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
-		if f.Link, err = os.Readlink(from); err != nil {
+		to, err := os.Readlink(from)
+		if err != nil {
 			return fmt.Errorf("read the project: %w", err)
 		}
+		f.Link = shipped(to)
 		f.Mode = 0o777
 	case info.Mode().IsRegular():
 		f.Mode = 0o644

@@ -1,8 +1,6 @@
 package proc
 
 import (
-	"bytes"
-	"encoding/binary"
 	"os"
 	"sync"
 	"time"
@@ -83,17 +81,8 @@ func processes() ([]process, error) {
 // arguments. macOS tells it of our own processes only, and of none of its own
 // programs, such as /bin/sleep.
 func environ(pid int) []byte {
-	text, err := unix.SysctlRaw("kern.procargs2", pid)
-	if err != nil || len(text) < 4 {
-		return nil
-	}
-	count := int(int32(binary.NativeEndian.Uint32(text))) // of arguments
-	_, text, _ = bytes.Cut(text[4:], []byte{0})           // the path of the program
-	text = bytes.TrimLeft(text, "\x00")
-	for range count {
-		_, text, _ = bytes.Cut(text, []byte{0})
-	}
-	return text
+	text, _ := unix.SysctlRaw("kern.procargs2", pid) // what cannot be read is nobody's
+	return behindArguments(text)
 }
 
 // bootID tells this boot of the machine from all others.

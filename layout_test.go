@@ -69,6 +69,7 @@ var modules = map[string][]string{
 	"github.com/skeema/knownhosts":    {"internal/remote"},
 	"golang.org/x/crypto":             {"internal/remote"},
 	"golang.org/x/term":               {"internal/cli"},
+	"golang.org/x/text":               {"internal/project"},
 	"go.yaml.in/yaml/v4":              {"internal/project"},
 	"modernc.org/sqlite":              {"internal/store"},
 	"github.com/Shopify/toxiproxy/v2": {},                                                                                                                                                                                              // tests only: a network that is ill

@@ -25,9 +25,9 @@ func TestLicensesNamesEveryModuleThatIsUsed(t *testing.T) {
 		"Belfry itself is under the Apache License 2.0 ([LICENSE](LICENSE)). A test makes and holds this page:\n" +
 		"`UPDATE=1 go test -run Licenses .`\n\n" +
 		"| module | licence | where |\n|---|---|---|\n"
-	binary := modulesOf(t, "./cmd/belfry")
-	tests := modulesOf(t, "-test", "./...")
-	for _, module := range slices.Sorted(slices.Values(tests)) {
+	binary := slices.Concat(modulesOf(t, "linux", "./cmd/belfry"), modulesOf(t, "darwin", "./cmd/belfry"))
+	tests := modulesOf(t, "linux", "-test", "./...")
+	for _, module := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(binary, tests)))) {
 		where := "tests"
 		if slices.Contains(binary, module) {
 			where = "binary"
@@ -49,11 +49,13 @@ func TestLicensesNamesEveryModuleThatIsUsed(t *testing.T) {
 	}
 }
 
-// modulesOf lists the modules that packages are built from, each with its folder.
-func modulesOf(t *testing.T, packages ...string) []string {
+// modulesOf lists the modules that packages are built from for a system, each with
+// its folder.
+func modulesOf(t *testing.T, system string, packages ...string) []string {
 	t.Helper()
 	args := append([]string{"list", "-deps", "-f", `{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}`}, packages...)
 	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "GOOS="+system)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -55,6 +55,9 @@ linux="$linux|TestSecretsThatAHoleHasCutAreNotShown|TestWhatIsPrintedAfterATrunc
 linux="$linux|TestWhatIsPrintedIsStoredWholeAndTheFileGoes|TestWhatTheKeeperPunchesOutIsNeverTakenForOutput"
 linux="$linux|TestWithoutALimitAllIsKept"
 go test -p 2 -tags portable -timeout 10m -skip "^($linux)\$" ./internal/socket ./internal/proc ./internal/logs ./internal/notify ./internal/run
+go test -p 2 -tags portable -timeout 10m ./internal/project
+go test -p 2 -tags portable -timeout 10m ./internal/publish -run 'Director|Beneath|Output|Target|Strange'
+go test -p 2 -tags portable -timeout 10m ./internal/python -run 'AKilledMaker|ThatOutlivesItsMaker'
 go test -p 2 -tags portable -timeout 10m ./internal/cli -run 'TestScripts|Interrupt|AJobOutlives'
 # Many more schedules beside cron's own loop than the race detector has time for.
 go test ./crontab -run TestFiringsAreThoseOfTheDaemonsLoop -comparisons 100000

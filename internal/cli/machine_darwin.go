@@ -10,7 +10,7 @@ import (
 // The ioctls that get and set how a terminal behaves.
 const (
 	getTermios = unix.TIOCGETA
-	setTermios = unix.TIOCSETAF
+	setTermios = unix.TIOCSETA
 )
 
 // machineCommands are those that need another kind of machine, and say so.

@@ -149,30 +149,8 @@ func (f *file) holds(text []byte, end int64) bool {
 	return true
 }
 
-// data gives the first offset from from on at which the file holds data, and
-// its size when there is none.
-func (f *file) data(from int64) int64 {
-	at, err := unix.Seek(int(f.Fd()), from, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return f.size
-	case err != nil:
-		return from // a file system that knows nothing of holes
-	}
-	return min(at, f.size)
-}
-
 // more reports whether the file holds data at or behind an offset.
 func (f *file) more(from int64) bool { return from < f.size && f.data(from) < f.size }
-
-// hole gives the first offset from from on where a hole begins.
-func (f *file) hole(from int64) int64 {
-	at, err := unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE)
-	if err != nil {
-		return f.size
-	}
-	return min(at, f.size)
-}
 
 // read gives the text from offset from on, at most n bytes of it, in buf, which
 // has room for n and twice the mask's context. It gives less where a hole

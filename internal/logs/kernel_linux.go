@@ -22,6 +22,28 @@ func (f *file) written() (written, known bool) {
 	return false, true
 }
 
+// data gives the first offset from from on at which the file holds data, and
+// its size when there is none.
+func (f *file) data(from int64) int64 {
+	at, err := unix.Seek(int(f.Fd()), from, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return f.size
+	case err != nil:
+		return from // a file system that knows nothing of holes
+	}
+	return min(at, f.size)
+}
+
+// hole gives the first offset from from on where a hole begins.
+func (f *file) hole(from int64) int64 {
+	at, err := unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE)
+	if err != nil {
+		return f.size
+	}
+	return min(at, f.size)
+}
+
 func punchHole(fd int, from, length int64) error {
 	for {
 		err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, length)

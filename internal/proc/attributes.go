@@ -265,10 +265,10 @@ func (l Limit) set() error {
 		value = unix.RLIM_INFINITY
 	}
 	err := unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
-	if errors.Is(err, unix.EPERM) {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) { // EINVAL: more than macOS has
 		var now unix.Rlimit
-		if unix.Getrlimit(resource, &now) == nil && now.Max != unix.RLIM_INFINITY {
-			return fmt.Errorf("limit %s to %s: at most %d is allowed here", l.Resource, l, now.Max)
+		if unix.Getrlimit(resource, &now) == nil && min(now.Max, mostOf(l.Resource)) < value {
+			return fmt.Errorf("limit %s to %s: at most %d is allowed here", l.Resource, l, min(now.Max, mostOf(l.Resource)))
 		}
 	}
 	if err != nil {

@@ -251,12 +251,19 @@ func becomeKeeper() error {
 // closeInherited closes what our parent had left open for its children,
 // perhaps without knowing: all of our own is close-on-exec.
 func closeInherited() error {
-	entries, err := os.ReadDir(fdFolder)
+	dir, err := os.Open(fdFolder)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		fd, err := strconv.Atoi(entry.Name())
+	defer func() { _ = dir.Close() }()
+	// Names alone: macOS does not say of what kind they are, and to a look at the
+	// poller's own, a kqueue, it answers EBADF.
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
 		if err != nil || fd <= 2 {
 			continue
 		}

@@ -3,6 +3,8 @@
 package proc
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/signal"
@@ -95,6 +97,22 @@ func (p process) kill() error {
 		return err
 	}
 	return nil
+}
+
+// behindArguments gives the environment of what macOS tells of a process: the number
+// of its arguments, the path of its program, NULs up to the next word, and then
+// its arguments and variables, each with a NUL behind it.
+func behindArguments(text []byte) []byte {
+	if len(text) < 4 {
+		return nil
+	}
+	count := int(int32(binary.NativeEndian.Uint32(text)))
+	_, text, _ = bytes.Cut(text[4:], []byte{0})
+	text = bytes.TrimLeft(text, "\x00")
+	for range count {
+		_, text, _ = bytes.Cut(text, []byte{0})
+	}
+	return text
 }
 
 // bootAlarm rings at a reading of the boot clock. It looks at that every second:

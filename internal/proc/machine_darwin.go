@@ -1,8 +1,6 @@
 package proc
 
 import (
-	"bytes"
-	"encoding/binary"
 	"os"
 	"sync"
 	"time"
@@ -15,8 +13,22 @@ import (
 const (
 	bootClock = unix.CLOCK_MONOTONIC // it goes on while the machine sleeps
 	fdFolder  = "/dev/fd"
-	rssUnit   = 1 // of getrusage, in bytes
+	rssUnit   = 1          // of getrusage, in bytes
+	allDead   = unix.EPERM // of kill, for a group that has nobody but zombies
+
+	argumentRule = "1 MiB of them all" // is taken by execve
 )
+
+// mostOf is how much of a resource there is, whatever its limit says: that of files
+// mostly says that there is no end of them.
+func mostOf(resource string) uint64 {
+	if resource == "open_files" {
+		if most, err := unix.SysctlUint32("kern.maxfilesperproc"); err == nil { // root may have kern.maxfiles
+			return uint64(most)
+		}
+	}
+	return unix.RLIM_INFINITY
+}
 
 // Self is the path of this very program.
 func Self() string {
@@ -69,17 +81,8 @@ func processes() ([]process, error) {
 // arguments. macOS tells it of our own processes only, and of none of its own
 // programs, such as /bin/sleep.
 func environ(pid int) []byte {
-	text, err := unix.SysctlRaw("kern.procargs2", pid)
-	if err != nil || len(text) < 4 {
-		return nil
-	}
-	count := int(int32(binary.NativeEndian.Uint32(text))) // of arguments
-	_, text, _ = bytes.Cut(text[4:], []byte{0})           // the path of the program
-	text = bytes.TrimLeft(text, "\x00")
-	for range count {
-		_, text, _ = bytes.Cut(text, []byte{0})
-	}
-	return text
+	text, _ := unix.SysctlRaw("kern.procargs2", pid) // what cannot be read is nobody's
+	return behindArguments(text)
 }
 
 // bootID tells this boot of the machine from all others.

@@ -17,8 +17,14 @@ import (
 const (
 	bootClock = unix.CLOCK_BOOTTIME
 	fdFolder  = "/proc/self/fd"
-	rssUnit   = 1024 // of getrusage, in bytes
+	rssUnit   = 1024       // of getrusage, in bytes
+	allDead   = unix.ESRCH // of kill, for a group in which nobody lives
+
+	argumentRule = "no single one of 128 KiB" // is taken by execve
 )
+
+// mostOf is how much of a resource there is, whatever its limit says.
+func mostOf(string) uint64 { return unix.RLIM_INFINITY }
 
 // Self is the path of this very program, also when another has taken its place.
 func Self() string { return "/proc/self/exe" }

@@ -149,7 +149,7 @@ func (k *keeper) endAttempt(a *attempt, kind StopKind) {
 // caller holds mu.
 func (k *keeper) terminateGroup(a *attempt) {
 	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGCONT} {
-		if err := unix.Kill(-a.pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := unix.Kill(-a.pid, s); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, allDead) {
 			k.log.Error("signal attempt", "run", a.run, "attempt", a.attempt, "signal", s.String(), "error", err)
 		}
 	}

@@ -294,7 +294,7 @@ func why(err error, path string, spec Spec, env []string) error {
 		for _, entry := range slices.Concat(spec.Args, env) {
 			size += len(entry) + 1
 		}
-		return fmt.Errorf("%s: argument list too long: arguments and environment have %d bytes, and the kernel takes no single one of 128 KiB", path, size)
+		return fmt.Errorf("%s: argument list too long: arguments and environment have %d bytes, and the kernel takes %s", path, size, argumentRule)
 	case errors.Is(err, unix.EINVAL) && slices.ContainsFunc(slices.Concat(spec.Args, env), hasNUL):
 		return fmt.Errorf("%s: an argument or a variable contains a NUL byte", path)
 	case errors.Is(err, unix.EAGAIN):

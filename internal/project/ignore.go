@@ -17,7 +17,7 @@ import (
 var ignoreNames = []string{".gitignore", ".belfryignore"}
 
 // ignoredAnyway is no part of a release unless a .belfryignore says otherwise.
-const ignoredAnyway = "__pycache__/\n*.pyc\n.venv/\nvenv/\n.DS_Store\n.env\n*.pem\n"
+const ignoredAnyway = "__pycache__/\n*.pyc\n.venv/\nvenv/\n.DS_Store\n._*\n.env\n*.pem\n"
 
 // neverShipped is what no rule brings back.
 var neverShipped = map[string]bool{".git": true, ".hg": true, ".svn": true, ".belfry": true}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -112,12 +113,53 @@ func (p *Project) Release(except ...string) (Release, error) {
 		if rel, ok := p.within(file); ok {
 			w.left = append(w.left, rel)
 		}
+		if info, err := os.Stat(file); err == nil { // whatever way leads to it
+			w.keys = append(w.keys, info)
+		}
+	}
+	for _, rel := range slices.Concat(slices.Sorted(maps.Keys(named)), r.Shared) {
+		if listed := p.listed(rel); listed != rel {
+			return r, fmt.Errorf("%s: %q is meant, and the folder has %q: here that is the same, and on the host it is not; write both alike", p.File, rel, listed)
+		}
 	}
 	if err := w.folder(".", list, false); err != nil {
 		return r, err
 	}
 	slices.SortFunc(r.Files, func(a, b ReleaseFile) int { return strings.Compare(a.Path, b.Path) })
 	return r, nil
+}
+
+// listed gives a path in the project as a release lists it. Where folders are blind
+// to case, and to how a letter is composed, as they are on macOS, that may be another.
+func (p *Project) listed(rel string) string {
+	var words []string
+	for word := range strings.SplitSeq(rel, "/") {
+		dir := filepath.Join(p.Dir, filepath.Join(words...))
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return rel // it is not there, or that is told elsewhere
+		}
+		words = append(words, listedAs(filepath.Join(dir, word), entries))
+	}
+	return path.Join(words...)
+}
+
+// listedAs gives the name by which a release has a file, of its folder's entries.
+func listedAs(file string, entries []fs.DirEntry) string {
+	name := filepath.Base(file)
+	info, err := os.Lstat(file)
+	if err != nil {
+		return name
+	}
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+		return shipped(name)
+	}
+	for _, entry := range entries {
+		if other, err := entry.Info(); err == nil && os.SameFile(info, other) {
+			return shipped(entry.Name())
+		}
+	}
+	return name
 }
 
 // within gives the path of a file of the project relative to its folder.
@@ -200,6 +242,7 @@ func (p *Project) settle(root string) {
 type walker struct {
 	dir     string
 	left    []string               // never shipped
+	keys    []fs.FileInfo          // nor are these, whatever they are called here
 	named   map[string]fs.FileMode // shipped whatever the rules say
 	release *Release
 }
@@ -217,7 +260,7 @@ func (w *walker) folder(at string, list rules, out bool) error {
 		return fmt.Errorf("read the project: %w", err)
 	}
 	for _, entry := range entries {
-		file := path.Join(at, entry.Name())
+		file := path.Join(at, shipped(entry.Name()))
 		_, named := w.named[file]
 		left := out || list.ignored(file, entry.IsDir())
 		switch {
@@ -262,12 +305,17 @@ func (w *walker) file(file string, entry fs.DirEntry) error {
 	if err != nil {
 		return fmt.Errorf("read the project: %w", err)
 	}
+	if slices.ContainsFunc(w.keys, func(key fs.FileInfo) bool { return os.SameFile(info, key) }) {
+		return nil
+	}
 	f := ReleaseFile{Path: file}
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
-		if f.Link, err = os.Readlink(from); err != nil {
+		to, err := os.Readlink(from)
+		if err != nil {
 			return fmt.Errorf("read the project: %w", err)
 		}
+		f.Link = shipped(to)
 		f.Mode = 0o777
 	case info.Mode().IsRegular():
 		f.Mode = 0o644

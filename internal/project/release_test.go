@@ -58,7 +58,7 @@ func TestAReleaseHoldsWhatTheIgnoreFilesLeave(t *testing.T) {
 		"run.sh", "#!/bin/sh\n", "conf/.env", "TOKEN=x\n", "conf/other", "x",
 		".gitignore", "/conf/\n*.log\n!keep.log\nlogs/**\n", "a.log", "", "keep.log", "", "logs/x/y", "", "deep/a.log", "",
 		".belfryignore", "notes\\ on *\n!deep/a.log\n", "notes on tracks", "", "sub/.gitignore", "/only-here\n", "sub/only-here", "", "only-here", "",
-		".git/config", "", ".belfry/belfry.db", "", "__pycache__/x.pyc", "", "venv/bin/python", "", ".DS_Store", "", "key.pem", "", "deep/key", "",
+		".git/config", "", ".belfry/belfry.db", "", "__pycache__/x.pyc", "", "venv/bin/python", "", ".DS_Store", "", "deep/._a.log", "", "key.pem", "", "deep/key", "",
 		"it's $(odd)\n\"name\"", "odd")
 	if err := os.Symlink("run.sh", filepath.Join(p.Dir, "link")); err != nil {
 		t.Fatal(err)
@@ -78,6 +78,47 @@ func TestAReleaseHoldsWhatTheIgnoreFilesLeave(t *testing.T) {
 	for _, f := range r.Files {
 		if mode, ok := modes[f.Path]; ok && f.Mode != mode {
 			t.Errorf("%s has mode %o, want %o", f.Path, f.Mode, mode)
+		}
+	}
+}
+
+func TestAKeyIsNotShippedWhateverWayLeadsToIt(t *testing.T) {
+	t.Parallel()
+	p := folder(t, "belfry.yaml", "jobs:\n  a: {command: x}\n", "key", "secret", "script", "")
+	other := filepath.Join(t.TempDir(), "link") // as /tmp is to /private/tmp
+	if err := os.Symlink(p.Dir, other); err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.Release(filepath.Join(other, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := paths(r), []string{"belfry.yaml", "script"}; !slices.Equal(got, want) {
+		t.Errorf("the release has %q, want %q", got, want)
+	}
+}
+
+// A second name of a file, which its folder does not list, is what another spelling
+// is on a disk that is blind to case.
+func TestAFileIsFoundByAnotherSpellingInTheList(t *testing.T) {
+	t.Parallel()
+	p := folder(t, "belfry.yaml", "jobs:\n  a: {command: x}\n", "conf/Secrets.env", "", "conf/other", "")
+	dir := filepath.Join(p.Dir, "conf")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "Secrets.env"), filepath.Join(dir, "secrets.env")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"secrets.env": "Secrets.env", "Secrets.env": "Secrets.env", "other": "other", "none": "none"} {
+		if got := listedAs(filepath.Join(dir, name), entries); got != want {
+			t.Errorf("%s is listed as %s, want %s", name, got, want)
+		}
+	}
+	for _, rel := range []string{"conf/Secrets.env", "conf/none", "none/x", FileName} {
+		if got := p.listed(rel); got != rel {
+			t.Errorf("%s is listed as %s", rel, got)
 		}
 	}
 }

@@ -23,8 +23,8 @@ func HostZone(environ []string) (*time.Location, error) {
 		}
 	}
 	if link, err := filepath.EvalSymlinks("/etc/localtime"); err == nil {
-		if _, name, found := strings.Cut(link, "zoneinfo/"); found {
-			return hostZone(strings.TrimPrefix(name, "posix/"))
+		if name := zoneIn(link); name != "" {
+			return hostZone(name)
 		}
 	}
 	if text, err := os.ReadFile("/etc/timezone"); err == nil && strings.TrimSpace(string(text)) != "" {
@@ -34,6 +34,16 @@ func HostZone(environ []string) (*time.Location, error) {
 		return nil, fmt.Errorf("the machine's time zone has no name (/etc/localtime is a plain file and /etc/timezone is not there); set TZ to one like Asia/Seoul")
 	}
 	return time.UTC, nil
+}
+
+// zoneIn is the name of the zone whose file this is; empty: it is none of the machine's.
+func zoneIn(file string) string {
+	for _, folder := range []string{"zoneinfo/", "zoneinfo.default/"} { // the second of a Mac that has had no update of the zones
+		if _, name, found := strings.Cut(file, folder); found {
+			return strings.TrimPrefix(name, "posix/")
+		}
+	}
+	return ""
 }
 
 // hostZone loads a zone by the name that the machine has for it. UTC has

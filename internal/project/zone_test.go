@@ -21,3 +21,18 @@ func TestTheHostsZoneHasAName(t *testing.T) {
 		t.Errorf("an unknown zone gives %v", err)
 	}
 }
+
+func TestAZoneIsNamedByItsFile(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ file, want, where string }{
+		{"/usr/share/zoneinfo/Asia/Seoul", "Asia/Seoul", "Linux"},
+		{"/usr/share/zoneinfo/posix/UTC", "UTC", "Linux"},
+		{"/private/var/db/timezone/tz/2026a.1.0/zoneinfo/America/Argentina/Salta", "America/Argentina/Salta", "macOS"},
+		{"/usr/share/zoneinfo.default/Asia/Seoul", "Asia/Seoul", "macOS as it was installed"},
+		{"/etc/localtime", "", "a plain file"},
+	} {
+		if got := zoneIn(c.file); got != c.want {
+			t.Errorf("%s (%s): %q, want %q", c.file, c.where, got, c.want)
+		}
+	}
+}

@@ -57,6 +57,10 @@ const (
 	oldName   = "old"
 )
 
+// finderName is what macOS leaves in a folder that somebody has looked at: how its
+// window looked. It is nobody's, and goes with the version that it lies in.
+const finderName = ".DS_Store"
+
 // stageInfo is the content of stage.json.
 type stageInfo struct {
 	Target string `json:"target"` // the base name of the target
@@ -157,6 +161,8 @@ func (d *folder) check() (version, error) {
 			return err
 		case e.IsDir() && folders[rel], e.Type().IsRegular() && listed[rel]:
 			there.marked = there.marked || rel == successName
+			return nil
+		case e.Type().IsRegular() && e.Name() == finderName:
 			return nil
 		}
 		return d.strange(rel, "which this job did not publish")

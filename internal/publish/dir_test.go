@@ -116,6 +116,25 @@ func TestDirectoryWithAStrangeFileIsLeftAsItIs(t *testing.T) {
 	}
 }
 
+// A person on a Mac looks at what was published, and Finder notes how.
+func TestDirectoryThatFinderHasShownIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, first)
+	to := filepath.Join(t.TempDir(), "target")
+	put(t, filepath.Join(to, ".DS_Store"), "a window")
+	w.mustSend(w.order("R1", job.Target{To: to}))
+	put(t, filepath.Join(to, ".DS_Store"), "a window")
+	put(t, filepath.Join(to, "sub/.DS_Store"), "another")
+	w.write(second)
+	w.mustSend(w.order("R2", job.Target{To: to}))
+	for _, name := range []string{".DS_Store", "sub/.DS_Store"} {
+		if _, err := os.Lstat(filepath.Join(to, name)); err == nil {
+			t.Errorf("%s is part of the new version", name)
+		}
+	}
+	wantAlone(t, to)
+}
+
 func mkdir(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {

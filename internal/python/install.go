@@ -55,14 +55,21 @@ func pipConfigured(env environ) bool {
 			return true
 		}
 	}
-	home := env.get("HOME")
-	return !slices.Contains(env, noFiles) && slices.ContainsFunc([]string{
-		"/etc/pip.conf", "/etc/xdg/pip/pip.conf", filepath.Join(home, ".pip", "pip.conf"),
-		filepath.Join(cmp.Or(env.get("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "pip", "pip.conf"),
-	}, func(file string) bool {
+	return !slices.Contains(env, noFiles) && slices.ContainsFunc(pipFiles(env), func(file string) bool {
 		_, err := os.Stat(file)
 		return err == nil
 	})
+}
+
+// pipFiles are the places where pip has its configuration, on Linux and on macOS.
+func pipFiles(env environ) []string {
+	home := env.get("HOME")
+	const mac = "Library/Application Support/pip/pip.conf"
+	return []string{
+		"/etc/pip.conf", "/etc/xdg/pip/pip.conf", filepath.Join(home, ".pip", "pip.conf"),
+		filepath.Join(cmp.Or(env.get("XDG_CONFIG_HOME"), filepath.Join(home, ".config")), "pip", "pip.conf"),
+		"/" + mac, filepath.Join(home, mac),
+	}
 }
 
 func (i *installer) name() string {

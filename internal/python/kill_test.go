@@ -3,6 +3,7 @@ package python
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,9 +201,15 @@ esac
 		t.Errorf("the reason is %q", got)
 	}
 	p.env.unset("PIP_CONFIG_FILE")
-	p.write("home/.config/pip/pip.conf", "[global]\nindex-url = "+p.index.URL+"\n")
-	if uv := uvOf(p.env); uv != "" {
-		t.Errorf("with a pip.conf %s is taken", uv)
+	for _, name := range []string{"home/.config/pip/pip.conf", "home/Library/Application Support/pip/pip.conf"} { // Linux's, and macOS'
+		p.write(name, "[global]\nindex-url = "+p.index.URL+"\n")
+		// This machine may have one of its own.
+		if uv := uvOf(p.env); uv != "" || !slices.Contains(pipFiles(p.env), p.path(name)) {
+			t.Errorf("with %s %s is taken", name, uv)
+		}
+		if err := os.Remove(p.path(name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

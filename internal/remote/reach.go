@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -267,6 +268,9 @@ func explainDial(s *station, err error) error {
 		e.Err, e.Hint = fmt.Errorf("%s refuses the connection", s.address), "is sshd running there, and on this port?"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		e.Err, e.Hint = fmt.Errorf("no way leads to %s", s.address), "are you on the network, or the VPN, that it is on?"
+		if runtime.GOOS == "darwin" { // which tells so, too, those whom it keeps from the machines around it
+			e.Hint += " and may your terminal use the local network (System Settings, Privacy & Security)?"
+		}
 	}
 	return e
 }

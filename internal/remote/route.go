@@ -124,7 +124,11 @@ func (c *sshConfig) station(identity string) (*station, error) {
 		s.agent = c.o.Agent
 	case "none":
 	default:
-		if s.agent, err = c.path(agent); err != nil {
+		if name, ok := strings.CutPrefix(agent, "$"); ok && !strings.HasPrefix(name, "{") { // a variable, which need not be set
+			if c.o.Getenv != nil {
+				s.agent = c.o.Getenv(name)
+			}
+		} else if s.agent, err = c.path(agent); err != nil {
 			return nil, err
 		}
 	}

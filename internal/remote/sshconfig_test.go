@@ -121,7 +121,7 @@ func TestNamesOfFilesMayHaveVariables(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("Host music\n IdentityFile ${KEYS}/%n\nHost other\n IdentityAgent ${NONE}\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(home, ".ssh", "config"), []byte("Host music\n IdentityFile ${KEYS}/%n\nHost other\n IdentityAgent ${NONE}\nHost agent\n IdentityAgent $KEYS\nHost agentless\n IdentityAgent $NONE\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := Options{Address: "music", Home: home, User: "me", Getenv: func(name string) string { return map[string]string{"KEYS": "/100%h"}[name] }}
@@ -132,6 +132,12 @@ func TestNamesOfFilesMayHaveVariables(t *testing.T) {
 	o.Address = "other"
 	if _, err := route(t.Context(), o); err == nil || !strings.Contains(err.Error(), "${NONE}") {
 		t.Errorf("of one that is not set is said: %v", err)
+	}
+	for host, want := range map[string]string{"agent": "/100%h", "agentless": ""} { // a variable alone
+		o.Address, o.Agent = host, "/launchd"
+		if way, err := route(t.Context(), o); err != nil || way[0].agent != want {
+			t.Errorf("%s: the way is %+v, %v; want the agent %q", host, way, err, want)
+		}
 	}
 }
 

@@ -259,11 +259,30 @@ func TestUsersOfOtherPlacesAreAskedOfTheCLibrary(t *testing.T) {
 	}
 }
 
+// As on a Mac, whose people are in no passwd.
+func TestUsersWhomOnlyTheLibraryKnowsAreFound(t *testing.T) {
+	t.Parallel()
+	p := newMachine(t, Debian)
+	must(t, os.WriteFile(filepath.Join(p.Root, "etc/passwd"), nil, 0o644))
+	users := p.Users()
+	users.elsewhere = byLibrary
+	root, err := users.Lookup("root")
+	if err != nil || root.UID != 0 || root.Home == "" || !slices.Contains(root.Groups, 0) {
+		t.Errorf("root is %+v, %v", root, err)
+	}
+	if again, err := users.LookupID(0); err != nil || again.Name != "root" {
+		t.Errorf("user 0 is %+v, %v", again, err)
+	}
+	if _, err := users.Lookup("no-such-user"); !errors.As(err, new(*UnknownUserError)) {
+		t.Errorf("somebody unknown gives %v", err)
+	}
+}
+
 func TestADirectoryOfUsersThatHangsHoldsNobodyUpForLong(t *testing.T) {
 	t.Parallel()
 	p := newMachine(t, Debian)
 	users := p.Users()
-	users.getent = filepath.Join(t.TempDir(), "getent")
+	users.getent, users.elsewhere = filepath.Join(t.TempDir(), "getent"), users.look
 	hung, knows := filepath.Join(p.Root, "hung"), filepath.Join(p.Root, "knows")
 	write(t, users.getent, `#!/bin/sh
 [ ! -e `+hung+` ] || read -r _ < `+hung+`

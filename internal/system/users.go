@@ -9,7 +9,9 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	library "os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,8 +61,11 @@ func CheckUserName(name string) error {
 // directory has lost. A user of etc/passwd is gone with the line.
 type Users struct {
 	root   string
-	getent string        // the program; empty: there is none, and no users but those of passwd
+	getent string        // the program
 	asks   chan struct{} // bounds how many are asked at once
+	// elsewhere asks for those who are not in passwd, by name or id; nil: there are
+	// none. Somebody whom it does not have gives a User without a name.
+	elsewhere func(key string) (User, error)
 
 	mu     sync.Mutex
 	stamps [2]fileTime        // guarded by mu; of passwd and group
@@ -96,8 +101,13 @@ const (
 // Users gives the users of the machine.
 func (p Places) Users() *Users {
 	u := &Users{root: p.Root, asks: make(chan struct{}, 4), remote: map[string]*remote{}}
-	if p.Root == "/" { // on a machine of a test there is nobody to ask
-		u.getent, _ = exec.LookPath("getent")
+	if p.Root != "/" { // on a machine of a test there is nobody to ask
+		return u
+	}
+	if runtime.GOOS == "darwin" { // where people are in Open Directory, and there is no getent
+		u.elsewhere = byLibrary
+	} else if getent, err := exec.LookPath("getent"); err == nil {
+		u.getent, u.elsewhere = getent, u.look
 	}
 	return u
 }
@@ -127,7 +137,7 @@ func (u *Users) find(key string, right func(User) bool) (User, error) {
 	if user, ok := u.local[key]; ok && right(user) {
 		return user, nil
 	}
-	if u.getent == "" {
+	if u.elsewhere == nil {
 		return User{}, &UnknownUserError{key}
 	}
 	r := u.ask(key)
@@ -178,7 +188,7 @@ func (u *Users) ask(key string) *remote {
 	go func() {
 		u.asks <- struct{}{}
 		began := time.Now()
-		user, err := u.look(key)
+		user, err := u.elsewhere(key)
 		<-u.asks
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -277,8 +287,39 @@ func groups(own uint32, more []uint32) []uint32 {
 	return list
 }
 
+// byLibrary asks the C library of macOS, which Go calls without being linked to it.
+func byLibrary(key string) (User, error) {
+	lookup := library.Lookup
+	if _, err := strconv.ParseUint(key, 10, 32); err == nil {
+		lookup = library.LookupId
+	}
+	found, err := lookup(key)
+	if errors.As(err, new(library.UnknownUserError)) || errors.As(err, new(library.UnknownUserIdError)) {
+		return User{}, nil
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("look up user %q: %w", key, err)
+	}
+	u, ok := parsePasswd(strings.Join([]string{found.Username, "x", found.Uid, found.Gid, "", found.HomeDir, ""}, ":"))
+	if !ok {
+		return User{}, nil
+	}
+	ids, err := found.GroupIds()
+	if err != nil {
+		return User{}, fmt.Errorf("look up user %q: %w", key, err)
+	}
+	var more []uint32
+	for _, id := range ids {
+		if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
+			more = append(more, uint32(gid))
+		}
+	}
+	u.Groups = groups(u.GID, more)
+	return u, nil
+}
+
 // look asks the C library's databases, through getent: this program has no C
-// library. Somebody whom they do not have gives a User without a name.
+// library.
 func (u *Users) look(key string) (User, error) {
 	line, err := u.entry("passwd", key)
 	if err != nil || line == "" {

@@ -369,8 +369,9 @@ func TestCrontabCommandSaysAndDoesWhatDebiansDoes(t *testing.T) {
 	debians := runCases(t, "/usr/bin", debianSpool, cases)
 	for i, c := range cases {
 		// Debian's looks at the time of the draft before it has written all of it: at
-		// the turn of a second it takes its own writing for an edit. Once is enough.
-		if c.differs == "" && strings.HasPrefix(c.name, "edit") && explanation.ReplaceAllString(mine[i], "") != debians[i] {
+		// the turn of a second it takes its own writing for an edit. On a busy machine that
+		// happens twice in a row.
+		for again := 0; again < 5 && c.differs == "" && strings.HasPrefix(c.name, "edit") && explanation.ReplaceAllString(mine[i], "") != debians[i]; again++ {
 			debians[i] = runCases(t, "/usr/bin", debianSpool, cases[i:i+1])[0]
 		}
 	}

@@ -60,8 +60,7 @@ case $1 in
 venv) exec python3 -m venv --without-pip "$6" ;;
 esac
 [ -e killed ] && exit
-touch installing
-(read line < go; touch "$5/../late"; echo left) &
+(touch installing; read line < go; touch "$5/../late"; echo left) &
 wait
 `)
 	p.write("requirements.txt", "tiny\n")

@@ -266,6 +266,8 @@ func explainDial(s *station, err error) error {
 		e.Hint = "is the machine running, the address right, and port 22 open for you (on EC2: its security group)?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Err, e.Hint = fmt.Errorf("%s refuses the connection", s.address), "is sshd running there, and on this port?"
+	case errors.Is(err, syscall.ECONNRESET):
+		e.Err, e.Hint = fmt.Errorf("%s resets the connection", s.address), "try again; a firewall in between may end it"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		e.Err, e.Hint = fmt.Errorf("no way leads to %s", s.address), "are you on the network, or the VPN, that it is on?"
 		if runtime.GOOS == "darwin" { // which tells so, too, those whom it keeps from the machines around it
@@ -296,7 +298,7 @@ func explainHandshake(s *station, err error, offered []ssh.Signer, late bool, pr
 		e.Err, e.Hint = proxy.explain(late), "does the command work by itself? belfry gives it no terminal: what it would ask there has to be answered before, or take ProxyJump"
 	case late:
 		e.Err, e.Hint = fmt.Errorf("something answers at %s, but does not finish the handshake within %s", s.address, s.timeout), "try again; the machine may be overloaded, or a firewall in between"
-	case strings.Contains(text, "EOF"), errors.Is(err, syscall.ECONNRESET):
+	case strings.Contains(text, "EOF"), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed): // by ssh, which could not write
 		e.Err, e.Hint = fmt.Errorf("%s closed the connection during the handshake (%v)", s.address, err), "is it an ssh server, and does it let you in (MaxStartups, fail2ban)?"
 	}
 	return e

@@ -2,11 +2,9 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -291,84 +289,6 @@ func namesProfile(p *project.Project, name string) bool {
 	return false
 }
 
-// installer says how a package manager installs Python with venv.
-type installer struct {
-	before  string // what is done before
-	install string // as root would type it
-	unasked string // the options without which it asks, or gives up
-}
-
-// A machine that was just started is often about to update itself. apt waits for
-// one of its two locks when it is told to, and gives up at the other; where its
-// lists cannot be had anew for another reason, the old ones may do.
-var installers = map[string]installer{
-	"apt-get": {
-		before:  "export DEBIAN_FRONTEND=noninteractive\nfor i in 1 2 3 4 5 6 7 8 9 10 11 12; do apt-get update -qq && break; sleep 5; done\n",
-		install: "apt-get install --no-install-recommends python3 python3-venv",
-		unasked: " -y -qq -o DPkg::Lock::Timeout=300",
-	},
-	"dnf": {install: "dnf install python3 python3-pip", unasked: " -y -q"},
-	"yum": {install: "yum install python3 python3-pip", unasked: " -y -q"},
-}
-
-// packages plans what the jobs need of the host's packages.
-func (p *Plan) packages() {
-	f := p.Facts
-	venv := len(pythonJobs(p.d.Project)) > 0
-	users := pythonUsers(p.d.Project)
-	if len(users) == 0 || f.Python != "" && (f.Venv || !venv) {
-		return
-	}
-	what := "python3"
-	if venv {
-		what += " with venv"
-	}
-	by, known := installers[f.Packages]
-	switch {
-	case known && f.Root != "":
-		script := "sh -c " + Quote(by.before+by.install+by.unasked)
-		if f.Root == "sudo" {
-			script = "sudo -n " + script
-		}
-		// What it says goes to a shell that outlives the connection: a package manager that
-		// nobody listens to any more ends half way, and has to be mended by hand.
-		p.beside(fmt.Sprintf("install %s with %s, for %s", what, f.Packages, strings.Join(users, ", ")), func(ctx context.Context, _ Progress) (string, error) {
-			if _, err := p.host.script(ctx, "said=$("+script+" 2>&1) && exit\nprintf '%s\\n' \"$said\" >&2\nexit 1"); err != nil {
-				return "", fmt.Errorf("install %s: %w", what, err)
-			}
-			return "", nil
-		})
-	case known:
-		p.Lacks = append(p.Lacks, fmt.Sprintf("%s is needed by %s and cannot be installed by %s: have root do\n    %s", what, strings.Join(users, ", "), f.User, by.install))
-	default:
-		p.Lacks = append(p.Lacks, fmt.Sprintf("%s is needed by %s: install it on the host (%s)", what, strings.Join(users, ", "), f.Distribution))
-	}
-}
-
-// pythonJobs are the jobs that run in an environment of their own.
-func pythonJobs(p *project.Project) (names []string) {
-	for _, j := range p.Jobs {
-		if j.Python.Wanted() {
-			names = append(names, j.Name)
-		}
-	}
-	return names
-}
-
-// pythonUsers are the jobs whose command is Python.
-func pythonUsers(p *project.Project) (names []string) {
-	for _, j := range p.Jobs {
-		words := j.Command.Args
-		if words == nil {
-			words = strings.Fields(j.Command.Text)
-		}
-		if j.Python.Wanted() || len(words) > 0 && slices.Contains([]string{"python3", "python", "/usr/bin/python3"}, words[0]) {
-			names = append(names, j.Name)
-		}
-	}
-	return names
-}
-
 // Rollback goes back to the release before the one that runs. wait is for another
 // deploy of the project to end.
 func (h *Host) Rollback(ctx context.Context, projectName string, patience, wait time.Duration) (site.Result, error) {
@@ -400,79 +320,6 @@ func (h *Host) Status(ctx context.Context, projectName string) (site.Status, err
 		return st, fmt.Errorf("%w, and in ~/%s is %s", err, h.root(projectName), strings.Join(strings.Fields(left), ", "))
 	}
 	return st, err
-}
-
-// Remove takes a project from the host: with all, its account and what was
-// published there too. wait is for another deploy of the project to end.
-func (h *Host) Remove(ctx context.Context, projectName string, all bool, wait time.Duration) error {
-	err := h.removeByBelfry(ctx, projectName, all, wait)
-	if all && errors.Is(err, ErrNotDeployed) { // there may be what an earlier removal left
-		return h.removeLeft(ctx, projectName, wait)
-	}
-	return err
-}
-
-func (h *Host) removeByBelfry(ctx context.Context, projectName string, all bool, wait time.Duration) error {
-	held, err := h.hold(ctx, projectName, "", "removes the project", wait)
-	if err != nil {
-		return err
-	}
-	defer held.release()
-	return h.site(ctx, projectName, "", "remove", site.Removal{All: all}, nil)
-}
-
-// removeLeft removes what belfry made in a project's folder, where no belfry is left to
-// do so, and says what else is there.
-const removeLeft = `# $1: the project; then what belfry makes there, last what shows that it did.
-project=$1
-shift
-for mark; do :; done
-cd "$HOME/belfry/$project" 2>/dev/null && [ -f "$mark" ] || exit 127
-root=$(pwd -P)
-refuse() { echo "$1" >&2; exit 1; }
-[ ! -e ` + site.ServiceName + ` ] || refuse "something still keeps its daemon running: deploy it again, and remove it then"
-# A deploy that comes meanwhile waits, and then sees that the folder is gone.
-exec 9<>` + site.HoldName + ` || exit
-if command -v flock >/dev/null && ! flock -n 9; then
-	cat ` + site.HoldName + `
-	exit 75
-fi
-# Daemons and the keepers of jobs execute a belfry of this folder, and jobs begin in a release.
-readlink "/proc/$$/exe" >/dev/null || refuse "which processes are running is not to be seen"
-for process in /proc/[0-9]*; do
-	case $(readlink "$process/exe" 2>/dev/null):$(readlink "$process/cwd" 2>/dev/null) in
-	"$root"/* | *:"$root"/releases/*) refuse "process ${process#/proc/} ($(cat "$process/comm")) of it is still running" ;;
-	esac
-done
-rm -rf -- "$@" || exit
-cd .. && rmdir "$project" 2>/dev/null || ls -A "$project"`
-
-// removeLeft waits, up to wait, while another deploy of the project is at work.
-func (h *Host) removeLeft(ctx context.Context, projectName string, wait time.Duration) error {
-	var busy *ExitError
-	for end := time.Now().Add(wait); ; {
-		said, err := h.script(ctx, removeLeft, append([]string{projectName}, site.Parts()...)...)
-		switch {
-		case err == nil:
-			if said != "" {
-				h.o.Tell(fmt.Sprintf("what belfry did not make is left in ~/%s: %s", h.root(projectName), strings.Join(strings.Fields(said), " ")))
-			}
-			return nil
-		case !errors.As(err, &busy) || busy.Code != 75:
-			return h.siteError(projectName, "remove", err)
-		case time.Now().After(end):
-			var other site.Deploying
-			if err := json.Unmarshal([]byte(said), &other); err != nil {
-				return fmt.Errorf("another deploy of %s is at work on %s, and does not say whose: %w", projectName, h.Name(), err)
-			}
-			return &BusyError{h.Name(), other, wait}
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // ErrNotDeployed is returned for a project that is not on the host, or has been

@@ -188,7 +188,7 @@ func (s *Site) awaitHealth(ctx context.Context, release string, old api.Health, 
 			last = fmt.Errorf("the daemon runs the release %q", health.Release)
 		case health.Problem != "":
 			return errors.New(health.Problem)
-		case health.Error != "":
+		case health.Error != "" && health.Error != old.Error: // what ailed it before is no fault of the release
 			last = errors.New(health.Error)
 		default:
 			return nil

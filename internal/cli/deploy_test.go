@@ -312,6 +312,25 @@ func TestTheFirstReleaseThatDoesNotRunLeavesNothingRunning(t *testing.T) {
 	a.deploys()
 }
 
+func TestWhenGoingBackFailsTooBothReasonsAreTold(t *testing.T) {
+	t.Parallel()
+	const music = "project: music\njobs: {a: {command: 'true'}}\n"
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", music).seeded()
+	a.deploys()
+	first := a.release()
+	taken, _ := a.host.Listen()
+	a.write("belfry.yaml", music+"daemon: {listen: \""+taken+"\"}\n")
+	a.on("echo broken > belfry/music/releases/" + first + "/belfry.yaml")
+	_, said, code := a.deploy(a.host.Address(), "--patience", "2s")
+	for _, want := range []string{"the new release does not run: ", "; and going back to release " + first + ": ", "the daemon said last:\n", "is taken"} {
+		if code != exitFailed || !strings.Contains(said, want) {
+			t.Errorf("exit code %d, without %q:\n%s", code, want, said)
+		}
+	}
+	a.write("belfry.yaml", music+"# mended\n")
+	a.deploys()
+}
+
 func TestADaemonWhoseSupervisorWasKilledIsReplaced(t *testing.T) {
 	t.Parallel()
 	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()

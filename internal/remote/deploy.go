@@ -166,6 +166,8 @@ func (e *SwitchError) Error() string {
 	r := e.Result
 	text := "the new release does not run: " + r.Error
 	switch {
+	case r.Stuck != "":
+		text += "; and " + r.Stuck
 	case r.Restored != "":
 		text += "; gone back to release " + r.Restored
 	case r.Before.Release != "":

@@ -28,12 +28,13 @@ type Change struct {
 
 // Result says what became of a change.
 type Result struct {
-	Running  Deployed `json:"running"`         // what runs now
-	Before   Deployed `json:"before"`          // what ran before; empty: nothing did
-	Error    string   `json:"error,omitempty"` // why it was gone back; empty: it was not
-	Log      string   `json:"log,omitempty"`   // the end of what the daemon said then
-	Restored string   `json:"restored,omitempty"`
-	Removed  []string `json:"removed,omitempty"` // old releases
+	Running  Deployed `json:"running"`            // what runs now
+	Before   Deployed `json:"before"`             // what ran before; empty: nothing did
+	Error    string   `json:"error,omitempty"`    // why it was gone back; empty: it was not
+	Log      string   `json:"log,omitempty"`      // the end of what the daemon said then
+	Restored string   `json:"restored,omitempty"` // the release that was gone back to
+	Stuck    string   `json:"stuck,omitempty"`    // why going back failed, too
+	Removed  []string `json:"removed,omitempty"`  // old releases
 }
 
 // Switch goes over to a release and waits until the daemon runs it well. If that
@@ -124,7 +125,7 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	if before.Release == "" {
 		err := errors.Join(c.Service.remove(ctx, s), os.RemoveAll(s.path(CurrentName)), os.RemoveAll(s.path(BinaryName)))
 		if err != nil {
-			return r, fmt.Errorf("%s; and taking it back: %w", r.Error, err)
+			r.Stuck = fmt.Sprintf("taking it back: %v", err)
 		}
 		return r, nil
 	}
@@ -132,7 +133,8 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 		was = c.Service
 	}
 	if err := s.run(ctx, before, was, patience); err != nil {
-		return r, fmt.Errorf("%s; and going back to %s: %w", r.Error, before.Release, err)
+		r.Stuck = fmt.Sprintf("going back to release %s: %v", before.Release, err)
+		return r, nil
 	}
 	r.Restored = before.Release
 	return r, nil

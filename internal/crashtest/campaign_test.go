@@ -486,6 +486,11 @@ func (c *campaign) check(runs []api.Run, since, until time.Time) {
 			}
 		}
 		replaced := k.replaced && r.State == "cancelled" && strings.HasPrefix(r.Reason, "replaced by run ")
+		// The one before it cannot be made to end while its keeper is frozen, which may be
+		// twice in a row; then the next firing is there before this one could begin.
+		if c.frail && k.replaced && r.State == "skipped" && strings.HasPrefix(r.Reason, "superseded by run ") {
+			replaced, attempts = true, 0
+		}
 		if r.State != want && !replaced {
 			c.t.Errorf("%s of %s is %s (%s), want %s", r.Job, r.FiresAt, r.State, r.Reason, want)
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -198,10 +197,6 @@ func (c *command) daemonThere(ctx context.Context) (*api.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*patience)
 	defer cancel()
 	health, err := client.Health(ctx)
-	var request *url.Error // whose words are about addresses that nobody typed
-	if errors.As(err, &request) {
-		err = request.Err
-	}
 	if err != nil {
 		return nil, err
 	}

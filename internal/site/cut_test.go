@@ -82,3 +82,27 @@ func TestASwitchThatWasCutShortIsGoneBackFromOnce(t *testing.T) {
 		}
 	}
 }
+
+// A release that could not be left is still the newest, also where it does not run either.
+func TestARollbackThatFailsLeavesTheHistoryAsItWas(t *testing.T) {
+	t.Parallel()
+	s, _ := daemon(t, &api.Health{Plans: true})
+	s.Check = func(context.Context, string) error { return nil }
+	before, err := s.History()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{s.path(ServiceName): "{}", s.list(before[3].Release): "[]"} { // of no kind: it can neither be left nor kept
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := s.Rollback(t.Context(), 1)
+	if err != nil || r.Stuck == "" {
+		t.Fatalf("it says %+v, %v", r, err)
+	}
+	after, err := s.History()
+	if err != nil || !slices.EqualFunc(before, after, func(a, b Deployed) bool { return a.same(b) && a.At.Equal(b.At) }) || !s.Running().same(before[4]) {
+		t.Errorf("%+v runs, and the history is %+v, %v; it was %+v", s.Running(), after, err, before)
+	}
+}

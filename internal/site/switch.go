@@ -138,17 +138,17 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	if was.Kind == "" {
 		was = c.Service
 	}
-	if err := s.run(ctx, before, was, patience); err != nil {
-		r.Stuck = fmt.Sprintf("going back to release %s: %v", before.Release, err)
+	back := s.run(ctx, before, was, patience)
+	if struck.same(before) { // the links name it again, however it runs
+		if err := s.remember(before, Deployed{}); err != nil {
+			back = errors.Join(back, fmt.Errorf("note it: %w", err))
+		}
+	}
+	if back != nil {
+		r.Stuck = fmt.Sprintf("going back to release %s: %v", before.Release, back)
 		return r, nil
 	}
 	r.Restored = before.Release
-	if !struck.same(before) {
-		return r, nil
-	}
-	if err := s.remember(before, Deployed{}); err != nil {
-		return r, fmt.Errorf("note the release that runs again: %w", err)
-	}
 	return r, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -421,6 +422,10 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
+		var asked *url.Error // whose words are about an address that nobody typed
+		if errors.As(err, &asked) {
+			err = asked.Err
+		}
 		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}
 	if response.StatusCode < 300 {

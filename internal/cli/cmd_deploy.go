@@ -370,6 +370,9 @@ runs now, with the belfry that ran it. The last three are kept.`,
 				return err
 			}
 			r, err := h.Rollback(cmd.Context(), name, patience, wait)
+			if cut := (*remote.CutError)(nil); errors.As(err, &cut) {
+				return &problem{err: cut, next: "the host may have gone back, or still do so: belfry deploy status says which release runs there; the same command again goes back further if it did", code: exitUnavailable}
+			}
 			if err != nil {
 				return c.lastWords(err)
 			}
@@ -415,7 +418,11 @@ func (c *command) deployStatusCommand() *cobra.Command {
 			}
 			for _, d := range slices.Backward(st.History) {
 				if slices.Contains(st.Releases, d.Release) {
-					fmt.Fprintf(out, "  %s  since %s\n", d.Release, moment(&d.At, ""))
+					since := "since " + moment(&d.At, "")
+					if d.At.IsZero() { // the switch to it was cut short
+						since = "since when is not known"
+					}
+					fmt.Fprintf(out, "  %s  %s\n", d.Release, since)
 				}
 			}
 			return nil

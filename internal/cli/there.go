@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -63,7 +62,7 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 	case t.address == "" && cmd.Flags().Changed("host"): // the variable of a script that is not set
 		return &project.AddressError{Text: t.address}
 	case t.address != "" && deploys:
-		return usage("belfry deploy is given its host without -H").hint("belfry deploy %s", t.address)
+		return usage("%s is given its host without -H", cmd.CommandPath()).hint("%s %s", cmd.CommandPath(), t.address)
 	case t.address != "" && isHere:
 		return usage("%s works on this machine, not on %s", cmd.CommandPath(), t.address).hint("-H is for commands that talk to a daemon")
 	case t.address != "" && c.system:
@@ -198,10 +197,6 @@ func (c *command) daemonThere(ctx context.Context) (*api.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*patience)
 	defer cancel()
 	health, err := client.Health(ctx)
-	var request *url.Error // whose words are about addresses that nobody typed
-	if errors.As(err, &request) {
-		err = request.Err
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -95,7 +96,10 @@ func (p *Project) Release(except ...string) (Release, error) {
 			named[rel] = 0o600
 		}
 		if rel, ok := p.within(j.EnvFile); ok {
-			if _, err := os.Stat(j.EnvFile); err != nil {
+			switch _, err := os.Stat(j.EnvFile); {
+			case errors.Is(err, fs.ErrNotExist):
+				return r, fmt.Errorf("%s: the env_file of %s: there is no %s; write it, with mode 0600, or take env_file away", j.Source, j.Name, j.EnvFile)
+			case err != nil:
 				return r, fmt.Errorf("%s: the env_file of %s: %w", j.Source, j.Name, err)
 			}
 			named[rel] = 0o600

@@ -105,7 +105,20 @@ func (s *Site) remember(d, left Deployed) error {
 	if len(list) > 20 {
 		list = list[len(list)-20:]
 	}
-	text, err := json.Marshal(append(list, d))
+	return s.write(append(list, d))
+}
+
+// forget strikes a release.
+func (s *Site) forget(d Deployed) error {
+	list, err := s.History()
+	if err != nil || !slices.ContainsFunc(list, d.same) {
+		return err
+	}
+	return s.write(slices.DeleteFunc(list, d.same))
+}
+
+func (s *Site) write(history []Deployed) error {
+	text, err := json.Marshal(history)
 	if err != nil {
 		return err
 	}

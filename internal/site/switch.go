@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,9 +81,9 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	}
 	var before Deployed // the last that ran well, which is not what a broken switch left
 	running := s.Running()
-	switch noted := slices.ContainsFunc(history, running.same); {
-	case noted:
-		before = running
+	switch noted := slices.IndexFunc(history, running.same); {
+	case noted >= 0:
+		before = history[noted]
 	case s.runsWell(ctx, running): // the switch to it ended before that could be noted
 		before = running
 		if err := s.remember(before, Deployed{}); err != nil {
@@ -108,13 +109,18 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	if c.Patience > 0 {
 		patience = time.Duration(c.Patience) * time.Second
 	}
+	// The newest of the history is what runs or what ran before it, also when this is cut
+	// short: what is gone back from, or becomes the newest again, is struck before the
+	// links change.
+	var left Deployed
+	if c.back {
+		left = running
+	}
+	struck := cmp.Or(left, next)
+	_ = s.forget(struck) // on a full disk one can still go back
 	failed := s.run(ctx, next, c.Service, patience)
 	if failed == nil {
 		r.Running = next
-		var left Deployed
-		if c.back {
-			left = running
-		}
 		if err := s.remember(next, left); err != nil {
 			return r, fmt.Errorf("note the release: %w", err)
 		}
@@ -132,8 +138,14 @@ func (s *Site) change(ctx context.Context, c Change) (Result, error) {
 	if was.Kind == "" {
 		was = c.Service
 	}
-	if err := s.run(ctx, before, was, patience); err != nil {
-		r.Stuck = fmt.Sprintf("going back to release %s: %v", before.Release, err)
+	back := s.run(ctx, before, was, patience)
+	if struck.same(before) { // the links name it again, however it runs
+		if err := s.remember(before, Deployed{}); err != nil {
+			back = errors.Join(back, fmt.Errorf("note it: %w", err))
+		}
+	}
+	if back != nil {
+		r.Stuck = fmt.Sprintf("going back to release %s: %v", before.Release, back)
 		return r, nil
 	}
 	r.Restored = before.Release

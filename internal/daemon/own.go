@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,7 +46,8 @@ func own(ctx context.Context, o Options) (*lock, error) {
 	if err != nil {
 		return nil, &FolderError{o.Data, err}
 	}
-	for told := false; ; told = true {
+	began, told := time.Now(), false
+	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			break
@@ -55,11 +57,13 @@ func own(ctx context.Context, o Options) (*lock, error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 		}
-		if !o.Plan || o.Waiting == nil || !strings.HasPrefix(who, oneTimer) {
+		switch {
+		case killed(who) && time.Since(began) < dying:
+		case !o.Plan || o.Waiting == nil || !strings.HasPrefix(who, oneTimer):
 			return nil, errors.Join(&OwnedError{o.Data, who}, file.Close())
-		}
-		if !told {
+		case !told:
 			o.Waiting(who)
+			told = true
 		}
 		select {
 		case <-ctx.Done():
@@ -79,6 +83,17 @@ func own(ctx context.Context, o Options) (*lock, error) {
 		return nil, errors.Join(&FolderError{o.Data, &os.PathError{Op: "write", Path: path, Err: err}}, file.Close())
 	}
 	return &lock{path, file}, nil
+}
+
+// dying is how long the lock of an owner that was killed may be held yet, by a process
+// that it was just forking: until that executes it has a copy of the descriptor.
+const dying = 5 * time.Second
+
+// killed reports whether the process that an owner says it is, is no more.
+func killed(owner string) bool {
+	_, number, _ := strings.Cut(owner, ", pid ")
+	pid, err := strconv.Atoi(number)
+	return err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 // lock is what an owner has of a data folder.

@@ -3,12 +3,17 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"belfry/api"
 	"belfry/internal/plan"
@@ -92,6 +97,45 @@ func TestAFolderHasOneOwnerAtATime(t *testing.T) {
 	}
 	stop()
 	serve(t, o)
+}
+
+// TestTheLockOfAKilledOwnerIsWaitedFor is about an owner that was killed while it was
+// forking: what it forked has its lock until it executes something.
+func TestTheLockOfAKilledOwnerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, goes := range []bool{true, false} {
+		file, err := os.OpenFile(lockPath(dir), os.O_CREATE|os.O_RDWR, 0o600)
+		if err == nil {
+			_, err = fmt.Fprintf(file, "%s, pid %d\n", planner, ended.Process.Pid)
+		}
+		if err := errors.Join(err, unix.Flock(int(file.Fd()), unix.LOCK_EX)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			if goes {
+				time.AfterFunc(dying/2, func() { _ = file.Close() })
+			}
+			began := time.Now()
+			l, err := own(t.Context(), Options{Data: dir, Plan: true})
+			took := time.Since(began)
+			var owned *OwnedError
+			switch {
+			case !goes && (!errors.As(err, &owned) || took > 2*dying):
+				t.Errorf("a lock that stays: %v after %s", err, took)
+			case goes && (err != nil || took < dying/2):
+				t.Errorf("a lock that goes: %v after %s", err, took)
+			}
+			if l != nil {
+				_ = l.release()
+			}
+		})
+		_ = file.Close() // it may be
+	}
 }
 
 // A clock that a test sets.

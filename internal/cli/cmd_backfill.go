@@ -227,7 +227,7 @@ func (c *command) concludeBackfill(name string, runs []api.Run) error {
 				unbegun++
 			}
 			fmt.Fprintln(c.err, paint(c.err, red, fmt.Sprintf("✗ %s for %s %s: %s", r.Job, r.Date, r.State, r.Reason)))
-			fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
+			fmt.Fprintf(c.err, "  %s tells all about it\n", c.there.pasted("belfry show "+r.ID))
 		}
 	}
 	if bad == 0 {

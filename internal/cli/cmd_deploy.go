@@ -182,7 +182,7 @@ func (c *command) deploy(cmd *cobra.Command, args []string, o deployOptions) err
 		}
 		profile, err := site.ReadProfile(home, name)
 		if err != nil {
-			return &problem{err: err, next: "aws configure --profile NAME makes one with keys", code: exitNotFound}
+			return &problem{err: err, next: "aws configure --profile " + name + " makes one with keys", code: exitNotFound}
 		}
 		d.Profile = &profile
 	}
@@ -407,7 +407,7 @@ func (c *command) deployStatusCommand() *cobra.Command {
 			fmt.Fprintf(out, "%s on %s: release %s, in %s\n", st.Project, h.Name(), cmp.Or(st.Running.Release, "none"), st.Root)
 			switch {
 			case st.Health == nil:
-				fmt.Fprintf(out, "no daemon answers; it is to be kept running by %s\n", cmp.Or(st.Service, "nobody"))
+				fmt.Fprintf(out, "no daemon answers; it is to be kept running by %s\n  belfry deploy starts it again\n", cmp.Or(st.Service, "nobody"))
 			case st.Health.Error != "" || st.Health.Problem != "":
 				fmt.Fprintf(out, "the daemon is not well: %s\n", cmp.Or(st.Health.Error, st.Health.Problem))
 			default:

@@ -42,7 +42,7 @@ func (c *command) pauseOrResume(paused bool, cmd *cobra.Command) *cobra.Command 
 		case asJSON:
 			return printJSON(c.out, j)
 		case paused:
-			fmt.Fprintf(c.err, "%s is paused; belfry resume %s lets it fire again\n", j.Name, args[0])
+			fmt.Fprintf(c.err, "%s is paused; %s lets it fire again\n", j.Name, c.there.pasted("belfry resume "+args[0]))
 		case j.Next == nil:
 			fmt.Fprintf(c.err, "%s is resumed; it has no firing of its own to come\n", j.Name)
 		default:

@@ -311,10 +311,10 @@ func (c *command) conclude(r api.Run) {
 	}
 	fmt.Fprintln(c.err, paint(c.err, colour, line))
 	if r.State != "succeeded" {
-		fmt.Fprintf(c.err, "  belfry show %s tells all about it\n", r.ID)
+		fmt.Fprintf(c.err, "  %s tells all about it\n", c.there.pasted("belfry show "+r.ID))
 	}
 	if unpublished(r) {
-		fmt.Fprintf(c.err, "  when that is mended: belfry retry --publish %[1]s publishes what it left, belfry retry %[1]s runs it again\n", r.ID)
+		fmt.Fprintf(c.err, "  when that is mended: %s publishes what it left, %s runs it again\n", c.there.pasted("belfry retry --publish "+r.ID), c.there.pasted("belfry retry "+r.ID))
 	}
 	for _, t := range r.Published {
 		fmt.Fprintf(c.err, "  published %s, %s to %s\n", count(t.Files, "file"), size(t.Bytes), relative(t.To))

@@ -81,7 +81,7 @@ func (c *command) printRun(r api.Run) error {
 	}
 	for _, a := range r.Attempts {
 		t.row(fmt.Sprintf("attempt %d", a.Number), attemptLine(a, r.Timezone))
-		t.row("", fmt.Sprintf("belfry logs %s --attempt %d", r.ID, a.Number))
+		t.row("", c.there.pasted(fmt.Sprintf("belfry logs %s --attempt %d", r.ID, a.Number)))
 	}
 	for _, n := range r.Notices {
 		line := n.State

@@ -94,7 +94,7 @@ func (c *command) exit(err error) int {
 		text = "belfry: " + text
 	}
 	if p.next != "" {
-		text += "\n  " + harmlessly(p.next)
+		text += "\n  " + harmlessly(c.there.pasted(p.next))
 	}
 	fmt.Fprintln(c.err, ranked(c.err, slog.LevelError, text))
 	return p.code

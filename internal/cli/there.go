@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -71,6 +73,31 @@ func (c *command) checkPlace(cmd *cobra.Command, _ []string) error {
 		return usage("-i and --accept-new are for a host: it is named with -H")
 	}
 	return nil
+}
+
+// talks matches the commands of a hint that talk to a daemon.
+var talks = regexp.MustCompile(`\bbelfry (audit|backfill|db|doctor|explain|jobs|logs|pause|published|resume|retry|run|runs|show|stop)\b`)
+
+// pasted gives a hint so that its commands talk to the same daemon when they are typed.
+func (t *there) pasted(hint string) string {
+	if t.address == "" {
+		return hint
+	}
+	on := "belfry -H " + word(t.address)
+	if t.identity != "" {
+		on += " -i " + word(t.identity)
+	}
+	return talks.ReplaceAllStringFunc(hint, func(command string) string { return on + strings.TrimPrefix(command, "belfry") })
+}
+
+// word quotes a word for a shell where it needs that.
+func word(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("@._:/-", r)
+	}) {
+		return remote.Quote(text)
+	}
+	return text
 }
 
 // hostThere gives the connection to the host of -H. Where belfry.yaml is wrong,

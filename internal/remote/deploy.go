@@ -258,6 +258,9 @@ func (p *Plan) notes() {
 	if f.Entries > 0 && f.Cron != "" {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s runs there too, with %s in the crontab of %s; belfry leaves them alone", f.Cron, count(f.Entries, "line"), f.User))
 	}
+	if f.Release == "" && len(f.Others) > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("also deployed there: %s; if this project was called so before, those jobs go on, too, until belfry deploy remove is given in a folder whose belfry.yaml has that name", strings.Join(f.Others, ", ")))
+	}
 	service := serviceFor(f)
 	if service.Kind == site.System && f.SELinux == "enforcing" {
 		p.Notes = append(p.Notes, "SELinux is enforcing, and lets systemd execute nothing in a home: the unit executes /usr/bin/env, which executes belfry; no label and no rule is changed")

@@ -45,6 +45,7 @@ type Facts struct {
 	Binary    string        `json:"binary,omitempty"`
 	HasBinary bool          `json:"-"` // the one that is meant
 	Service   *site.Service `json:"service,omitempty"`
+	Others    []string      `json:"others,omitempty"` // other projects that are deployed there
 }
 
 // arches are the machines that there is a belfry for.
@@ -84,7 +85,7 @@ func parseFacts(text string, now time.Time) (Facts, error) {
 		Distribution: cmp.Or(said["distribution"], "an unknown distribution"), Init: said["init"], UserUnits: said["user_units"] == "yes", Linger: said["linger"] == "yes",
 		SELinux: said["selinux"], Root: said["root"], Zone: said["zone"], Python: said["python"], Venv: said["venv"] == "yes",
 		Packages: said["packages"], Cron: said["cron"], Crontab: said["crontab"] == "yes", Hash: said["hash"], Gzip: said["gzip"] == "yes",
-		Release: said["release"], Binary: said["binary"], HasBinary: said["has_binary"] == "yes",
+		Release: said["release"], Others: strings.Fields(said["others"]), Binary: said["binary"], HasBinary: said["has_binary"] == "yes",
 	}
 	if kilobytes, err := strconv.ParseInt(said["free"], 10, 64); err == nil {
 		f.Free = kilobytes << 10

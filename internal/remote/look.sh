@@ -66,5 +66,11 @@ site=$HOME/belfry/$1
 if [ -L "$site/current" ]; then say release "$(basename "$(readlink "$site/current")")"; fi
 if [ -L "$site/belfry" ]; then say binary "$(basename "$(dirname "$(readlink "$site/belfry")")")"; fi
 if [ -x "$site/bin/$2/belfry" ]; then say has_binary yes; fi
+others=
+for d in "$HOME"/belfry/*/current; do
+	other=${d%/current}
+	if [ -L "$d" ] && [ "$other" != "$site" ]; then others="$others ${other##*/}"; fi
+done
+say others "$others"
 if [ -r "$site/service.json" ]; then say service "$(cat "$site/service.json")"; fi
 say done yes

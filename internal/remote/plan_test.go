@@ -70,6 +70,8 @@ func TestThePlanSaysWhatThePersonMayWantToKnow(t *testing.T) {
 		{Facts{Init: "systemd", Root: "yes", ClockOff: 5 * time.Minute}, "the host's clock is 5m0s ahead"},
 		{Facts{Init: "systemd", Root: "yes", ClockOff: -time.Hour}, "the host's clock is 1h0m0s behind"},
 		{Facts{Init: "systemd", Root: "yes", Cron: "crond", Entries: 2, User: "me"}, "crond runs there too, with 2 lines in the crontab of me"},
+		{Facts{Init: "systemd", Root: "yes", Others: []string{"songs", "charts"}}, "also deployed there: songs, charts; if this project was called so before"},
+		{Facts{Init: "systemd", Root: "yes", Others: []string{"songs"}, Release: "0123"}, ""},
 		{Facts{Init: "systemd", Root: "sudo", SELinux: "enforcing"}, "the unit executes /usr/bin/env, which executes belfry"},
 		{Facts{Init: "systemd", Root: "sudo", SELinux: "permissive"}, ""},
 		{Facts{Init: "systemd", UserUnits: true, Linger: true, SELinux: "enforcing"}, ""}, // it is its user's, as a login is

@@ -205,6 +205,9 @@ type CutError struct {
 }
 
 func (e *CutError) Error() string {
+	if errors.As(e.Err, new(*ssh.ExitMissingError)) { // nothing more is known
+		return fmt.Sprintf("the connection to %s was cut", e.Host)
+	}
 	return fmt.Sprintf("the connection to %s was cut: %v", e.Host, e.Err)
 }
 func (e *CutError) Unwrap() error { return e.Err }

@@ -136,7 +136,12 @@ func (h *Host) proxy(ctx context.Context, data string) (net.Conn, error) {
 	if _, err := io.ReadFull(p.out, make([]byte, 1)); err != nil {
 		err = p.failed(err)
 		var cut *CutError
-		if !errors.As(err, &cut) {
+		var exit *ExitError
+		switch {
+		case errors.As(err, &cut):
+		case errors.As(err, &exit) && exit.Code == 127: // the shell found no belfry to execute
+			err = fmt.Errorf("%s on %s: %w", path.Base(path.Dir(data)), h.Name(), ErrNotDeployed)
+		default:
 			err = fmt.Errorf("%w in %s on %s: %w", ErrNoDaemon, data, h.Name(), err)
 		}
 		return nil, errors.Join(err, p.close())

@@ -41,7 +41,7 @@ go mod download
 BELFRY_SKIPPED=$(mktemp)
 export BELFRY_SKIPPED
 trap 'sort -u "$BELFRY_SKIPPED"; rm -f "$BELFRY_SKIPPED"' EXIT # what was not tested, and why, ends the run
-go test -p 2 -race -shuffle=on -timeout 20m "$@" ./...
+go test -p 2 -race -shuffle=on -timeout 30m "$@" ./...
 # What a Mac would run, as far as this kernel can: without what only Linux has.
 # The tests of that, which all have run above, are not asked for.
 linux='TestAFileThatWasTruncatedAtItsEndIsNotRemoved|TestAJobMayRemoveItsLog|TestAJobMayTruncateItsOutput'

@@ -459,10 +459,17 @@ unless all is to go, now or with --all later. While jobs are running nothing is 
 	return cmd
 }
 
-// deployed connects to a host that this folder's project was deployed to.
+// deployed connects to a host that this folder's project was deployed to. Where
+// belfry.yaml is wrong, as in the middle of an edit, its name is enough for a host that
+// is given by its address.
 func (c *command) deployed(cmd *cobra.Command, args []string) (*remote.Host, string, error) {
 	p, err := projectHere()
-	if err != nil {
+	name := nameHere()
+	switch {
+	case err == nil:
+	case name != "" && len(args) == 1 && strings.Contains(args[0], "@"):
+		p = &project.Project{Name: name}
+	default:
 		return nil, "", err
 	}
 	to, err := hostGiven(cmd, p, args)
@@ -470,5 +477,5 @@ func (c *command) deployed(cmd *cobra.Command, args []string) (*remote.Host, str
 		return nil, "", err
 	}
 	h, err := c.connect(cmd.Context(), to)
-	return h, p.Name, err
+	return h, name, err
 }

@@ -152,3 +152,27 @@ func TestNoHostIsCalledAsACommandOfDeploy(t *testing.T) {
 		}
 	}
 }
+
+func TestABrokenFileHereIsNotInTheWayOfARollback(t *testing.T) {
+	t.Parallel()
+	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs: {a: {command: 'true'}}\n").seeded()
+	a.deploys()
+	first := a.release()
+	a.write("belfry.yaml", "project: music\njobs: {a: {command: 'false'}}\n")
+	a.deploys()
+	a.write("belfry.yaml", "project: music\njobs: {a: {command: 'false', shedule: x}}\n")
+	for _, args := range [][]string{{"deploy", "rollback", "prod"}, {"deploy", "rollback"}, {"-H", "prod", "jobs"}} {
+		if _, said, code := a.belfry(args...); code != exitBadFile {
+			t.Errorf("belfry %v, which a broken file may say the host of, exits with %d\n%s", args, code, said)
+		}
+	}
+	if out, said, code := a.there("jobs"); code != 0 || !strings.Contains(out, "a ") {
+		t.Errorf("jobs: exit code %d\n%s%s", code, out, said)
+	}
+	if out, said, code := a.deploy("rollback", a.host.Address()); code != 0 || !strings.Contains(out, first) {
+		t.Errorf("rollback: exit code %d\n%s%s", code, out, said)
+	}
+	if _, said, code := a.deploy("remove", a.host.Address()); code != 0 {
+		t.Errorf("remove: exit code %d\n%s", code, said)
+	}
+}

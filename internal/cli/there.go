@@ -249,11 +249,16 @@ func projectHere() (*project.Project, error) {
 	return p, nil
 }
 
-// nameHere is the name of that project; empty without one.
+// nameHere is the name of that project, whatever else is wrong in its file; empty
+// without one.
 func nameHere() string {
-	p, err := projectHere()
+	file, err := project.Find(".")
 	if err != nil {
 		return ""
 	}
-	return p.Name
+	name, err := project.Name(file)
+	if err != nil {
+		return ""
+	}
+	return name
 }

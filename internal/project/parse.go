@@ -18,13 +18,7 @@ import (
 
 // Parse reads the text of a belfry.yaml that stands at file.
 func Parse(text []byte, file string, d Defaults) (*Project, error) {
-	p := &parser{
-		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
-		defaults: d,
-		lines:    map[string]*yaml.Node{},
-		targets:  map[string][]*yaml.Node{},
-		rel:      shown(file),
-	}
+	p := newParser(file, d)
 	p.document(text)
 	if len(p.errs) > 0 {
 		slices.SortStableFunc(p.errs, func(a, b *Error) int {
@@ -36,6 +30,16 @@ func Parse(text []byte, file string, d Defaults) (*Project, error) {
 		p.project.settle(root)
 	}
 	return p.project, nil
+}
+
+func newParser(file string, d Defaults) *parser {
+	return &parser{
+		project:  &Project{Dir: filepath.Dir(file), File: file, Zone: d.Zone, Daemon: Daemon{Retention: DefaultRetention}},
+		defaults: d,
+		lines:    map[string]*yaml.Node{},
+		targets:  map[string][]*yaml.Node{},
+		rel:      shown(file),
+	}
 }
 
 // shown is the path that messages use: as short as it can be.

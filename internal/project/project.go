@@ -124,19 +124,42 @@ type Defaults struct {
 // Load reads the belfry.yaml at file. Everything that is wrong in it is in the
 // error, which is Errors unless the file could not be read.
 func Load(file string, d Defaults) (*Project, error) {
-	file, err := filepath.Abs(file)
+	text, file, err := readProject(file)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return nil, err
 	}
-	text, err := ReadFile(file)
-	var path *fs.PathError
-	if err != nil && !errors.As(err, &path) { // whose error names the file
+	return Parse(text, file, d)
+}
+
+// Name is that of a project whose belfry.yaml may be wrong otherwise: one that was
+// deployed can be steered all the same. The error is as Load's.
+func Name(file string) (string, error) {
+	text, file, err := readProject(file)
+	if err != nil {
+		return "", err
+	}
+	p := newParser(file, Defaults{Zone: time.UTC})
+	p.document(text)
+	if p.project.Name == "" {
+		return "", p.errs
+	}
+	return p.project.Name, nil
+}
+
+func readProject(file string) (text []byte, path string, err error) {
+	file, err = filepath.Abs(file)
+	if err != nil {
+		return nil, "", fmt.Errorf("read %s: %w", file, err)
+	}
+	text, err = ReadFile(file)
+	var named *fs.PathError
+	if err != nil && !errors.As(err, &named) { // whose error names the file
 		err = fmt.Errorf("%s: %w", file, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the project: %w", err)
+		return nil, "", fmt.Errorf("read the project: %w", err)
 	}
-	return Parse(text, file, d)
+	return text, file, nil
 }
 
 // Init is the belfry.yaml that a new project begins with.

@@ -846,7 +846,7 @@ func TestEveryCommandTalksToTheHost(t *testing.T) {
 	for name, config := range map[string][]string{"forwarded": nil, "forwarding forbidden": {"AllowStreamLocalForwarding no"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAway(t, sshtest.Options{Config: config}, "belfry.yaml", music, "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt; echo got; exit ${FAIL:-0}\n").seeded()
+			a := newAway(t, sshtest.Options{Config: config}, "belfry.yaml", music+"  long: {command: exec sleep 4711}\n", "tracks.sh", "echo x > $BELFRY_OUTPUT/songs.txt; echo got; exit ${FAIL:-0}\n").seeded()
 			a.deploys()
 			if out, said, code := a.there("run", "tracks", "--date", "2026-07-09"); code != 0 || out != "got\n" {
 				t.Errorf("run: %d %q %s", code, out, said)
@@ -872,6 +872,16 @@ func TestEveryCommandTalksToTheHost(t *testing.T) {
 				if out, said, code := a.there(c.args...); code != 0 || !strings.Contains(out, c.want) {
 					t.Errorf("belfry -H … %v: exit code %d\n%s%s", c.args, code, out, said)
 				}
+			}
+			long := a.start("-H", a.host.Address(), "-i", a.host.Key, "run", "long")
+			long.until("long  run")
+			eventually(t, "the job runs", func() bool { return a.runs("long")[0].State == "running" })
+			id := a.runs("long")[0].ID
+			if _, said, code := a.there("stop", id); code != 0 {
+				t.Errorf("stop: exit code %d\n%s", code, said)
+			}
+			if code := long.wait(); code != 128+int(syscall.SIGTERM) {
+				t.Errorf("the run that was stopped exits with %d", code)
 			}
 			for _, args := range [][]string{{"serve"}, {"init"}, {"next", "@daily"}, {"db", "vacuum"}, {"db", "backup", "copy"}} {
 				if _, said, code := a.there(args...); code != exitUsage {

@@ -156,6 +156,10 @@ func TestAFreshHostRunsTheProjectAfterOneCommand(t *testing.T) {
 	if err != nil || !strings.Contains(string(manifest), a.release()) {
 		t.Errorf("the manifest is %s, %v; want release %s", manifest, err, a.release())
 	}
+	ports, err := a.host.Command("ss", "--listening", "--tcp", "--udp", "--numeric", "--no-header").Output()
+	if err != nil || strings.Count(string(ports), "\n") != strings.Count(string(ports), ":"+a.host.Port+" ") || len(ports) == 0 {
+		t.Errorf("something else than sshd listens there: %v\n%s", err, ports)
+	}
 	before := a.status()
 	sent := a.host.Sent()
 	begun := time.Now()
@@ -729,7 +733,7 @@ func TestAHostOfAnotherArchitectureGetsItsOwnBelfryOrNone(t *testing.T) {
 func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	const sealed, token, awsKey, other = "sealed-bells-1212", "tower-bells-4711", "AKIATOWERBELLS", "AKIANEVERSENT"
-	a := newAway(t, sshtest.Options{}, "belfry.yaml", "project: music\njobs:\n  a: {command: 'echo $TOKEN; test -n \"$TOKEN\" && test $API_TOKEN = sealed-bells-1212', env_file: .env, secrets: [API_TOKEN]}\n", ".env", "TOKEN="+token+"\n", ".gitignore", ".env\n").seeded()
+	a := newAway(t, sshtest.Options{Shell: "/bin/bash"}, "belfry.yaml", "project: music\njobs:\n  a: {command: 'echo $TOKEN; test -n \"$TOKEN\" && test ${#API_TOKEN} = 17', env_file: .env, secrets: [API_TOKEN]}\n", ".env", "TOKEN="+token+"\n", ".gitignore", ".env\n").seeded()
 	laptop := t.TempDir()
 	a.env = append(a.env, "HOME="+laptop)
 	if err := os.Mkdir(filepath.Join(laptop, ".aws"), 0o700); err != nil {
@@ -790,6 +794,16 @@ func TestSecretsAreNobodyElsesAtAnyMoment(t *testing.T) {
 	}
 	if out, _, _ := a.there("logs", "a"); strings.Contains(out, token) {
 		t.Errorf("the log shows it: %s", out)
+	}
+	// They are where they belong, and in no shell's history, log or account. This very
+	// program knows them, too.
+	where, err := exec.Command("grep", "-rlF", "--exclude=belfry", "-e", sealed, "-e", token, "-e", awsKey, "-e", other, "-e", "AGE-SECRET-KEY-", a.host.Home).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := strings.Fields(string(where)), []string{filepath.Join(a.host.Home, ".aws/credentials"), filepath.Join(a.host.Home, ".config/belfry/key.txt"), a.site("releases", a.release(), ".env")}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("secrets are in %v, want %v", got, want)
 	}
 }
 

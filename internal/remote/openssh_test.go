@@ -266,9 +266,7 @@ func TestAShellThatGreetsIsUnderstood(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.Home, ".bashrc"), []byte("echo Welcome; echo R; printf no-newline; echo careful >&2\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	if out, err := h.script(t.Context(), "echo answer"); err != nil || out != "answer\n" {
 		t.Errorf("it answers %q, %v", out, err)
 	}
@@ -280,9 +278,7 @@ func TestAShellThatGreetsIsUnderstood(t *testing.T) {
 func TestAHostThatPrintsForEverIsNotReadForEver(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{Shell: "/bin/bash"})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	if _, err := h.script(t.Context(), "exec cat /dev/zero"); !errors.Is(err, errSaidTooMuch) {
 		t.Errorf("a script: %v", err)
 	}

@@ -68,6 +68,14 @@ func (p *person) connects(t *testing.T) *Host {
 	return h
 }
 
+// reached is the host, reached by somebody who has its key.
+func reached(t *testing.T, s *sshtest.Server) *Host {
+	t.Helper()
+	p := newPerson(t, s)
+	p.o.AcceptNew = true
+	return p.connects(t)
+}
+
 func (p *person) refused(t *testing.T, words ...string) (why error) {
 	t.Helper()
 	h, err := Connect(t.Context(), p.o)
@@ -279,9 +287,7 @@ func TestTheAgentsKeysAreUsed(t *testing.T) {
 func TestAHostThatIsGoneIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	done := make(chan error, 1)
 	go func() {
 		_, err := h.script(context.Background(), "echo begun; exec sleep 1000")

@@ -38,9 +38,7 @@ func stub(t *testing.T, s *sshtest.Server, hash, script string) {
 func TestARequestIsInNoFileOfTheHost(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{Config: []string{"ForceCommand ulimit -f 0; exec /bin/bash -s"}})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	stub(t, s, "0123", "wc -c")
 	for _, length := range []int{10, 1 << 20} {
 		request := strings.Repeat("x", length)
@@ -54,9 +52,7 @@ func TestARequestIsInNoFileOfTheHost(t *testing.T) {
 func TestAFileThatChangesWhileItIsSentIsNamed(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "songs.txt"), []byte("short"), 0o644); err != nil {
 		t.Fatal(err)
@@ -81,9 +77,7 @@ esac`)
 func TestWhatTheHostSaysOfWhatItDoesNotTakeIsKept(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	_, err := h.send(t.Context(), "echo the disk is full >&2; exit 1", nil, func(w io.Writer) error {
 		for { // more than any window
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
@@ -176,9 +170,7 @@ func TestASlowLinkIsNotTakenForOneThatIsCut(t *testing.T) {
 func TestABelfryThatTheHostHasLostIsPutThereAgain(t *testing.T) {
 	t.Parallel()
 	s := sshtest.Start(t, sshtest.Options{})
-	p := newPerson(t, s)
-	p.o.AcceptNew = true
-	h := p.connects(t)
+	h := reached(t, s)
 	file := filepath.Join(t.TempDir(), "belfry")
 	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
